@@ -1,0 +1,30 @@
+"""The errors a user can cause. Each message is one line: what is wrong, where, and what to do about it.
+
+The command line prints `awac: error: <message>` for these and exits with 1; anything else is a bug and shows a traceback.
+"""
+
+from __future__ import annotations
+
+
+class AWACError(Exception):
+    """Any mistake that the user can put right."""
+
+
+class DataError(AWACError):
+    """A data set is missing, damaged, or does not fit the environment."""
+
+
+class ConfigError(AWACError):
+    """A config key or value is unknown or out of range."""
+
+
+class TaskError(AWACError):
+    """A task is unknown, or its spaces are of a kind that AWAC does not handle."""
+
+
+class CheckpointError(AWACError):
+    """A checkpoint folder is missing, incomplete, in use, or made for other sizes."""
+
+
+class DivergenceError(AWACError):
+    """A loss became NaN or infinite."""
