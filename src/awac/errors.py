@@ -1,6 +1,6 @@
 """The errors a user can cause. Each message is one line: what is wrong, where, and what to do about it.
 
-The command line prints `awac: error: <message>` for these and exits with 1; anything else is a bug and shows a traceback.
+The command line prints `awac: error: <message>` for these and exits with 1; anything else is a bug with a traceback.
 """
 
 from __future__ import annotations

@@ -1,0 +1,183 @@
+"""Replay memory with two regions: an offline table that is never evicted and a ring of online rows.
+
+Rows are packed float32, normalised once when they enter, so that a batch is a single gather:
+
+    [obs (size) | next_obs (size) | action (A; discrete: 1 column with the index) | reward | terminated]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from awac.data.normalizer import Normalizer
+from awac.data.transitions import Transitions
+from awac.errors import CheckpointError, DataError
+
+_BLOCK = 65536
+_FIRST_GROWTH = 4096
+
+
+class Replay:
+    """Offline and online transitions, sampled with a share that does not depend on how many rows each region has.
+
+    Args:
+        offline: rows of the offline region, or None.
+        normalizer: applied to every observation that enters.
+        online_capacity: rows of the ring; storage grows up to it as rows arrive. 0 for no online region.
+        action_width: action columns (A, or 1 for discrete actions); may be left out if `offline` is given.
+    """
+
+    def __init__(
+        self,
+        offline: Transitions | None,
+        normalizer: Normalizer,
+        online_capacity: int,
+        action_width: int | None = None,
+    ):
+        if offline is None and action_width is None:
+            raise ValueError("without offline data the replay needs action_width")
+        self.normalizer = normalizer
+        self.online_capacity = online_capacity
+        self.action_width = action_width or (1 if offline.discrete else offline.action_size)
+        self.width = 2 * normalizer.size + self.action_width + 2
+        self._offline = self._pack(offline) if offline is not None else np.zeros((0, self.width), np.float32)
+        self._online = np.zeros((0, self.width), np.float32)
+        self._inserted = 0
+        self._batch = np.zeros((0, 0, self.width), np.float32)
+
+    @property
+    def offline_size(self) -> int:
+        return len(self._offline)
+
+    @property
+    def online_size(self) -> int:
+        return min(self._inserted, self.online_capacity)
+
+    @property
+    def inserted(self) -> int:
+        """Online rows ever added since the start or the last `clear_online`."""
+        return self._inserted
+
+    def add(self, observation, action, reward: float, next_observation, terminated: bool) -> None:
+        """Adds one online row, over the oldest one once the ring is full.
+
+        Args:
+            observation: (O,) raw.
+            action: (A,) float, or an integer.
+            reward: of this step.
+            next_observation: (O,) raw.
+            terminated: whether the task ended; a truncated step is not terminated.
+        """
+        if self.online_capacity == 0:
+            raise DataError("this replay has no online region (online_capacity is 0)")
+        slot = self._inserted % self.online_capacity
+        if slot >= len(self._online):
+            self._grow(slot + 1)
+        size, row = self.normalizer.size, self._online[slot]
+        row[:size] = self.normalizer(observation)
+        row[size : 2 * size] = self.normalizer(next_observation)
+        row[2 * size : -2] = action
+        row[-2] = reward
+        row[-1] = terminated
+        self._inserted += 1
+
+    def sample(
+        self, rng: np.random.Generator, steps: int, batch_size: int, offline_share: float | None = None
+    ) -> np.ndarray:
+        """Draws `steps` batches, uniformly with replacement within each region.
+
+        Args:
+            rng: source of the indices.
+            steps: number of batches K.
+            batch_size: rows a batch B.
+            offline_share: each batch has exactly round(offline_share · B) offline rows, which come first in it; all are
+                of one region while the other is empty. None draws uniformly from the union of both.
+
+        Returns:
+            (K, B, width) float32, C-contiguous. It is a buffer that the next call overwrites.
+
+        Raises:
+            DataError: the memory is empty, or the share is outside [0, 1].
+        """
+        offline, online = self.offline_size, self.online_size
+        if offline + online == 0:
+            raise DataError("the replay memory is empty: give it offline data or collect online steps before sampling")
+        if offline_share is not None and not 0.0 <= offline_share <= 1.0:
+            raise DataError(f"offline_share is {offline_share}; it must lie in [0, 1]")
+        if self._batch.shape[:2] != (steps, batch_size):
+            self._batch = np.empty((steps, batch_size, self.width), np.float32)
+        if offline_share is None:
+            # Which region a row comes from is drawn first, so that either gather stays one contiguous block.
+            counts = rng.binomial(batch_size, offline / (offline + online), steps)
+        elif offline == 0 or online == 0:
+            counts = np.full(steps, batch_size if online == 0 else 0)
+        else:
+            counts = np.full(steps, round(offline_share * batch_size))
+        for batch, count in zip(self._batch, counts, strict=True):
+            # mode="clip" lets numpy write straight into `out`; the indices are in range anyway.
+            if count:
+                indices = rng.integers(offline, size=count)
+                np.take(self._offline, indices, axis=0, out=batch[:count], mode="clip")
+            if count < batch_size:
+                indices = rng.integers(online, size=batch_size - count)
+                np.take(self._online, indices, axis=0, out=batch[count:], mode="clip")
+        return self._batch
+
+    def rows_since(self, inserted: int) -> np.ndarray:
+        """Online rows added after the counter stood at `inserted` and still in the ring, oldest first (n, width)."""
+        first = max(inserted, self._inserted - self.online_size)
+        return self._online[np.arange(first, self._inserted) % max(self.online_capacity, 1)]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The online region: `rows` (oldest first), `inserted` and `capacity`."""
+        return {
+            "rows": self.rows_since(0),
+            "inserted": np.asarray(self._inserted, np.int64),
+            "capacity": np.asarray(self.online_capacity, np.int64),
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Sets the online region so that the same `rng` draws the same rows as before `state()`.
+
+        Raises:
+            CheckpointError: the state was saved with another capacity or row width, or is incomplete.
+        """
+        try:
+            rows, inserted, capacity = state["rows"], int(state["inserted"]), int(state["capacity"])
+        except KeyError as error:
+            raise CheckpointError(f"the replay's {error} is missing from the checkpoint") from None
+        if capacity != self.online_capacity:
+            ours = self.online_capacity
+            raise CheckpointError(f"the checkpoint's online_capacity is {capacity}, this run's is {ours}")
+        if rows.shape != (min(inserted, capacity), self.width):
+            raise CheckpointError(f"the checkpoint's online rows have shape {rows.shape}; expected width {self.width}")
+        self.clear_online()
+        if len(rows) == 0:
+            return
+        self._grow(len(rows))
+        self._online[np.arange(inserted - len(rows), inserted) % capacity] = rows
+        self._inserted = inserted
+
+    def clear_online(self) -> None:
+        """Forgets all online rows."""
+        self._online = np.zeros((0, self.width), np.float32)
+        self._inserted = 0
+
+    def _grow(self, rows: int) -> None:
+        """Makes room for at least `rows` online rows, doubling so that the copies stay few."""
+        size = min(max(rows, 2 * len(self._online), _FIRST_GROWTH), self.online_capacity)
+        grown = np.zeros((size, self.width), np.float32)
+        grown[: len(self._online)] = self._online
+        self._online = grown
+
+    def _pack(self, data: Transitions) -> np.ndarray:
+        table = np.empty((len(data), self.width), np.float32)
+        size = self.normalizer.size
+        for start in range(0, len(data), _BLOCK):  # normalising makes a copy: of a block, not of the whole data set
+            block = slice(start, start + _BLOCK)
+            table[block, :size] = self.normalizer(data.observations[block])
+            table[block, size : 2 * size] = self.normalizer(data.next_observations[block])
+        table[:, 2 * size : -2] = data.actions.reshape(len(data), -1)
+        table[:, -2] = data.rewards
+        table[:, -1] = data.terminated
+        return table
