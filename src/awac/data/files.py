@@ -41,8 +41,8 @@ def load_dataset(path: str | os.PathLike) -> Transitions:
 
     - With next_observations (D4RL v2) every row is kept; a timeout row is `truncated`, not `terminated`. Without
       timeouts, an episode also ends where the next row does not start at this row's next observation.
-    - Without (v0, v1) next = observations[i + 1], so the last row and timeout rows, whose successor is another episode's
-      start, are dropped, as D4RL's `qlearning_dataset` does. Without timeouts, episodes are taken to be cut after
+    - Without (v0, v1) next = observations[i + 1], so the last row and timeout rows, whose successor is another
+      episode's start, are dropped, as D4RL's `qlearning_dataset` does. Without timeouts, episodes count as cut after
       1000 steps, as D4RL does.
 
     The last row is `truncated` if it is not `terminated`.

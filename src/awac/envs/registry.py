@@ -141,9 +141,9 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def known_tasks() -> list[str]:
-    """Every D4RL id and every id that Gymnasium has registered."""
-    return ["-".join(parts) for parts in itertools.product(ROBOTS, MIXES, VERSIONS)] + list(gymnasium.registry)
+def known_d4rl_ids() -> list[str]:
+    """Every id that `parse_d4rl_id` knows."""
+    return ["-".join(parts) for parts in itertools.product(ROBOTS, MIXES, VERSIONS)]
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -153,7 +153,6 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def _unknown(task: str) -> TaskError:
-    return TaskError(
-        f"unknown task '{task}'; the nearest known one is '{nearest(task, known_tasks())}' (D4RL ids are "
-        f"<{'|'.join(ROBOTS)}>-<{'|'.join(MIXES)}>-<{'|'.join(VERSIONS)}>)"
-    )
+    known = nearest(task, known_d4rl_ids() + list(gymnasium.registry))
+    pattern = "-".join(f"<{'|'.join(names)}>" for names in (ROBOTS, MIXES, VERSIONS))
+    return TaskError(f"unknown task '{task}'; the nearest known one is '{known}' (D4RL ids are {pattern})")

@@ -1,0 +1,221 @@
+"""Records data sets in D4RL's v2 layout from a policy, reproducibly to the byte.
+
+Every episode has its own reset seed and its own noise generator, both derived from (seed, part, episode number), so the
+rows do not depend on how many processes record them. Files carry no time stamps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+from pathlib import Path
+
+import h5py
+import mujoco
+import numpy as np
+
+from awac.data.behaviour import BehaviourPolicy, shipped_policy
+from awac.data.progress import Progress
+from awac.data.recorder import Recorder, episodes_of
+from awac.envs.registry import make_env, parse_d4rl_id
+from awac.errors import DataError
+
+DEFAULT_ROWS = 200_000
+# The mixes that can be generated, by robot, and the behaviour policies with equal shares of their rows.
+GENERATED = {
+    "ant": {
+        "random": ("random",),
+        "medium": ("medium",),
+        "expert": ("expert",),
+        "medium-expert": ("medium", "expert"),
+    }
+}
+_CHUNK_ROWS = 1000
+
+
+def collect(
+    env_id: str,
+    policy: BehaviourPolicy,
+    *,
+    rows: int | None = None,
+    episodes: int | None = None,
+    seed: int = 0,
+    part: int = 0,
+    deterministic: bool = False,
+    workers: int = 1,
+    progress: bool = False,
+) -> dict[str, np.ndarray]:
+    """Runs a policy and returns what it saw, in D4RL's v2 layout.
+
+    Args:
+        env_id: a task of `make_env`.
+        policy: acts on raw observations.
+        rows: number of rows; the last episode is cut there and marked as a timeout.
+        episodes: number of whole episodes, instead of `rows`.
+        seed: of everything random.
+        part: further seed, for the parts of a mix.
+        deterministic: record mean actions.
+        workers: processes to spread the episodes over; the result is the same for any number.
+        progress: show a bar on stderr if that is a terminal.
+
+    Returns:
+        observations, next_observations (N, O), actions (N, A) or int32 (N,), rewards, infos/action_log_probs (N,), all
+        float32; terminals, timeouts (N,) bool; infos/qpos, infos/qvel before the step, if the task runs on MuJoCo.
+
+    Raises:
+        DataError: neither or both of `rows` and `episodes`, or not positive; a policy made for other sizes.
+        TaskError: from `make_env`.
+    """
+    if (rows is None) == (episodes is None) or (rows or episodes or 0) < 1:
+        raise DataError("collecting needs a positive number of either rows or episodes")
+    with contextlib.closing(make_env(env_id)) as env:  # a wrong task or policy is an error here, not in a worker
+        policy.check_env(env.observation_space, env.action_space)
+    recorder = Recorder(env_id, policy, seed, part, deterministic)
+    label, unit = f"collecting {env_id} ({policy.name})", "rows" if rows else "episodes"
+    recorded: list[dict[str, np.ndarray]] = []
+    done = 0
+    with (
+        contextlib.closing(episodes_of(recorder, workers)) as stream,
+        Progress(label, rows or episodes, unit, progress) as bar,
+    ):
+        for episode in stream:
+            recorded.append(episode)
+            done += len(episode["rewards"]) if rows else 1
+            bar.update(min(done, rows or episodes))
+            if done >= (rows or episodes):
+                break
+    columns = {key: np.concatenate([episode.pop(key) for episode in recorded])[:rows] for key in list(recorded[0])}
+    columns["timeouts"][-1] = not columns["terminals"][-1]
+    return columns
+
+
+def generate(
+    dataset_id: str, rows: int | None = None, seed: int = 0, progress: bool = True, workers: int | None = None
+) -> Path:
+    """Makes a stand-in for a D4RL file from the shipped behaviour policies, or finds it in the cache.
+
+    The cached file's name holds seed, rows and a digest of the policies and the engine's version, so that a change of
+    any of them makes a new file.
+
+    Args:
+        dataset_id: a D4RL id of a robot and mix in GENERATED.
+        rows: number of rows; None for DEFAULT_ROWS.
+        seed: of everything random.
+        progress: show a bar on stderr if that is a terminal.
+        workers: processes; None for one a core, at most four.
+
+    Raises:
+        DataError: there are no behaviour policies for that id, or the cache folder cannot be written.
+    """
+    task = parse_d4rl_id(dataset_id)
+    if task is None or task.mix not in GENERATED.get(task.robot, {}):
+        raise DataError(f"{dataset_id} cannot be generated: no behaviour policies ship for it")
+    rows = DEFAULT_ROWS if rows is None else rows
+    if rows < 2:
+        raise DataError(f"{dataset_id}: {rows} rows are too few; ask for at least 2")
+    policies = [_behaviour_policy(dataset_id, name) for name in behaviour_names(dataset_id)]
+    made_by = "-".join([policy.digest() for policy in policies] + [mujoco.__version__])
+    digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
+    path = cache_folder() / f"{dataset_id}-seed{seed}-rows{rows}-{digest}.hdf5"
+    if path.is_file():
+        return path
+    _make_folder(path.parent)
+    workers = workers or min(multiprocessing.cpu_count(), 4)
+    shares = np.diff(np.linspace(0, rows, len(policies) + 1).astype(int))
+    parts = [
+        collect(dataset_id, policy, rows=int(share), seed=seed, part=part, workers=workers, progress=progress)
+        for part, (policy, share) in enumerate(zip(policies, shares, strict=True))
+    ]
+    columns = {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
+    write_hdf5(path, columns, provenance(dataset_id, policies, seed))
+    return path
+
+
+def behaviour_names(dataset_id: str) -> list[str]:
+    """Names of the shipped behaviour policies behind a generated data set, such as `["ant_medium", "ant_expert"]`."""
+    task = parse_d4rl_id(dataset_id)
+    return [f"{task.robot}_{mix}" for mix in GENERATED[task.robot][task.mix]]
+
+
+def provenance(env_id: str, policies: list[BehaviourPolicy], seed: int, deterministic: bool = False) -> dict:
+    """Metadata for `write_hdf5`: who recorded what, and the weights under D4RL's names (fc0, …, last_fc; (out, in))."""
+    names = " and ".join(policy.name for policy in policies)
+    metadata: dict[str, object] = {
+        "algorithm": f"behaviour policy {names}, {'mean' if deterministic else 'sampled'} actions",
+        "description": "Recorded with awac; not D4RL's own recording",
+        "env_id": env_id,
+        "engine": f"mujoco {mujoco.__version__}, corrected to 2.1.0" if parse_d4rl_id(env_id) else "",
+        "policy_file": names,
+        "seed": seed,
+    }
+    for policy in policies:
+        if not policy.layers:
+            continue
+        group = "policy" if len(policies) == 1 else f"policy_{policy.name}"
+        metadata[f"{group}/nonlinearity"] = "relu"
+        metadata[f"{group}/output_distribution"] = "tanh_gaussian"
+        for i, (weight, bias) in enumerate(policy.layers[:-1]):
+            metadata[f"{group}/fc{i}/weight"], metadata[f"{group}/fc{i}/bias"] = weight.T, bias
+        weight, bias = policy.layers[-1]
+        size = len(bias) // 2
+        for name, outputs in (("last_fc", slice(size)), ("last_fc_log_std", slice(size, None))):
+            metadata[f"{group}/{name}/weight"], metadata[f"{group}/{name}/bias"] = weight[:, outputs].T, bias[outputs]
+    return metadata
+
+
+def write_hdf5(path: str | os.PathLike, columns: dict[str, np.ndarray], metadata: dict[str, object]) -> None:
+    """Writes a data set; the file appears whole or not at all, and equal input makes equal bytes.
+
+    Args:
+        path: target; an existing file is replaced.
+        columns: as `collect` returns them; `a/b` is dataset b in group a.
+        metadata: strings, numbers and arrays for the group `metadata`.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(draft, "w", libver=("earliest", "v110")) as file:
+            for key in sorted(columns):
+                values = columns[key]
+                chunks = (min(len(values), _CHUNK_ROWS), *values.shape[1:])
+                options = {"chunks": chunks, "compression": "gzip", "compression_opts": 1}
+                file.create_dataset(key, data=values, track_times=False, **options)
+            for key in sorted(metadata):
+                value = metadata[key]
+                # Fixed-length bytes: the heap of variable-length strings would make the layout less predictable.
+                data = np.bytes_(value) if isinstance(value, str) else np.asarray(value)
+                file.create_dataset(f"metadata/{key}", data=data, track_times=False)
+        with open(draft, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({' '.join(str(error).split())[:120]})") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """$AWAC_CACHE_DIR, else awac/ in $XDG_CACHE_HOME or ~/.cache."""
+    if os.environ.get("AWAC_CACHE_DIR"):
+        return Path(os.environ["AWAC_CACHE_DIR"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "awac"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+        raise DataError(f"{folder}: cannot be made ({reason}); set AWAC_CACHE_DIR to a folder you can write") from None
+
+
+def _behaviour_policy(dataset_id: str, name: str) -> BehaviourPolicy:
+    if not name.endswith("_random"):
+        return shipped_policy(name)
+    with contextlib.closing(make_env(dataset_id)) as env:
+        return BehaviourPolicy.random(env.action_space)

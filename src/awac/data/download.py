@@ -1,0 +1,92 @@
+"""Downloads one file: resumable, checked, and in place only when it is whole."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from awac.data.progress import Progress
+from awac.errors import DataError
+
+_BLOCK = 1 << 20
+_TIMEOUT_SECONDS = 60
+
+
+def fetch(url: str, target: Path, magic: bytes, progress: bool) -> None:
+    """Fetches `url` to `target`.
+
+    The bytes first go to `<target>.part` beside it; a part that an earlier attempt left is continued.
+
+    Args:
+        url: http or https.
+        target: where the whole file goes.
+        magic: first bytes that the file must have.
+        progress: show a bar on stderr if that is a terminal.
+
+    Raises:
+        DataError: the server refuses, the connection ends early, what came is no such file, or it cannot be written.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise DataError(f"{url}: only http and https addresses can be downloaded; check AWAC_D4RL_URL")
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        total = _transfer(url, part, progress)
+        received = part.stat().st_size
+    except urllib.error.HTTPError as error:
+        raise DataError(
+            f"{url}: the server answered {error.code} {error.reason}; check the name or try later"
+        ) from None
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        raise DataError(f"{url}: the download failed ({reason}); run again to go on where it stopped") from None
+    except OSError as error:
+        raise DataError(f"{part}: cannot be written ({error.strerror}); free space or set D4RL_DATASET_DIR") from None
+    if total is not None and received < total:
+        raise DataError(f"{url}: the connection ended after {received} of {total} bytes; run again to go on")
+    with open(part, "rb+") as file:
+        sound = file.read(len(magic)) == magic and received == (total or received)
+        os.fsync(file.fileno())
+    if not sound:
+        part.unlink()
+        raise DataError(
+            f"{url}: what the server sent is no HDF5 file of the announced size; try later or get it by hand"
+        )
+    os.replace(part, target)
+
+
+def _transfer(url: str, part: Path, progress: bool) -> int | None:
+    """Appends what is missing to `part`; returns the whole file's size if the server tells it."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not have:
+            raise
+        # Nothing lies behind what we have: the part is whole or of another file. A fresh start settles it.
+        part.unlink()
+        return _transfer(url, part, progress)
+    with response:
+        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        resumed = response.status == 206 and span is not None and int(span[1]) == have
+        if response.status == 206 and not resumed:
+            part.unlink()
+            return _transfer(url, part, progress)
+        length = response.headers.get("Content-Length")
+        total = int(span[2]) if resumed else int(length) if length else None
+        done = have if resumed else 0
+        with (
+            open(part, "ab" if resumed else "wb") as file,
+            Progress(f"downloading {part.stem}", (total or 0) >> 20, "MiB", progress) as bar,
+        ):
+            # read1 hands over what has arrived, so that a broken connection loses nothing.
+            while block := response.read1(_BLOCK):
+                file.write(block)
+                done += len(block)
+                bar.update(done >> 20)
+    return total
