@@ -1,0 +1,28 @@
+# Sourced by the run scripts: one command in the foreground, its output on the terminal and in a log.
+
+# run_logged LOG COMMAND...  appends stdout and stderr of COMMAND to LOG and shows them; returns COMMAND's exit code.
+# SIGINT, SIGTERM and SIGHUP are passed on to COMMAND once, and the log keeps what it still says before it ends.
+run_logged() {
+    local log=$1 dir tee_pid pid rc passed_on
+    shift
+    dir=$(mktemp -d) && mkfifo "$dir/output" || return 1
+    set -m # a process group each: a Ctrl-C does not cut the log off, and reaches COMMAND through the trap
+    tee -a "$log" <"$dir/output" &
+    tee_pid=$!
+    "$@" >"$dir/output" 2>&1 </dev/null &
+    pid=$!
+    trap 'passed_on=1; kill -INT "$pid" 2>/dev/null' INT
+    trap 'passed_on=1; kill -TERM "$pid" 2>/dev/null' TERM
+    trap 'passed_on=1; kill -HUP "$pid" 2>/dev/null' HUP
+    while :; do
+        passed_on=
+        wait "$pid" 2>/dev/null
+        rc=$?
+        [[ -n $passed_on ]] || break # else a signal ended the wait, not COMMAND
+    done
+    while kill -0 "$tee_pid" 2>/dev/null; do wait "$tee_pid" 2>/dev/null; done
+    trap - INT TERM HUP
+    set +m
+    rm -rf "$dir"
+    return "$rc"
+}

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Evaluates a checkpoint; see --help.
+set -uo pipefail
+
+usage() {
+    cat <<'USAGE'
+Usage: bash run_standalone_eval.sh CKPT_PATH [DEVICE_TARGET] [FLAGS...]
+
+Evaluates the newest complete checkpoint in CKPT_PATH (the folder ./ckpt of a training run) on DEVICE_TARGET (CPU,
+GPU, Ascend or Auto; default CPU). Writes awac_eval_log.txt where it is called, anew each time; it is shown on the
+terminal as well. The exit code is that of the evaluation. The first run makes the Python environment (see
+scripts/setup.sh --help).
+
+FLAGS go to `awac eval`, for example:
+  --episode 40          the checkpoint of episode 40
+  --seed 1              other start states
+`awac eval --help` lists them all.
+USAGE
+}
+
+fail() {
+    echo "run_standalone_eval.sh: $*" >&2
+    usage >&2
+    exit 2
+}
+
+for argument in "$@"; do
+    if [[ $argument == -h || $argument == --help ]]; then
+        usage
+        exit 0
+    fi
+done
+[[ $# -gt 0 && -n $1 && $1 != -* ]] || fail "CKPT_PATH is missing"
+ckpt_path=$1 device=CPU
+shift
+if [[ $# -gt 0 && $1 != -* ]]; then
+    device=$1
+    shift
+    [[ $device =~ ^(CPU|GPU|Ascend|Auto)$ ]] || fail "DEVICE_TARGET is '$device', not one of CPU, GPU, Ascend, Auto"
+fi
+[[ $# -eq 0 || $1 == --* ]] || fail "unexpected argument '$1'"
+
+scripts=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+source "$scripts/setup.sh" || exit 1
+source "$scripts/run_logged.sh"
+
+log=awac_eval_log.txt
+: >"$log" || exit 1
+run_logged "$log" "$AWAC_PYTHON" -u -m awac.cli eval --ckpt_path "$ckpt_path" --device_target "$device" "$@"

@@ -1,0 +1,202 @@
+"""The shell scripts: arguments, exit codes, logs, signals. `awac` itself is replaced by a stub, so this is cheap."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN, EVAL = "run_standalone_train.sh", "run_standalone_eval.sh"
+
+# Stands in for the active environment's interpreter: answers set-up's questions, and plays `python -u -m awac.cli ...`.
+STUB = """#!/bin/sh
+case "$*" in
+"-u -m awac.cli "*)
+    echo "called with: $*"
+    echo "on stderr" >&2
+    {body}
+    ;;
+*) exec "{python}" "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Returns call(script, *arguments, body=...), which runs a script in tmp_path/work with the stub interpreter."""
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
+    work = tmp_path / "work"
+    work.mkdir()
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    stub = tmp_path / "env" / "bin" / "python"
+
+    def start(script, *arguments, body="exit 0", scripts=ROOT / "scripts", **kwargs):
+        stub.write_text(STUB.format(body=body, python=sys.executable))
+        stub.chmod(0o755)
+        environment = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "env")}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(
+            ["bash", str(scripts / script), *arguments], cwd=work, env=environment, **pipes, **kwargs
+        )
+
+    def run(script, *arguments, **kwargs):
+        process = start(script, *arguments, **kwargs)
+        out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    run.start, run.work = start, work
+    return run
+
+
+@pytest.mark.parametrize("script", [TRAIN, EVAL, "run_tests.sh", "setup.sh"])
+def test_help_goes_to_stdout(call, script):
+    result = call(script, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: bash ")
+    assert not any(call.work.iterdir())
+
+
+@pytest.mark.parametrize(
+    "script, arguments",
+    [
+        (TRAIN, ["0"]),
+        (TRAIN, ["-5"]),
+        (TRAIN, ["ten"]),
+        (TRAIN, ["1.5"]),
+        (TRAIN, [""]),
+        (TRAIN, ["10", "TPU"]),
+        (TRAIN, ["10", "CPU", "more"]),
+        (EVAL, []),
+        (EVAL, [""]),
+        (EVAL, ["--seed", "1"]),
+        (EVAL, ["ckpt", "cpu"]),
+        (EVAL, ["ckpt", "CPU", "more"]),
+        ("setup.sh", ["now"]),
+    ],
+)
+def test_wrong_arguments_are_answered_with_usage(call, script, arguments):
+    result = call(script, *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Usage: bash " in result.stderr
+    assert not any(call.work.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments, passed",
+    [
+        ([], "--episode 500 --device_target CPU --ckpt_path ./ckpt"),
+        (["40"], "--episode 40 --device_target CPU --ckpt_path ./ckpt"),
+        (["40", "Auto", "--seed", "1"], "--episode 40 --device_target Auto --ckpt_path ./ckpt --seed 1"),
+        (["--preset", "paper"], "--episode 500 --device_target CPU --ckpt_path ./ckpt --preset paper"),
+    ],
+)
+def test_training_command(call, arguments, passed):
+    result = call(TRAIN, *arguments)
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[0] == f"called with: -u -m awac.cli train {passed}"
+
+
+def test_evaluation_command(call):
+    result = call(EVAL, "my ckpt", "GPU", "--episode", "40")
+    assert result.returncode == 0
+    passed = "--ckpt_path my ckpt --device_target GPU --episode 40"
+    assert result.stdout.splitlines()[0] == f"called with: -u -m awac.cli eval {passed}"
+
+
+@pytest.mark.parametrize(
+    "script, arguments, log", [(TRAIN, ["1"], "awac_train_log.txt"), (EVAL, ["ckpt"], "awac_eval_log.txt")]
+)
+def test_log_holds_what_the_terminal_shows_and_the_exit_code_is_passed_on(call, script, arguments, log):
+    result = call(script, *arguments, body="exit 7")
+    assert result.returncode == 7
+    text = (call.work / log).read_text()
+    assert text == result.stdout and "on stderr\n" in text and "setup:" not in text
+    assert [path.name for path in call.work.iterdir()] == [log]
+
+
+def test_scripts_work_through_the_link_in_the_example(call):
+    link = ROOT / "example" / "awac" / "scripts"
+    if not link.is_symlink():
+        pytest.skip("this checkout has no symbolic links")
+    assert call(TRAIN, "1", scripts=link).returncode == 0
+    assert (call.work / "awac_train_log.txt").exists()
+
+
+def test_resume_continues_the_log_and_a_fresh_run_keeps_the_earlier_one(call):
+    log = call.work / "awac_train_log.txt"
+    for arguments, body in ((["1"], "echo first"), (["2", "--resume"], "echo second"), (["3"], "echo third")):
+        assert call(TRAIN, *arguments, body=body).returncode == 0
+    assert "third" in log.read_text() and "first" not in log.read_text()
+    earlier = log.with_name(log.name + ".1").read_text()
+    assert earlier.index("first") < earlier.index("second")
+
+
+def test_refused_run_leaves_the_earlier_log(call):
+    log = call.work / "awac_train_log.txt"
+    call(TRAIN, "1", body="echo Episode 0: fine")
+    before = log.read_text()
+    result = call(TRAIN, "1", body="echo 'awac: error: ./ckpt is not empty'; exit 1")
+    assert result.returncode == 1 and "not empty" in result.stdout
+    assert log.read_text() == before
+    assert "not empty" in log.with_name(log.name + ".failed").read_text()
+    assert not log.with_name(log.name + ".1").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_the_training_and_its_last_line_is_logged(call, number):
+    body = f"""exec "{sys.executable}" -c '
+import signal, sys, time
+def stop(number, frame):
+    print("got", number, flush=True)
+    time.sleep(0.3)
+    print("last line", flush=True)
+    sys.exit(128 + number)
+signal.signal(signal.{number.name}, stop)
+print("started", flush=True)
+time.sleep(30)
+'"""
+    process = call.start(TRAIN, "1", body=body, start_new_session=True)
+    log = call.work / "awac_train_log.txt"
+    deadline = time.monotonic() + 30
+    while not (log.exists() and "started" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, number)  # as a terminal's Ctrl-C, or `timeout`
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert log.read_text().splitlines()[-2:] == [f"got {int(number)}", "last line"]
+
+
+def test_an_environment_with_the_pins_is_used_as_it_is(call, tmp_path):
+    result = call("setup.sh")
+    assert (result.returncode, result.stdout.strip()) == (0, str(tmp_path / "env" / "bin" / "python"))
+    assert result.stderr == ""
+
+
+def test_wrong_python_gets_one_line(call, tmp_path):
+    copy = tmp_path / "copy"
+    (copy / "scripts").mkdir(parents=True)
+    for name in ("requirements.lock", "pyproject.toml", "scripts/setup.sh"):
+        shutil.copy(ROOT / name, copy / name)
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    result = subprocess.run(
+        ["bash", str(copy / "scripts" / "setup.sh")],
+        env={**environment, "PYTHON": str(old)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) == 1 and "Python 3.10 or 3.11" in result.stderr
+    assert not (copy / ".venv").exists()
