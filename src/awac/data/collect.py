@@ -33,6 +33,7 @@ GENERATED = {
     }
 }
 _CHUNK_ROWS = 1000
+_ROWS_WORTH_A_WORKER = 5000  # below, starting a process takes longer than the rows
 
 
 def collect(
@@ -104,7 +105,7 @@ def generate(
         rows: number of rows; None for DEFAULT_ROWS.
         seed: of everything random.
         progress: show a bar on stderr if that is a terminal.
-        workers: processes; None for one a core, at most four.
+        workers: processes; None for one a core, at most four and fewer for few rows.
 
     Raises:
         DataError: there are no behaviour policies for that id, or the cache folder cannot be written.
@@ -122,7 +123,7 @@ def generate(
     if path.is_file():
         return path
     _make_folder(path.parent)
-    workers = workers or min(multiprocessing.cpu_count(), 4)
+    workers = workers or max(1, min(multiprocessing.cpu_count(), 4, rows // _ROWS_WORTH_A_WORKER))
     shares = np.diff(np.linspace(0, rows, len(policies) + 1).astype(int))
     parts = [
         collect(dataset_id, policy, rows=int(share), seed=seed, part=part, workers=workers, progress=progress)

@@ -1,0 +1,202 @@
+"""Collected data: D4RL's layout, the same bytes from the same seed, weights that make the recorded actions."""
+
+import h5py
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from awac.data.behaviour import BehaviourPolicy, shipped_policy
+from awac.data.collect import collect, generate, provenance, write_hdf5
+from awac.data.files import load_dataset
+from awac.envs import make_env
+from awac.errors import DataError, TaskError
+
+ANT = "ant-expert-v2"
+
+
+@pytest.fixture(scope="module")
+def expert():
+    return shipped_policy("ant_expert")
+
+
+@pytest.fixture(scope="module")
+def recorded(expert, tmp_path_factory):
+    """1,100 rows of the expert: a whole episode and a cut one (or more, shorter ones)."""
+    columns = collect(ANT, expert, rows=1100, seed=4)
+    path = tmp_path_factory.mktemp("collect") / "ant.hdf5"
+    write_hdf5(path, columns, provenance(ANT, [expert], 4))
+    return columns, path
+
+
+def test_the_file_has_d4rls_keys_types_and_shapes(recorded):
+    _, path = recorded
+    expected = {
+        "observations": ((1100, 111), "float32"),
+        "actions": ((1100, 8), "float32"),
+        "rewards": ((1100,), "float32"),
+        "next_observations": ((1100, 111), "float32"),
+        "terminals": ((1100,), "bool"),
+        "timeouts": ((1100,), "bool"),
+        "infos/qpos": ((1100, 15), "float32"),
+        "infos/qvel": ((1100, 14), "float32"),
+        "infos/action_log_probs": ((1100,), "float32"),
+    }
+    with h5py.File(path) as file:
+        assert {key: (file[key].shape, str(file[key].dtype)) for key in expected} == expected
+        assert file["metadata/policy/fc0/weight"].shape == (256, 27)
+        assert file["metadata/policy/last_fc/bias"].shape == file["metadata/policy/last_fc_log_std/bias"].shape == (8,)
+        assert file["metadata/env_id"][()] == b"ant-expert-v2"
+        assert file["metadata/seed"][()] == 4
+        assert b"not D4RL" in file["metadata/description"][()]
+
+
+def test_the_loader_reads_it_back(recorded):
+    columns, path = recorded
+    data = load_dataset(path)
+    np.testing.assert_array_equal(data.observations, columns["observations"])
+    np.testing.assert_array_equal(data.terminated, columns["terminals"])
+    np.testing.assert_array_equal(data.truncated, columns["timeouts"])
+    assert data.terminated[-1] or data.truncated[-1]
+    assert data.episode_returns()[0] > 2000
+
+
+def test_infos_hold_the_state_before_the_step(recorded):
+    columns, _ = recorded
+    np.testing.assert_array_equal(columns["infos/qpos"][:, 2:], columns["observations"][:, :13])
+    np.testing.assert_array_equal(columns["infos/qvel"], columns["observations"][:, 13:27])
+
+
+def test_successors_chain_within_an_episode(recorded):
+    columns, _ = recorded
+    inside = np.flatnonzero(~(columns["terminals"] | columns["timeouts"]))
+    np.testing.assert_array_equal(columns["next_observations"][inside], columns["observations"][inside + 1])
+
+
+def test_the_stored_weights_and_log_probs_belong_to_the_stored_actions(recorded):
+    columns, path = recorded
+    hidden = columns["observations"][:200, :27].astype(np.float64)
+    with h5py.File(path) as file:
+        policy = file["metadata/policy"]
+        for layer in ("fc0", "fc1"):
+            hidden = np.maximum(hidden @ policy[layer]["weight"][()].T + policy[layer]["bias"][()], 0)
+        mean, log_std = (
+            hidden @ policy[name]["weight"][()].T + policy[name]["bias"][()] for name in ("last_fc", "last_fc_log_std")
+        )
+    log_std = np.clip(log_std, -5, 2)
+    actions = columns["actions"][:200].astype(np.float64)
+    clear = (np.abs(actions) < 0.999).all(axis=1)  # nearer to 1, float32 has lost the noise
+    noise = (np.arctanh(actions[clear]) - mean[clear]) / np.exp(log_std[clear])
+    density = -0.5 * noise**2 - log_std[clear] - 0.5 * np.log(2 * np.pi) - np.log(1 - actions[clear] ** 2)
+    np.testing.assert_allclose(density.sum(axis=1), columns["infos/action_log_probs"][:200][clear], atol=0.05)
+    assert clear.sum() > 20
+    assert 0.7 < noise.std() < 1.2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_seed_makes_the_same_bytes_for_any_number_of_workers(expert, recorded, tmp_path, workers):
+    columns = collect(ANT, expert, rows=1100, seed=4, workers=workers)
+    write_hdf5(tmp_path / "again.hdf5", columns, provenance(ANT, [expert], 4))
+    assert (tmp_path / "again.hdf5").read_bytes() == recorded[1].read_bytes()
+
+
+@pytest.mark.parametrize("other", [{"seed": 5}, {"part": 1}])
+def test_another_seed_or_part_makes_other_rows(expert, recorded, other):
+    columns = collect(ANT, expert, rows=50, **{"seed": 4, **other})
+    assert (columns["observations"][0] != recorded[0]["observations"][0]).any()
+
+
+def test_every_episode_has_its_own_start_and_noise():
+    env = make_env(ANT)
+    columns = collect(ANT, BehaviourPolicy.random(env.action_space), episodes=3)
+    ends = np.flatnonzero(columns["terminals"] | columns["timeouts"])
+    assert len(ends) == 3 and ends[-1] == len(columns["rewards"]) - 1
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    for key in ("observations", "actions"):
+        assert len(np.unique(columns[key][starts], axis=0)) == 3
+
+
+def test_the_last_episode_is_cut_as_a_timeout(expert):
+    columns = collect(ANT, expert, rows=30)
+    assert not columns["terminals"].any()
+    np.testing.assert_array_equal(np.flatnonzero(columns["timeouts"]), [29])
+
+
+def test_mean_actions_do_not_depend_on_the_noise(expert):
+    observation = make_env(ANT).reset(seed=0)[0]
+    actions = [expert(observation, np.random.default_rng(seed), deterministic=True) for seed in (0, 1)]
+    np.testing.assert_array_equal(*actions)
+    assert actions[0].dtype == np.float32
+    assert (expert(observation, np.random.default_rng(0)) != actions[0]).any()
+
+
+def test_discrete_tasks_are_recorded_with_integer_actions(tmp_path):
+    policy = BehaviourPolicy.random(spaces.Discrete(2))
+    columns = collect("CartPole-v1", policy, rows=60)
+    assert columns["actions"].dtype == np.int32 and "infos/qpos" not in columns
+    np.testing.assert_allclose(columns["infos/action_log_probs"], -np.log(2))
+    write_hdf5(tmp_path / "cartpole.hdf5", columns, provenance("CartPole-v1", [policy], 0))
+    data = load_dataset(tmp_path / "cartpole.hdf5")
+    assert data.discrete and len(data) == 60
+
+
+@pytest.mark.parametrize("amount", [{}, {"rows": 0}, {"rows": 5, "episodes": 1}, {"episodes": -1}])
+def test_the_amount_must_be_one_positive_number(expert, amount):
+    with pytest.raises(DataError, match="positive number"):
+        collect(ANT, expert, **amount)
+
+
+@pytest.mark.parametrize("task", ["hopper-medium-v2", "CartPole-v1"])
+def test_a_policy_for_another_robot_is_refused(expert, task):
+    with pytest.raises(DataError, match="ant_expert"):
+        collect(task, expert, rows=5)
+
+
+def test_an_unknown_task_is_refused(expert):
+    with pytest.raises(TaskError, match="unknown task"):
+        collect("ant-expert-v7", expert, rows=5)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"layers.0.weight": np.zeros((3, 4))},
+        {"layers.0.weight": np.zeros((3, 3)), "layers.0.bias": np.zeros(3)},
+        {"layers.0.weight": np.zeros((3, 4)), "layers.0.bias": np.zeros(5)},
+        {"layers.0.weight": np.full((3, 4), np.nan), "layers.0.bias": np.zeros(4)},
+        {"layers.0.weight": np.array([{}], object), "layers.0.bias": np.zeros(4)},
+    ],
+)
+def test_a_file_that_is_no_policy_is_refused(tmp_path, arrays):
+    np.savez(tmp_path / "policy.npz", **arrays)
+    with pytest.raises(DataError, match=r"policy\.npz"):
+        BehaviourPolicy.load(tmp_path / "policy.npz")
+
+
+def test_other_content_than_an_archive_is_no_policy(tmp_path):
+    (tmp_path / "policy.npz").write_bytes(b"not an archive")
+    with pytest.raises(DataError, match="is no behaviour policy"):
+        BehaviourPolicy.load(tmp_path / "policy.npz")
+
+
+def test_a_failed_write_leaves_nothing(recorded, tmp_path):
+    columns, _ = recorded
+    target = tmp_path / "taken"
+    target.mkdir()
+    with pytest.raises(DataError, match="cannot be written"):
+        write_hdf5(target, columns, {})
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_mix_has_an_equal_share_of_each_policy(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWAC_CACHE_DIR", str(tmp_path))
+    path = generate("ant-medium-expert-v2", rows=400, progress=False)
+    data = load_dataset(path)
+    assert len(data) == 400 and data.truncated[199]
+    halves = [
+        collect(ANT, shipped_policy(f"ant_{name}"), rows=200, part=part)
+        for part, name in enumerate(["medium", "expert"])
+    ]
+    np.testing.assert_array_equal(data.actions, np.concatenate([half["actions"] for half in halves]))
+    with h5py.File(path) as file:
+        assert {"policy_ant_medium", "policy_ant_expert"} <= set(file["metadata"])
