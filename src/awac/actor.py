@@ -1,0 +1,54 @@
+"""AWACActor: acts in the environment on a numpy copy of the policy."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore_rl.agent.actor import Actor
+from mindspore_rl.agent.trainer import COLLECT
+
+from awac.policy import NumpyPolicy
+
+
+class AWACActor(Actor):
+    """Chooses actions, and steps the collect environment with them.
+
+    Args:
+        params: as mindspore-rl wires them: `collect_environment` is the one that `act` steps.
+    """
+
+    def __init__(self, params=None):
+        super().__init__()
+        self.environment = params["collect_environment"]
+        self._policy: NumpyPolicy | None = None
+
+    def use(self, policy: NumpyPolicy) -> None:
+        """Acts with these weights from now on."""
+        self._policy = policy
+
+    def get_action(self, phase, params):
+        """Actions without a step of the environment.
+
+        Args:
+            phase: COLLECT samples, EVAL takes the mode.
+            params: (observations (B, O) raw, numpy generator).
+
+        Returns:
+            (B, A) actions in [−1, 1], or (B,) indices.
+        """
+        observations, rng = params
+        return self._policy(observations, rng if phase == COLLECT else None)
+
+    def act(self, phase, params):
+        """One step of the collect environment.
+
+        Args:
+            phase: as for `get_action`.
+            params: (observation (O,) raw, numpy generator).
+
+        Returns:
+            (action, reward, next observation, done, terminated).
+        """
+        observation, rng = params
+        action = self.get_action(phase, (np.asarray(observation)[None], rng))[0]
+        next_observation, reward, done, terminated = self.environment.step(action)
+        return action, float(reward), next_observation, bool(done), bool(terminated)

@@ -1,0 +1,141 @@
+"""What a run leaves behind: log lines, CSV rows and checkpoints, each one callback.
+
+The log lines "Episode N: …" and "Evaluate for episode N …" are read by scripts: they never change.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from mindspore_rl.utils.callback import Callback
+
+from awac.envs.registry import normalized_score
+from awac.learner import METRICS
+
+RULE = "-----------------------------------------"
+TRAIN_COLUMNS = ("episode", "phase", *METRICS, "per_step_time_ms", "gradient_steps", "env_steps", "train_return")
+EVAL_COLUMNS = ("episode", "phase", "mean_return", "std_return", "min_return", "falls", "normalized_score", "env_steps")
+
+
+class Table:
+    """A CSV file with a fixed header; a resumed run first drops the rows that it will write again.
+
+    Args:
+        path: the file.
+        columns: the header; the first column counts episodes.
+        after: rows beyond this episode are dropped.
+    """
+
+    def __init__(self, path: Path, columns, after: int):
+        rows = []
+        if after and path.is_file():
+            with open(path, newline="", encoding="utf-8") as old:
+                rows = [row for row in list(csv.reader(old))[1:] if len(row) == len(columns) and int(row[0]) <= after]
+        temp = path.with_name(f".{path.name}.tmp")
+        with open(temp, "w", newline="", encoding="utf-8") as new:
+            csv.writer(new).writerows([columns, *rows])
+        os.replace(temp, path)
+        self._path, self._columns = path, columns
+
+    def add(self, values: dict) -> None:
+        """Appends one row and closes the file, so that a killed run keeps it."""
+        with open(self._path, "a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([_text(values[name]) for name in self._columns])
+
+
+def _text(value):
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+class LossLog(Callback):
+    """Log line every `every` episodes and a row of train.csv for each; "Episode 0" is the first call of a run."""
+
+    def __init__(self, folder: Path, every: int, after: int):
+        super().__init__()
+        self._table, self._every = Table(folder / "train.csv", TRAIN_COLUMNS, after), every
+
+    def episode_end(self, params):
+        """Writes the figures of the episode that ended."""
+        if params.cur_episode == 1:
+            self._line(0, params.first)
+        if params.cur_episode % self._every == 0:
+            self._line(params.cur_episode, params.metrics)
+            self._details(params.metrics, params)
+        row = {**params.metrics, "episode": params.cur_episode, "phase": params.phase}
+        self._table.add({**row, **{key: params[key] for key in ("gradient_steps", "env_steps", "train_return")}})
+
+    @staticmethod
+    def _line(episode, m):
+        print(
+            f"Episode {episode}: critic_loss is {m['critic_loss']:.3f}, actor_loss is {m['actor_loss']:.3f}, "
+            f"mean_std is {m['mean_std']:.3f}, per_step_time {m['per_step_time_ms']:.3f} ms",
+            flush=True,
+        )
+
+    @staticmethod
+    def _details(m, params):
+        online = "" if params.train_return is None else f", return while acting {params.train_return:.1f}"
+        print(
+            f"    {params.phase}: q_mean {m['q_mean']:.2f}, advantage {m['adv_mean']:.3f}, ESS/B {m['ess']:.3f}, "
+            f"env steps {params.env_steps}{online}",
+            flush=True,
+        )
+
+
+class EvaluateLog(Callback):
+    """Evaluates every `every` episodes and after the last one; log lines and a row of eval.csv."""
+
+    def __init__(self, folder: Path, every: int, after: int, task: str):
+        super().__init__()
+        self._table, self._every, self._task = Table(folder / "eval.csv", EVAL_COLUMNS, after), every, task
+
+    def episode_end(self, params):
+        """Evaluates the weights as they are after `cur_episode` episodes."""
+        if params.cur_episode % self._every and params.cur_episode != params.episodes_num:
+            return
+        result = params.evaluate()
+        score = normalized_score(self._task, result.mean)
+        print(RULE)
+        print(f"Evaluate for episode {params.cur_episode} total rewards is {result.mean:.3f}")
+        print(RULE)
+        print_details(result, score)
+        self._table.add(
+            {
+                "episode": params.cur_episode,
+                "phase": params.phase,
+                "mean_return": result.mean,
+                "std_return": float(result.returns.std()),
+                "min_return": float(result.returns.min()),
+                "falls": result.falls,
+                "normalized_score": score,
+                "env_steps": params.env_steps,
+            }
+        )
+
+
+def print_details(result, score) -> None:
+    """The normalised score on a line of its own, where the task has one, with the episodes' spread."""
+    if score is not None:
+        print(f"Normalised score is {score:.2f}")
+    print(
+        f"    {len(result.returns)} episodes: {result.mean:.1f} ± {result.returns.std():.1f}, "
+        f"lowest {result.returns.min():.1f}, terminated early {result.falls:.0%}",
+        flush=True,
+    )
+
+
+class Checkpoints(Callback):
+    """Saves every `every` episodes and after the last one."""
+
+    def __init__(self, every: int, save):
+        super().__init__()
+        self._every, self._save = every, save
+
+    def episode_end(self, params):
+        """Saves the state after `cur_episode` episodes."""
+        if params.cur_episode % self._every == 0 or params.cur_episode == params.episodes_num:
+            self._save()

@@ -1,0 +1,131 @@
+"""The command `awac`: train, eval, collect. Every user mistake ends in one line on stderr and exit code 1."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from awac.errors import AWACError, ConfigError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one subcommand; returns the exit code (0 done, 1 a mistake the user can put right, 130 interrupted)."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        args.run(args)
+    except AWACError as error:
+        sys.stdout.flush()
+        print(f"awac: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        print("awac: interrupted; the last checkpoint is kept, --resume continues from it", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="awac", description="AWAC (arXiv 2006.09359) on MindSpore.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_train(commands.add_parser("train", help="train offline, then online"))
+    _add_eval(commands.add_parser("eval", help="evaluate a checkpoint"))
+    _add_collect(commands.add_parser("collect", help="record a data set in D4RL's layout"))
+    return parser
+
+
+def _add_train(parser) -> None:
+    parser.set_defaults(run=_train)
+    parser.add_argument("--preset", default="ant", help="recipe: ant, paper, mindrl (default: %(default)s)")
+    parser.add_argument("--episode", type=_positive, default=500, help="training episodes in all (default: %(default)s)")
+    parser.add_argument("--task", help="environment: D4RL id, Gymnasium id, or gym:ID (default: ant-expert-v2)")
+    parser.add_argument("--dataset", metavar="ID_OR_PATH", help="D4RL id or an .hdf5/.npz file (default: the task's)")
+    parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
+    parser.add_argument("--ckpt_path", default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)")
+    parser.add_argument("--seed", type=_natural, help="seed of the run (default: 0)")
+    parser.add_argument("--device_target", default="CPU", help="CPU, GPU, Ascend or Auto (default: %(default)s)")
+    parser.add_argument("--env_yaml", metavar="F", help="YAML file with keys of EnvConfig")
+    parser.add_argument("--algo_yaml", metavar="F", help="YAML file with keys of AlgoConfig and TrainConfig")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override config keys")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument("--resume", action="store_true", help="continue the run in --ckpt_path")
+    kept.add_argument("--overwrite", action="store_true", help="replace the run in --ckpt_path")
+
+
+def _add_eval(parser) -> None:
+    parser.set_defaults(run=_eval)
+    parser.add_argument("--ckpt_path", required=True, help="folder of a training run")
+    parser.add_argument("--episode", type=_positive, help="a certain checkpoint (default: the newest complete one)")
+    parser.add_argument("--eval_episodes", type=_positive, help="episodes to run (default: as trained)")
+    parser.add_argument("--seed", type=_natural, help="seed of the evaluation's episodes (default: as trained)")
+    parser.add_argument("--device_target", default="CPU", help="CPU, GPU, Ascend or Auto (default: %(default)s)")
+
+
+def _add_collect(parser) -> None:
+    parser.set_defaults(run=_collect)
+    parser.add_argument("--task", default="ant-expert-v2", help="environment (default: %(default)s)")
+    parser.add_argument("--policy", default="expert", help="random, medium, expert or an .npz file (default: %(default)s)")
+    parser.add_argument("--rows", type=_positive, help="transitions to record (default: 200000)")
+    parser.add_argument("--seed", type=_natural, default=0, help="seed of the recording (default: %(default)s)")
+    parser.add_argument("--deterministic", action="store_true", help="record the mean action instead of samples")
+    parser.add_argument("--out", required=True, help="the .hdf5 file to write")
+
+
+def _train(args) -> None:
+    from awac.config import load_config
+    from awac.session import train
+
+    overrides = {key: getattr(args, key) for key in ("task", "dataset", "seed") if getattr(args, key) is not None}
+    if args.download:
+        overrides["download"] = True
+    for item in args.set:
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise ConfigError(f"--set takes KEY=VALUE, not {item!r}")
+        overrides[key] = _parsed(value, item)
+    config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides)
+    train(config, args.ckpt_path, args.episode, device=args.device_target, resume=args.resume, overwrite=args.overwrite)
+
+
+def _eval(args) -> None:
+    from awac.session import evaluate
+
+    evaluate(args.ckpt_path, episode=args.episode, seed=args.seed, eval_episodes=args.eval_episodes,
+             device=args.device_target)  # fmt: skip
+
+
+def _collect(args) -> None:
+    from awac.data.collect import record
+
+    print(record(args.task, args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic))
+
+
+def _parsed(value: str, item: str):
+    import yaml
+
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {item!r}: the value is not readable") from None
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1, "a positive whole number")
+
+
+def _natural(text: str) -> int:
+    return _whole(text, 0, "a whole number, 0 or more")
+
+
+def _whole(text: str, least: int, wanted: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,304 @@
+"""Configuration: frozen dataclasses, presets, overrides, and the dict that mindspore-rl wires.
+
+Every field is read somewhere; `load_config` refuses a key that is unknown and names the nearest one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import types
+import typing
+from dataclasses import dataclass
+
+import yaml
+
+from awac.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Where the data and the environment come from."""
+
+    task: str = "ant-expert-v2"
+    """D4RL data set id, Gymnasium id, or `gym:` and an old gym id."""
+    dataset: str | None = None
+    """Data set id or path to an .hdf5/.npz file; None takes `task` as the id."""
+    download: bool = False
+    """Fetch D4RL's own file if it is not on disk."""
+    eval_episodes: int = 5
+    """Episodes of one evaluation; they are stepped together."""
+
+
+@dataclass(frozen=True)
+class AlgoConfig:
+    """The algorithm: networks, losses, optimisers."""
+
+    actor_hidden: tuple[int, ...] = (256, 256)
+    """Widths of the policy's hidden layers."""
+    critic_hidden: tuple[int, ...] = (256, 256)
+    """Widths of each critic's hidden layers."""
+    critic_layer_norm: bool = True
+    """LayerNorm (without affine part) after each hidden layer of the critics."""
+    state_dependent_std: bool = False
+    """Log-std as an output of the policy network instead of one free vector."""
+    log_std_min: float = -6.0
+    """Lower bound of the log-std, approached through a sigmoid."""
+    log_std_max: float = 0.0
+    """Upper bound of the log-std."""
+    gamma: float = 0.99
+    """Discount factor γ."""
+    tau: float = 0.005
+    """Polyak factor τ of the target critics."""
+    lam: float = 2.0
+    """Temperature λ of the advantage weights, eq. (13)."""
+    weighting: str = "softmax"
+    """`softmax`: weights normalised over the batch to mean 1; `exp`: exp(A/λ), clipped at `weight_clip`."""
+    weight_clip: float = 100.0
+    """Largest weight under `weighting=exp`."""
+    loss_reduction: str = "mean"
+    """Actor loss over the batch: `mean` or `sum`."""
+    actor_lr: float = 3e-4
+    """Adam's learning rate for the policy."""
+    critic_lr: float = 3e-4
+    """Adam's learning rate for the critics."""
+    actor_weight_decay: float = 0.0
+    """L2 coefficient added to the policy's gradient."""
+    actor_ema: float = 0.0
+    """Decay of the exponential average of the policy's weights that acts and is saved; 0 takes the weights themselves."""
+    batch_size: int = 256
+    """Rows per gradient step."""
+    reward_scale: float = 1.0
+    """Factor on every reward before the critics see it."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The schedule: how long, how often, in what proportion."""
+
+    seed: int = 0
+    """Seeds every random generator of the run."""
+    n_steps_per_episode: int = 1000
+    """Gradient steps per training episode, the unit of logs and checkpoints."""
+    offline_train_steps: int = 20000
+    """Gradient steps on the data set alone before the environment is used."""
+    steps_per_call: int = 50
+    """Gradient steps per call of the compiled graph; online, also the environment steps before it."""
+    offline_share: float = 0.5
+    """Share of data set rows in an online batch."""
+    online_capacity: int = 1_000_000
+    """Online rows kept; the oldest go first. Data set rows are never evicted."""
+    online_warmup: int = 0
+    """Environment steps collected at the switch before the first online gradient step."""
+    log_every: int = 10
+    """Episodes between loss lines."""
+    eval_every: int = 10
+    """Episodes between evaluations."""
+    save_every: int = 10
+    """Episodes between checkpoints."""
+    max_checkpoints: int = 5
+    """Checkpoints kept; the oldest go first."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    env: EnvConfig = EnvConfig()
+    algo: AlgoConfig = AlgoConfig()
+    train: TrainConfig = TrainConfig()
+
+    @classmethod
+    def from_dict(cls, sections: dict) -> Config:
+        """The inverse of `dataclasses.asdict`; values are checked like any override."""
+        return _with(cls(), {key: value for part in sections.values() for key, value in part.items()}, "stored config")
+
+
+PRESETS: dict[str, dict] = {
+    "ant": {},
+    "paper": {
+        "actor_hidden": (256, 256, 256, 256),
+        "critic_hidden": (256, 256),
+        "critic_layer_norm": False,
+        "batch_size": 1024,
+        "actor_weight_decay": 1e-4,
+        "offline_share": 0.0,
+    },
+    "mindrl": {
+        "actor_hidden": (256, 256, 256, 256),
+        "critic_hidden": (256, 256, 256, 256),
+        "critic_layer_norm": False,
+        "state_dependent_std": True,
+        "batch_size": 1024,
+        "actor_weight_decay": 1e-4,
+        "loss_reduction": "sum",
+        "offline_train_steps": 5000,
+    },
+}
+"""Recipes by name: what differs from the defaults."""
+
+SECTIONS = {"env": EnvConfig, "algo": AlgoConfig, "train": TrainConfig}
+_FIELDS = {
+    field.name: (section, typing.get_type_hints(cls)[field.name])
+    for section, cls in SECTIONS.items()
+    for field in dataclasses.fields(cls)
+}
+
+
+def load_config(preset="ant", env_yaml=None, algo_yaml=None, overrides=None) -> Config:
+    """Builds a configuration: preset, then YAML files, then overrides; later ones win.
+
+    Args:
+        preset: a name in `PRESETS`.
+        env_yaml: path of a YAML mapping with `EnvConfig` keys.
+        algo_yaml: path of a YAML mapping with `AlgoConfig` and `TrainConfig` keys.
+        overrides: mapping of keys to values; text is parsed as YAML.
+
+    Raises:
+        ConfigError: unknown preset or key, a value of the wrong type or out of range, an unreadable file.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r} is unknown{nearest(preset, PRESETS)}; choose one of {', '.join(PRESETS)}")
+    config = _with(Config(), PRESETS[preset], f"preset {preset}")
+    for path, sections in ((env_yaml, {"env"}), (algo_yaml, {"algo", "train"})):
+        if path is not None:
+            config = _with(config, _read_yaml(path), path, sections)
+    parsed = {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in (overrides or {}).items()}
+    return _with(config, parsed, "command line")
+
+
+def nearest(name: str, known) -> str:
+    """`: did you mean X` for a misspelt name, or nothing."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+def _read_yaml(path: str) -> dict:
+    if not os.path.isfile(path):
+        raise ConfigError(f"{path}: no such YAML file")
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file)
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
+    return values
+
+
+def _with(config: Config, values: dict, source: str, sections=frozenset(SECTIONS)) -> Config:
+    changed: dict[str, dict] = {section: {} for section in SECTIONS}
+    for key, value in values.items():
+        allowed = [name for name, (section, _) in _FIELDS.items() if section in sections]
+        if key not in allowed:
+            raise ConfigError(f"{source}: unknown key {key!r}{nearest(key, allowed)}")
+        section, kind = _FIELDS[key]
+        changed[section][key] = _typed(key, value, kind, source)
+    config = Config(**{s: dataclasses.replace(getattr(config, s), **changed[s]) for s in SECTIONS})
+    _check_ranges(config, source)
+    return config
+
+
+def _typed(key, value, kind, source):
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if option is str and isinstance(value, str):
+            return value
+        if option is bool and isinstance(value, bool):
+            return value
+        if option is int and isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+            return int(value)
+        if option is float and (number := _as_float(value)) is not None:
+            return number
+        if typing.get_origin(option) is tuple and isinstance(value, (list, tuple)):
+            if value and all(isinstance(item, int) and 0 < item <= 65536 for item in value):
+                return tuple(value)
+    expected = getattr(kind, "__name__", str(kind)).replace("tuple", "list of positive whole numbers")
+    raise ConfigError(f"{source}: {key} = {value!r} is not a valid {expected}")
+
+
+def _as_float(value) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:  # YAML reads 1e-4 (no dot) as text
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+_RANGES = {
+    "positive": ("lam", "weight_clip", "actor_lr", "critic_lr", "batch_size", "n_steps_per_episode", "steps_per_call",
+                 "online_capacity", "log_every", "eval_every", "save_every", "max_checkpoints", "eval_episodes",
+                 "reward_scale"),
+    "at least 0": ("actor_weight_decay", "offline_train_steps", "online_warmup", "seed"),
+    "between 0 and 1": ("gamma", "tau", "offline_share", "actor_ema"),
+}
+_CHOICES = {"weighting": ("softmax", "exp"), "loss_reduction": ("mean", "sum")}
+
+
+def _check_ranges(config: Config, source: str) -> None:
+    def value(key):
+        return getattr(getattr(config, _FIELDS[key][0]), key)
+
+    tests = {"positive": lambda v: v > 0, "at least 0": lambda v: v >= 0, "between 0 and 1": lambda v: 0 <= v <= 1}
+    for wanted, keys in _RANGES.items():
+        for key in keys:
+            if not tests[wanted](value(key)):
+                raise ConfigError(f"{source}: {key} = {value(key)!r} must be {wanted}")
+    for key, choices in _CHOICES.items():
+        if value(key) not in choices:
+            raise ConfigError(f"{source}: {key} = {value(key)!r}{nearest(value(key), choices)} (one of {', '.join(choices)})")
+    if config.algo.log_std_min >= config.algo.log_std_max:
+        raise ConfigError(f"{source}: log_std_min must be below log_std_max")
+    if config.train.n_steps_per_episode % config.train.steps_per_call:
+        raise ConfigError(f"{source}: n_steps_per_episode must be a multiple of steps_per_call")
+    if config.train.offline_train_steps % config.train.n_steps_per_episode:
+        raise ConfigError(f"{source}: offline_train_steps must be a multiple of n_steps_per_episode")
+
+
+def algorithm_config(config: Config, spaces: dict) -> dict:
+    """The dict that mindspore-rl's `MSRL` wires into policy, actor, learner and environments.
+
+    Args:
+        config: the run.
+        spaces: `obs_size` (after the normaliser), `action_size` and `discrete` of the task.
+    """
+    from awac.actor import AWACActor
+    from awac.envs.adapter import GymnasiumEnvironment
+    from awac.learner import AWACLearner
+    from awac.policy import AWACPolicy
+
+    environment = {
+        "number": 1,
+        "type": GymnasiumEnvironment,
+        "wrappers": [],
+        "params": {"GymnasiumEnvironment": {"task": config.env.task}},
+    }
+    return {
+        "policy_and_network": {
+            "type": AWACPolicy,
+            "params": {
+                "config": config.algo,
+                "seed": config.train.seed,
+                "state_space_dim": spaces["obs_size"],
+                "action_space_dim": spaces["action_size"],
+                "discrete": spaces["discrete"],
+            },
+        },
+        "actor": {"number": 1, "type": AWACActor, "params": {}, "policies": ["actor_net"]},
+        "learner": {
+            "number": 1,
+            "type": AWACLearner,
+            "params": {"config": config.algo, "steps": config.train.steps_per_call},
+            "networks": ["actor_net", "average_actor_net", "critic_net", "target_critic_net"],
+        },
+        "collect_environment": environment,
+        "eval_environment": dict(environment),
+    }

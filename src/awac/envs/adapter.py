@@ -1,0 +1,50 @@
+"""The environment as mindspore-rl knows it, around a Gymnasium environment from `make_env`."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore_rl.environment.python_environment import PythonEnvironment
+from mindspore_rl.environment.space import Space
+
+from awac.envs.registry import make_env
+
+
+class GymnasiumEnvironment(PythonEnvironment):
+    """Any task of `make_env` behind mindspore-rl's interface.
+
+    `step` returns (observation, reward, done, terminated): `done` says that the episode is over, `terminated` that it
+    ended for good and the value must not be bootstrapped.
+
+    Args:
+        params: `task`, an id that `make_env` knows.
+    """
+
+    def __init__(self, params, env_id: int = 0):
+        self.env = make_env(params["task"])
+        self._seed = env_id
+        observation, action = self.env.observation_space, self.env.action_space
+        discrete = hasattr(action, "n")
+        if discrete:
+            actions = Space((), np.int32, low=0, high=int(action.n))
+        else:
+            actions = Space(action.shape, np.float32, low=action.low, high=action.high)
+        # mindspore-rl steps the environment inside this constructor, so all fields are set before it.
+        super().__init__(actions, Space(observation.shape, np.float32), config=dict(params))
+
+    def _reset(self):
+        observation, _ = self.env.reset(seed=self._seed)
+        return observation.astype(np.float32)
+
+    def _step(self, action):
+        observation, reward, terminated, truncated, _ = self.env.step(action)
+        done = np.asarray(terminated or truncated)
+        return observation.astype(np.float32), np.asarray(reward, np.float32), done, np.asarray(terminated)
+
+    def _set_seed(self, seed_value):
+        self._seed = int(seed_value)
+        return True
+
+    def close(self):
+        """Closes the Gymnasium environment."""
+        self.env.close()
+        return True

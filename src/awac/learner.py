@@ -1,0 +1,167 @@
+"""AWACLearner: one compiled graph that takes K gradient steps a call.
+
+Rows and noise for all K steps come from the host, so a call is a pure function of its inputs and the parameters: the
+same inputs give the same networks, which is what makes a resumed run equal to one that never stopped.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore_rl.agent.learner import Learner
+
+from awac import losses
+
+METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
+"""What a call returns, each the mean over its K steps."""
+
+
+class Adam(nn.Cell):
+    """Adam (Kingma & Ba 2015) with L2 weight decay, one fused kernel per parameter.
+
+    `nn.Adam` twice in one graph clashes on its step counter; this one keeps its state where a checkpoint finds it.
+    """
+
+    def __init__(self, parameters, learning_rate: float, name: str, weight_decay: float = 0.0):
+        super().__init__(auto_prefix=False)
+        self.parameters = ParameterTuple(parameters)
+        self.m = self._zeros_like(parameters, f"{name}.m")
+        self.v = self._zeros_like(parameters, f"{name}.v")
+        self.beta1_power = Parameter(Tensor(1.0, ms.float32), name=f"{name}.beta1_power", requires_grad=False)
+        self.beta2_power = Parameter(Tensor(1.0, ms.float32), name=f"{name}.beta2_power", requires_grad=False)
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.update = ops.Adam()
+
+    @staticmethod
+    def _zeros_like(parameters, name):
+        return ParameterTuple(
+            [
+                Parameter(Tensor(np.zeros(p.shape, np.float32)), name=f"{name}.{i}", requires_grad=False)
+                for i, p in enumerate(parameters)
+            ]
+        )
+
+    def construct(self, gradients):
+        self.beta1_power *= 0.9
+        self.beta2_power *= 0.999
+        for i in range(len(self.parameters)):
+            gradient = gradients[i]
+            if self.weight_decay > 0:
+                gradient = gradient + self.weight_decay * self.parameters[i]
+            self.update(self.parameters[i], self.m[i], self.v[i], self.beta1_power, self.beta2_power,
+                        self.learning_rate, 0.9, 0.999, 1e-8, gradient)  # fmt: skip
+        return True
+
+
+class AWACLearner(Learner):
+    """Advantage-weighted actor-critic, Nair et al. 2020, algorithm 1.
+
+    Args:
+        params: `config` (AlgoConfig), `steps` (K) and the networks of `AWACPolicy` by name.
+    """
+
+    def __init__(self, params):
+        super().__init__()
+        config = params["config"]
+        self.config, self.steps = config, params["steps"]
+        self.actor, self.average_actor = params["actor_net"], params["average_actor_net"]
+        self.critic, self.target_critic = params["critic_net"], params["target_critic_net"]
+        self.actor_parameters = ParameterTuple(self.actor.trainable_params())
+        self.critic_parameters = ParameterTuple(self.critic.trainable_params())
+        self.average_parameters = ParameterTuple(self.average_actor.trainable_params())
+        self.target_parameters = ParameterTuple(self.target_critic.trainable_params())
+        self.actor_adam = Adam(self.actor_parameters, config.actor_lr, "actor_adam", config.actor_weight_decay)
+        self.critic_adam = Adam(self.critic_parameters, config.critic_lr, "critic_adam")
+        self.critic_gradient = ops.value_and_grad(self.critic_loss, None, self.critic_parameters, has_aux=True)
+        self.actor_gradient = ops.value_and_grad(self.actor_loss, None, self.actor_parameters, has_aux=True)
+
+    def learn(self, experience):
+        """Takes K gradient steps.
+
+        Args:
+            experience: rows (K, B, W) as `Replay.sample` packs them, and standard normal noise (K, 2, B, A).
+
+        Returns:
+            (metrics, bad_step): means over the K steps in the order of `METRICS`, and the first step whose losses are
+            not finite (K if there is none).
+        """
+        metrics, bad_step = self(*(Tensor(x) for x in experience))
+        return metrics.asnumpy(), int(bad_step.asnumpy())
+
+    def construct(self, rows, noise):
+        k = ops.scalar_to_tensor(0, ms.int32)
+        bad_step = ops.scalar_to_tensor(self.steps, ms.int32)
+        total = ops.zeros((len(METRICS),), ms.float32)
+        while k < self.steps:
+            metrics = self.step(ops.gather(rows, k, 0), ops.gather(noise, k, 0))
+            finite = ops.isfinite(metrics.sum())
+            bad_step = ops.minimum(bad_step, ops.select(finite, bad_step, k))
+            total = total + metrics
+            k = k + 1
+        return total / self.steps, bad_step
+
+    def step(self, rows, noise):
+        """One gradient step on rows (B, W) with noise (2, B, A); returns the metrics of the step.
+
+        Both losses see the critics as they are before the step, as in the authors' code.
+        """
+        obs, next_obs, action, reward, terminated = self.unpack(rows)
+        noise_next, noise_pi = self.unpack_noise(noise)
+        next_value = self.actor.state_value(self.actor(next_obs), self.target_critic, next_obs, noise_next)
+        target = losses.td_target(reward * self.config.reward_scale, terminated, next_value, self.config.gamma)
+        (critic_loss, q_data), critic_gradients = self.critic_gradient(obs, action, target)
+        (actor_loss, actor_info), actor_gradients = self.actor_gradient(obs, action, noise_pi, q_data)
+        self.critic_adam(critic_gradients)
+        self.actor_adam(actor_gradients)
+        self.blend(self.target_parameters, self.critic_parameters, self.config.tau)
+        if self.config.actor_ema > 0:
+            self.blend(self.average_parameters, self.actor_parameters, 1.0 - self.config.actor_ema)
+        spread, adv_mean, ess = actor_info
+        return ops.stack((critic_loss, actor_loss, spread, q_data.mean(), adv_mean, ess, reward.mean()))
+
+    def critic_loss(self, obs, action, target):
+        """Eq. (9); also returns Q_i(s, a) (2, B)."""
+        q_data = self.critic(obs, action)
+        return losses.critic_loss(q_data, target), ops.stop_gradient(q_data)
+
+    def actor_loss(self, obs, action, noise, q_data):
+        """Eq. (13); also returns the mean std, the mean advantage and ESS/B."""
+        dist = self.actor(obs)
+        value = ops.stop_gradient(self.actor.state_value(dist, self.critic, obs, noise))
+        adv = losses.advantage(q_data, value)
+        if self.config.weighting == "softmax":
+            weights = losses.softmax_weights(adv, self.config.lam)
+        else:
+            weights = losses.exp_weights(adv, self.config.lam, self.config.weight_clip)
+        loss = losses.actor_loss(self.actor.log_prob(dist, action), weights, self.config.loss_reduction)
+        info = (self.actor.spread(dist), adv.mean(), losses.effective_sample_share(weights))
+        return loss, ops.stop_gradient(info)
+
+    def blend(self, slow, fast, rate):
+        """slow ← (1 − rate)·slow + rate·fast, Polyak averaging."""
+        for i in range(len(slow)):
+            ops.assign(slow[i], slow[i] * (1.0 - rate) + fast[i] * rate)
+        return True
+
+    def unpack(self, rows):
+        """Rows (B, W) → obs (B, O), next_obs (B, O), action (B, A), reward (B,), terminated (B,)."""
+        size, columns, batch = self.actor.obs_size, self.actor.columns, rows.shape[0]
+        obs = ops.slice(rows, (0, 0), (batch, size))
+        next_obs = ops.slice(rows, (0, size), (batch, size))
+        action = ops.slice(rows, (0, 2 * size), (batch, columns))
+        reward = ops.slice(rows, (0, 2 * size + columns), (batch, 1)).reshape(-1)
+        terminated = ops.slice(rows, (0, 2 * size + columns + 1), (batch, 1)).reshape(-1)
+        return obs, next_obs, action, reward, terminated
+
+    def unpack_noise(self, noise):
+        """Noise (2, B, A) → noise for π(s′) and for π(s), each (B, A)."""
+        _, batch, size = noise.shape
+        first = ops.slice(noise, (0, 0, 0), (1, batch, size)).reshape(batch, size)
+        second = ops.slice(noise, (1, 0, 0), (1, batch, size)).reshape(batch, size)
+        return first, second
+
+    @property
+    def deployed_actor(self):
+        """The network that acts, is evaluated and is saved as the policy."""
+        return self.average_actor if self.config.actor_ema > 0 else self.actor

@@ -1,0 +1,79 @@
+"""AWAC's losses (Nair et al. 2020, arXiv 2006.09359): pure functions of tensors, used by every learner here.
+
+Shapes: B rows; the leading 2 are the twin critics. Nothing here owns a parameter or draws a random number.
+"""
+
+from __future__ import annotations
+
+from mindspore import ops
+
+
+def td_target(reward, terminated, next_value, gamma):
+    """y = r + γ·(1 − terminated)·V(s′), the target of eq. (9).
+
+    Args:
+        reward: (B,).
+        terminated: (B,) 1.0 where the episode ended for good; a time limit is not such an end.
+        next_value: (B,) value of the next state under the target critics.
+        gamma: discount factor.
+
+    Returns:
+        (B,) targets; no gradient flows through them.
+    """
+    return ops.stop_gradient(reward + gamma * (1.0 - terminated) * next_value)
+
+
+def critic_loss(q_data, target):
+    """Σ_i mean_B (Q_i(s, a) − y)², eq. (9).
+
+    Args:
+        q_data: (C, B) critics at the data's actions.
+        target: (B,) from `td_target`.
+
+    Returns:
+        Scalar.
+    """
+    return ops.square(q_data - target).mean(-1).sum()
+
+
+def advantage(q_data, value):
+    """A(s, a) = min_i Q_i(s, a) − V(s), eq. (12).
+
+    Args:
+        q_data: (C, B) critics at the data's actions.
+        value: (B,) value of the state under the current policy.
+
+    Returns:
+        (B,) advantages; no gradient flows through them.
+    """
+    return ops.stop_gradient(q_data.min(axis=0) - value)
+
+
+def softmax_weights(adv, lam):
+    """B·softmax(A/λ): eq. (13) with the partition function estimated on the batch, so that the mean weight is 1."""
+    return ops.stop_gradient(ops.softmax(adv / lam, axis=0) * adv.shape[0])
+
+
+def exp_weights(adv, lam, clip):
+    """min(exp(A/λ), clip): eq. (13) without its partition function."""
+    return ops.stop_gradient(ops.exp(ops.minimum(adv / lam, ops.log(ops.scalar_to_tensor(clip)))))
+
+
+def actor_loss(log_prob, weights, reduction="mean"):
+    """−log π(a|s)·w over the batch, eq. (13).
+
+    Args:
+        log_prob: (B,) log-density of the data's actions.
+        weights: (B,) advantage weights.
+        reduction: `mean` or `sum` over the batch.
+
+    Returns:
+        Scalar.
+    """
+    weighted = -log_prob * weights
+    return weighted.mean() if reduction == "mean" else weighted.sum()
+
+
+def effective_sample_share(weights):
+    """ESS/B = (Σw)² / (B·Σw²): 1 is behaviour cloning, near 0 means that a handful of rows decide."""
+    return ops.square(weights.sum()) / (weights.shape[0] * ops.square(weights).sum())
