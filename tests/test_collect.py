@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from awac.data.behaviour import BehaviourPolicy, shipped_policy
-from awac.data.collect import collect, generate, provenance, write_hdf5
+from awac.data.collect import collect, generate, provenance, record, write_hdf5
 from awac.data.files import load_dataset
 from awac.envs import make_env
 from awac.errors import DataError, TaskError
@@ -200,3 +200,35 @@ def test_a_mix_has_an_equal_share_of_each_policy(tmp_path, monkeypatch):
     np.testing.assert_array_equal(data.actions, np.concatenate([half["actions"] for half in halves]))
     with h5py.File(path) as file:
         assert {"policy_ant_medium", "policy_ant_expert"} <= set(file["metadata"])
+
+
+@pytest.mark.parametrize("policy", ["random", "medium", "expert"])
+def test_record_writes_a_data_set_and_says_what_is_in_it(tmp_path, policy):
+    line = record(ANT, policy, tmp_path / "new" / "ant.hdf5", rows=80, progress=False)
+    data = load_dataset(tmp_path / "new" / "ant.hdf5")
+    returns = data.episode_returns()
+    assert line.endswith(f"ant.hdf5: 80 rows, {len(returns)} episodes, mean return {returns.mean():.1f}")
+
+
+def test_record_takes_a_policy_file(tmp_path):
+    layers = {"layers.0.weight": np.zeros((3, 2), np.float32), "layers.0.bias": np.float32([0.5, -9.0])}
+    np.savez(tmp_path / "mine.npz", **layers)
+    record("Pendulum-v1", str(tmp_path / "mine.npz"), tmp_path / "out.hdf5", rows=40, deterministic=True)
+    np.testing.assert_allclose(load_dataset(tmp_path / "out.hdf5").actions, np.tanh(0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "policy", "out", "words"),
+    [
+        ("hopper-medium-v2", "expert", "new.hdf5", "no expert policy ships for hopper-medium-v2"),
+        ("Ant-v5", "medium", "new.hdf5", "no medium policy ships"),
+        (ANT, "none.npz", "new.hdf5", "no such behaviour policy"),
+        (ANT, "random", "there", "exists already"),
+        (ANT, "random", "there/new.hdf5", "cannot be made"),
+    ],
+)
+def test_record_refuses_before_it_starts(tmp_path, task, policy, out, words):
+    (tmp_path / "there").write_text("")
+    with pytest.raises(DataError, match=words):
+        record(task, policy, tmp_path / out, rows=5)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

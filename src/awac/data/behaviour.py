@@ -16,7 +16,7 @@ from awac.errors import DataError
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 # In a clone the policies lie under ckpt/; an installed wheel carries them inside the package.
-_FOLDERS = (Path(__file__).parents[3] / "ckpt" / "behaviour", Path(__file__).parents[1] / "_behaviour")
+_FOLDERS = (Path(__file__).parents[3] / "ckpt" / "behaviour", Path(__file__).parents[1] / "behaviour")
 
 
 @dataclass(frozen=True, eq=False)

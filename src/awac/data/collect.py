@@ -92,6 +92,50 @@ def collect(
     return columns
 
 
+def record(
+    task: str,
+    policy: str,
+    out: str | os.PathLike,
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+    deterministic: bool = False,
+    progress: bool = True,
+    workers: int | None = None,
+) -> str:
+    """Records a data set file; the command `awac collect`.
+
+    Args:
+        task: a task of `make_env`.
+        policy: `random`, the name of a shipped policy of the task's robot (`medium`, `expert`), or a path to an .npz.
+        out: the HDF5 file to write; it must not exist yet.
+        rows: number of rows; None for DEFAULT_ROWS.
+        seed: of everything random.
+        deterministic: record mean actions.
+        progress: show a bar on stderr if that is a terminal.
+        workers: processes; None for one a core, at most four and fewer for few rows.
+
+    Returns:
+        One line that says what was recorded.
+
+    Raises:
+        DataError: no such policy, or one for other sizes; `out` exists or cannot be written.
+        TaskError: from `make_env`.
+    """
+    path = Path(out).expanduser()
+    if path.exists():
+        raise DataError(f"{path}: exists already; remove it or name another file")
+    actor = _named_policy(task, policy)
+    _make_folder(path.parent, "name a folder you can write")
+    rows = DEFAULT_ROWS if rows is None else rows
+    options = {"seed": seed, "deterministic": deterministic, "progress": progress}
+    columns = collect(task, actor, rows=rows, workers=workers or _worker_count(rows), **options)
+    write_hdf5(path, columns, provenance(task, [actor], seed, deterministic))
+    episodes = int((columns["terminals"] | columns["timeouts"]).sum())
+    mean_return = columns["rewards"].sum(dtype=np.float64) / episodes
+    return f"{path}: {rows} rows, {episodes} episodes, mean return {mean_return:.1f}"
+
+
 def generate(
     dataset_id: str, rows: int | None = None, seed: int = 0, progress: bool = True, workers: int | None = None
 ) -> Path:
@@ -116,14 +160,14 @@ def generate(
     rows = DEFAULT_ROWS if rows is None else rows
     if rows < 2:
         raise DataError(f"{dataset_id}: {rows} rows are too few; ask for at least 2")
-    policies = [_behaviour_policy(dataset_id, name) for name in behaviour_names(dataset_id)]
+    policies = [_named_policy(dataset_id, name) for name in GENERATED[task.robot][task.mix]]
     made_by = "-".join([policy.digest() for policy in policies] + [mujoco.__version__])
     digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
     path = cache_folder() / f"{dataset_id}-seed{seed}-rows{rows}-{digest}.hdf5"
     if path.is_file():
         return path
-    _make_folder(path.parent)
-    workers = workers or max(1, min(multiprocessing.cpu_count(), 4, rows // _ROWS_WORTH_A_WORKER))
+    _make_folder(path.parent, "set AWAC_CACHE_DIR to a folder you can write")
+    workers = workers or _worker_count(rows)
     shares = np.diff(np.linspace(0, rows, len(policies) + 1).astype(int))
     parts = [
         collect(dataset_id, policy, rows=int(share), seed=seed, part=part, workers=workers, progress=progress)
@@ -207,16 +251,25 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "awac"
 
 
-def _make_folder(folder: Path) -> None:
+def _worker_count(rows: int) -> int:
+    return max(1, min(multiprocessing.cpu_count(), 4, rows // _ROWS_WORTH_A_WORKER))
+
+
+def _make_folder(folder: Path, remedy: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = error.strerror
-        raise DataError(f"{folder}: cannot be made ({reason}); set AWAC_CACHE_DIR to a folder you can write") from None
+        raise DataError(f"{folder}: cannot be made ({error.strerror}); {remedy}") from None
 
 
-def _behaviour_policy(dataset_id: str, name: str) -> BehaviourPolicy:
-    if not name.endswith("_random"):
-        return shipped_policy(name)
-    with contextlib.closing(make_env(dataset_id)) as env:
-        return BehaviourPolicy.random(env.action_space)
+def _named_policy(env_id: str, name: str) -> BehaviourPolicy:
+    """`random`, a shipped policy of the robot, or one from a file."""
+    if name == "random":
+        with contextlib.closing(make_env(env_id)) as env:
+            return BehaviourPolicy.random(env.action_space)
+    task = parse_d4rl_id(env_id)
+    if name not in ("medium", "expert"):
+        return BehaviourPolicy.load(name)
+    if task is None or name not in GENERATED.get(task.robot, {}):
+        raise DataError(f"no {name} policy ships for {env_id}; give an .npz file or `random`")
+    return shipped_policy(f"{task.robot}_{name}")
