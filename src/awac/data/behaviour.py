@@ -76,7 +76,7 @@ class BehaviourPolicy:
             (action, log_prob).
         """
         if self.action_space is not None:
-            return self._uniform(rng)
+            return _uniform(self.action_space, rng)
         weight, _ = self.layers[0]
         hidden = np.asarray(observation[: len(weight)], np.float32)
         for i, (weight, bias) in enumerate(self.layers):
@@ -104,6 +104,7 @@ class BehaviourPolicy:
         wanted, given = len(self.layers[0][0]), len(self.layers[-1][1]) // 2
         if not isinstance(action_space, spaces.Box):
             raise DataError(f"behaviour policy {self.name} gives continuous actions but the task's are discrete")
+        assert isinstance(observation_space, spaces.Box), "make_env gives no other"
         if wanted > observation_space.shape[0] or given != action_space.shape[0]:
             sizes = f"{observation_space.shape[0]} and {action_space.shape[0]}"
             raise DataError(
@@ -118,13 +119,6 @@ class BehaviourPolicy:
             for array in layer:
                 weights.update(np.ascontiguousarray(array).tobytes())
         return weights.hexdigest()[:8]
-
-    def _uniform(self, rng: np.random.Generator):
-        space = self.action_space
-        if isinstance(space, spaces.Discrete):
-            return int(rng.integers(space.n)), -math.log(space.n)
-        action = rng.uniform(space.low, space.high).astype(np.float32)
-        return action, -float(np.log(space.high - space.low).sum())
 
     def _check(self, source: str) -> None:
         width = None
@@ -152,3 +146,12 @@ def shipped_policy(name: str) -> BehaviourPolicy:
     raise DataError(
         f"the shipped behaviour policy {name}.npz is missing from ckpt/behaviour; get it from the repository"
     )
+
+
+def _uniform(space: spaces.Space, rng: np.random.Generator):
+    """A uniform action from a bounded Box or a Discrete space, and its log-density."""
+    if isinstance(space, spaces.Discrete):
+        return int(rng.integers(space.n)), -math.log(space.n)
+    assert isinstance(space, spaces.Box), "make_env gives no other"
+    action = np.asarray(rng.uniform(space.low, space.high), np.float32)
+    return action, -float(np.log(space.high - space.low).sum())

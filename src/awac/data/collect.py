@@ -69,7 +69,8 @@ def collect(
         DataError: neither or both of `rows` and `episodes`, or not positive; a policy made for other sizes.
         TaskError: from `make_env`.
     """
-    if (rows is None) == (episodes is None) or (rows or episodes or 0) < 1:
+    target = rows or episodes or 0
+    if (rows is None) == (episodes is None) or target < 1:
         raise DataError("collecting needs a positive number of either rows or episodes")
     with contextlib.closing(make_env(env_id)) as env:  # a wrong task or policy is an error here, not in a worker
         policy.check_env(env.observation_space, env.action_space)
@@ -79,13 +80,13 @@ def collect(
     done = 0
     with (
         contextlib.closing(episodes_of(recorder, workers)) as stream,
-        Progress(label, rows or episodes, unit, progress) as bar,
+        Progress(label, target, unit, progress) as bar,
     ):
         for episode in stream:
             recorded.append(episode)
             done += len(episode["rewards"]) if rows else 1
-            bar.update(min(done, rows or episodes))
-            if done >= (rows or episodes):
+            bar.update(min(done, target))
+            if done >= target:
                 break
     columns = {key: np.concatenate([episode.pop(key) for episode in recorded])[:rows] for key in list(recorded[0])}
     columns["timeouts"][-1] = not columns["terminals"][-1]
@@ -128,8 +129,10 @@ def record(
     actor = _named_policy(task, policy)
     _make_folder(path.parent, "name a folder you can write")
     rows = DEFAULT_ROWS if rows is None else rows
-    options = {"seed": seed, "deterministic": deterministic, "progress": progress}
-    columns = collect(task, actor, rows=rows, workers=workers or _worker_count(rows), **options)
+    workers = workers or _worker_count(rows)
+    columns = collect(
+        task, actor, rows=rows, seed=seed, deterministic=deterministic, workers=workers, progress=progress
+    )
     write_hdf5(path, columns, provenance(task, [actor], seed, deterministic))
     episodes = int((columns["terminals"] | columns["timeouts"]).sum())
     mean_return = columns["rewards"].sum(dtype=np.float64) / episodes
@@ -179,9 +182,9 @@ def generate(
 
 
 def behaviour_names(dataset_id: str) -> list[str]:
-    """Names of the shipped behaviour policies behind a generated data set, such as `["ant_medium", "ant_expert"]`."""
+    """Names of the policies behind a generated data set, such as `["ant_medium", "ant_expert"]`; else none."""
     task = parse_d4rl_id(dataset_id)
-    return [f"{task.robot}_{mix}" for mix in GENERATED[task.robot][task.mix]]
+    return [] if task is None else [f"{task.robot}_{name}" for name in GENERATED.get(task.robot, {}).get(task.mix, ())]
 
 
 def provenance(env_id: str, policies: list[BehaviourPolicy], seed: int, deterministic: bool = False) -> dict:

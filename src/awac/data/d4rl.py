@@ -77,11 +77,11 @@ def resolve_dataset(
     name = str(id_or_path)
     task = parse_d4rl_id(name)
     if task is None:
-        path = Path(name).expanduser()
-        if not path.exists() and os.sep not in name and not path.suffix:
+        given = Path(name).expanduser()
+        if not given.exists() and os.sep not in name and not given.suffix:
             known = nearest(name, known_d4rl_ids())
             raise DataError(f"data set '{name}' is neither a file nor a D4RL id; the nearest known id is '{known}'")
-        return _load(name, path, "file", f"file {path}")
+        return _load(name, given, "file", f"file {given}")
     path = next((path for path in _places(task) if path.is_file()), None)
     if path is None and download:
         path = _download(task, progress)

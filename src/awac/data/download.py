@@ -73,12 +73,12 @@ def _transfer(url: str, part: Path, progress: bool) -> int | None:
         return _transfer(url, part, progress)
     with response:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        resumed = response.status == 206 and span is not None and int(span[1]) == have
-        if response.status == 206 and not resumed:
+        resumed = response.status == 206
+        if resumed and (span is None or int(span[1]) != have):
             part.unlink()
             return _transfer(url, part, progress)
         length = response.headers.get("Content-Length")
-        total = int(span[2]) if resumed else int(length) if length else None
+        total = int(span[2]) if resumed and span else int(length) if length else None
         done = have if resumed else 0
         with (
             open(part, "ab" if resumed else "wb") as file,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+import gymnasium
 import numpy as np
 
 from awac.data.behaviour import BehaviourPolicy
@@ -20,21 +21,21 @@ class Recorder:
 
     def __init__(self, env_id: str, policy: BehaviourPolicy, seed: int, part: int, deterministic: bool):
         self.env_id, self.policy, self.seed, self.part, self.deterministic = env_id, policy, seed, part, deterministic
-        self.env = None
+        self.env: gymnasium.Env | None = None
 
     def __call__(self, episode: int) -> dict[str, np.ndarray]:
-        self.env = self.env or make_env(self.env_id)
+        self.env = env = self.env or make_env(self.env_id)
         reset_seed, noise_seed = np.random.SeedSequence(self.seed, spawn_key=(self.part, episode)).spawn(2)
         rng = np.random.default_rng(noise_seed)
-        observation, _ = self.env.reset(seed=int(reset_seed.generate_state(1)[0]))
-        physics = getattr(self.env.unwrapped, "data", None)
+        observation, _ = env.reset(seed=int(reset_seed.generate_state(1)[0]))
+        physics = getattr(env.unwrapped, "data", None)
         physics = physics if hasattr(physics, "qpos") and hasattr(physics, "qvel") else None
         rows: dict[str, list] = {}
         terminated = truncated = False
         while not (terminated or truncated):
             state = {"infos/qpos": physics.qpos.copy(), "infos/qvel": physics.qvel.copy()} if physics else {}
             action, log_prob = self.policy.sample(observation, rng, self.deterministic)
-            successor, reward, terminated, truncated, _ = self.env.step(action)
+            successor, reward, terminated, truncated, _ = env.step(action)
             row = {
                 "observations": observation,
                 "actions": action,
@@ -56,7 +57,7 @@ def _column(values: list) -> np.ndarray:
     return array.astype({"b": bool, "i": np.int32, "u": np.int32}.get(array.dtype.kind, np.float32))
 
 
-def episodes_of(recorder: Recorder, workers: int) -> Iterator[dict[str, np.ndarray]]:
+def episodes_of(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
     """Episodes 0, 1, 2, … in order, for as long as the caller takes them."""
     numbers = itertools.count()
     if workers > 1:
@@ -70,7 +71,7 @@ def episodes_of(recorder: Recorder, workers: int) -> Iterator[dict[str, np.ndarr
     yield from map(recorder, numbers)
 
 
-def _parallel(recorder: Recorder, workers: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+def _parallel(recorder: Recorder, workers: int) -> Generator[tuple[int, dict[str, np.ndarray]], None, None]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(recorder,))
     try:

@@ -34,11 +34,13 @@ class Replay:
         online_capacity: int,
         action_width: int | None = None,
     ):
-        if offline is None and action_width is None:
-            raise ValueError("without offline data the replay needs action_width")
+        if action_width is None:
+            if offline is None:
+                raise ValueError("without offline data the replay needs action_width")
+            action_width = offline.action_size or 1
         self.normalizer = normalizer
         self.online_capacity = online_capacity
-        self.action_width = action_width or (1 if offline.discrete else offline.action_size)
+        self.action_width = action_width
         self.width = 2 * normalizer.size + self.action_width + 2
         self._offline = self._pack(offline) if offline is not None else np.zeros((0, self.width), np.float32)
         self._online = np.zeros((0, self.width), np.float32)

@@ -105,12 +105,14 @@ class Transitions:
         Raises:
             DataError: sizes differ, actions are of the other kind, or outside the bounds by more than BOUND_TOLERANCE.
         """
+        assert isinstance(observation_space, spaces.Box), "make_env gives no other"
         size = observation_space.shape[0]
         if self.obs_size != size:
             raise DataError(f"{source}: observations have {self.obs_size} values but the task's {size}; wrong task?")
         if isinstance(action_space, spaces.Discrete):
             self._check_discrete(source, int(action_space.n))
             return self
+        assert isinstance(action_space, spaces.Box), "make_env gives no other"
         size = action_space.shape[0]
         if self.discrete or self.action_size != size:
             kind = "discrete" if self.discrete else f"vectors of {self.action_size} values"

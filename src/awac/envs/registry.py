@@ -122,7 +122,7 @@ def _adapt(env: gymnasium.Env, task: str) -> gymnasium.Env:
         if acted.start != 0:
             raise TaskError(f"task '{task}' has discrete actions from {acted.start} on; supported are 0..n-1")
         return env
-    if not isinstance(acted, spaces.Box) or len(acted.shape) != 1 or acted.dtype.kind != "f":
+    if not isinstance(acted, spaces.Box) or len(acted.shape) != 1 or not np.issubdtype(acted.dtype, np.floating):
         raise TaskError(f"task '{task}' acts in {_describe(acted)}; supported are a float Box vector and Discrete")
     if not acted.is_bounded():
         raise TaskError(f"task '{task}' has actions without bounds; wrap it so that every action has a low and a high")
