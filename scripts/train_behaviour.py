@@ -64,7 +64,9 @@ def layers_of(model) -> dict[str, np.ndarray]:
 def load_layers(model, layers) -> None:
     """Starts the actor from the shipped format."""
     size = layers["layers.2.bias"].shape[0] // 2
-    params = {f"Dense_{i}": {"kernel": layers[f"layers.{i}.weight"], "bias": layers[f"layers.{i}.bias"]} for i in (0, 1)}
+    params = {
+        f"Dense_{i}": {"kernel": layers[f"layers.{i}.weight"], "bias": layers[f"layers.{i}.bias"]} for i in (0, 1)
+    }
     params["Dense_2"] = {"kernel": layers["layers.2.weight"][:, :size], "bias": layers["layers.2.bias"][:size]}
     old = model.policy.actor_state.params["params"]
     if "log_std" in old:
@@ -127,23 +129,43 @@ def build(algorithm: str, seed: int):
     if algorithm == "ppo":
         env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True)] * 16), norm_obs=False)
         policy = {"net_arch": HIDDEN, "activation_fn": jax.nn.relu, "log_std_init": -1.5}
-        return sbx.PPO("MlpPolicy", env, learning_rate=1.5e-4, n_steps=512, batch_size=1024, n_epochs=6, seed=seed,
-                       policy_kwargs=policy)
+        return sbx.PPO(
+            "MlpPolicy",
+            env,
+            learning_rate=1.5e-4,
+            n_steps=512,
+            batch_size=1024,
+            n_epochs=6,
+            seed=seed,
+            policy_kwargs=policy,
+        )
     env = DummyVecEnv([lambda: BehaviourView(False)] * 8)
     cls = {"sac": sbx.SAC, "tqc": sbx.TQC}[algorithm]
-    return cls("MlpPolicy", env, learning_starts=4000, gradient_steps=4, batch_size=256, ent_coef="auto_0.1", seed=seed,
-               policy_kwargs={"net_arch": HIDDEN})
+    return cls(
+        "MlpPolicy",
+        env,
+        learning_starts=4000,
+        gradient_steps=4,
+        batch_size=256,
+        ent_coef="auto_0.1",
+        seed=seed,
+        policy_kwargs={"net_arch": HIDDEN},
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithm", choices=["tqc", "sac", "ppo"], default="tqc")
     parser.add_argument("--steps", type=int, default=3_000_000, help="environment steps")
-    parser.add_argument("--init", help="a policy .npz to start the actor from; it is held still while the critic warms up")
+    parser.add_argument(
+        "--init", help="a policy .npz to start the actor from; it is held still while the critic warms up"
+    )
     parser.add_argument("--hold", type=int, default=100_000, help="environment steps of that warm-up")
     parser.add_argument("--every", type=int, default=100_000, help="environment steps between evaluations")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", required=True, help="the .npz to write the best policy to; a .csv curve goes beside it")
+    parser.add_argument(
+        "--out", required=True, help="the .npz to write the best policy to; a .csv curve goes beside it"
+    )
     args = parser.parse_args()
     model = build(args.algorithm, args.seed)
     start = None

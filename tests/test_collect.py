@@ -15,16 +15,16 @@ ANT = "ant-expert-v2"
 
 
 @pytest.fixture(scope="module")
-def expert():
-    return shipped_policy("ant_expert")
+def medium():
+    return shipped_policy("ant_medium")
 
 
 @pytest.fixture(scope="module")
-def recorded(expert, tmp_path_factory):
-    """1,100 rows of the expert: a whole episode and a cut one (or more, shorter ones)."""
-    columns = collect(ANT, expert, rows=1100, seed=4)
+def recorded(medium, tmp_path_factory):
+    """1,100 rows of the medium policy: a whole episode and a cut one (or more, shorter ones)."""
+    columns = collect(ANT, medium, rows=1100, seed=4)
     path = tmp_path_factory.mktemp("collect") / "ant.hdf5"
-    write_hdf5(path, columns, provenance(ANT, [expert], 4))
+    write_hdf5(path, columns, provenance(ANT, [medium], 4))
     return columns, path
 
 
@@ -57,7 +57,7 @@ def test_the_loader_reads_it_back(recorded):
     np.testing.assert_array_equal(data.terminated, columns["terminals"])
     np.testing.assert_array_equal(data.truncated, columns["timeouts"])
     assert data.terminated[-1] or data.truncated[-1]
-    assert data.episode_returns()[0] > 2000
+    assert data.episode_returns().max() > 500
 
 
 def test_infos_hold_the_state_before_the_step(recorded):
@@ -93,15 +93,15 @@ def test_the_stored_weights_and_log_probs_belong_to_the_stored_actions(recorded)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_same_seed_makes_the_same_bytes_for_any_number_of_workers(expert, recorded, tmp_path, workers):
-    columns = collect(ANT, expert, rows=1100, seed=4, workers=workers)
-    write_hdf5(tmp_path / "again.hdf5", columns, provenance(ANT, [expert], 4))
+def test_the_same_seed_makes_the_same_bytes_for_any_number_of_workers(medium, recorded, tmp_path, workers):
+    columns = collect(ANT, medium, rows=1100, seed=4, workers=workers)
+    write_hdf5(tmp_path / "again.hdf5", columns, provenance(ANT, [medium], 4))
     assert (tmp_path / "again.hdf5").read_bytes() == recorded[1].read_bytes()
 
 
 @pytest.mark.parametrize("other", [{"seed": 5}, {"part": 1}])
-def test_another_seed_or_part_makes_other_rows(expert, recorded, other):
-    columns = collect(ANT, expert, rows=50, **{"seed": 4, **other})
+def test_another_seed_or_part_makes_other_rows(medium, recorded, other):
+    columns = collect(ANT, medium, rows=50, **{"seed": 4, **other})
     assert (columns["observations"][0] != recorded[0]["observations"][0]).any()
 
 
@@ -115,18 +115,18 @@ def test_every_episode_has_its_own_start_and_noise():
         assert len(np.unique(columns[key][starts], axis=0)) == 3
 
 
-def test_the_last_episode_is_cut_as_a_timeout(expert):
-    columns = collect(ANT, expert, rows=30)
+def test_the_last_episode_is_cut_as_a_timeout(medium):
+    columns = collect(ANT, medium, rows=30)
     assert not columns["terminals"].any()
     np.testing.assert_array_equal(np.flatnonzero(columns["timeouts"]), [29])
 
 
-def test_mean_actions_do_not_depend_on_the_noise(expert):
+def test_mean_actions_do_not_depend_on_the_noise(medium):
     observation = make_env(ANT).reset(seed=0)[0]
-    actions = [expert(observation, np.random.default_rng(seed), deterministic=True) for seed in (0, 1)]
+    actions = [medium(observation, np.random.default_rng(seed), deterministic=True) for seed in (0, 1)]
     np.testing.assert_array_equal(*actions)
     assert actions[0].dtype == np.float32
-    assert (expert(observation, np.random.default_rng(0)) != actions[0]).any()
+    assert (medium(observation, np.random.default_rng(0)) != actions[0]).any()
 
 
 def test_discrete_tasks_are_recorded_with_integer_actions(tmp_path):
@@ -140,20 +140,20 @@ def test_discrete_tasks_are_recorded_with_integer_actions(tmp_path):
 
 
 @pytest.mark.parametrize("amount", [{}, {"rows": 0}, {"rows": 5, "episodes": 1}, {"episodes": -1}])
-def test_the_amount_must_be_one_positive_number(expert, amount):
+def test_the_amount_must_be_one_positive_number(medium, amount):
     with pytest.raises(DataError, match="positive number"):
-        collect(ANT, expert, **amount)
+        collect(ANT, medium, **amount)
 
 
 @pytest.mark.parametrize("task", ["hopper-medium-v2", "CartPole-v1"])
-def test_a_policy_for_another_robot_is_refused(expert, task):
-    with pytest.raises(DataError, match="ant_expert"):
-        collect(task, expert, rows=5)
+def test_a_policy_for_another_robot_is_refused(medium, task):
+    with pytest.raises(DataError, match="ant_medium"):
+        collect(task, medium, rows=5)
 
 
-def test_an_unknown_task_is_refused(expert):
+def test_an_unknown_task_is_refused(medium):
     with pytest.raises(TaskError, match="unknown task"):
-        collect("ant-expert-v7", expert, rows=5)
+        collect("ant-expert-v7", medium, rows=5)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from mindspore_rl.agent.actor import Actor
-from mindspore_rl.agent.trainer import COLLECT
 
+from awac._rl import COLLECT, Actor
 from awac.policy import NumpyPolicy
 
 

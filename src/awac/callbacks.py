@@ -9,8 +9,7 @@ import csv
 import os
 from pathlib import Path
 
-from mindspore_rl.utils.callback import Callback
-
+from awac._rl import Callback
 from awac.envs.registry import normalized_score
 from awac.learner import METRICS
 

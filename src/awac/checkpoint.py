@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import mindspore as ms
@@ -54,9 +55,13 @@ def save(folder: Path, episode: int, networks: dict, state: dict | None, about: 
             target = folder / STATE.format(episode)
             _write(target, lambda temp: np.savez(temp, **state), files, folder)
         manifest = {"format": FORMAT, "episode": episode, **about, "files": files}
-        _write(folder / MANIFEST.format(episode), lambda temp: temp.write_text(json.dumps(manifest, indent=1)), {}, folder)
+        _write(
+            folder / MANIFEST.format(episode), lambda temp: temp.write_text(json.dumps(manifest, indent=1)), {}, folder
+        )
     except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {episode} could not be written to {folder} ({_first_line(error)})") from error
+        raise CheckpointError(
+            f"checkpoint {episode} could not be written to {folder} ({_first_line(error)})"
+        ) from error
     for old in _episodes(folder)[keep:]:
         remove(folder, old)
 
@@ -161,7 +166,9 @@ class ReplayLog:
             table[filled - start : end - start] = piece[filled - first : end - first]
             filled = end
         if filled != inserted:
-            raise CheckpointError(f"{self.folder}: online rows {filled} to {inserted} are missing; cannot resume from here")
+            raise CheckpointError(
+                f"{self.folder}: online rows {filled} to {inserted} are missing; cannot resume from here"
+            )
         return table
 
     def _pieces(self):
@@ -194,7 +201,21 @@ def exclusive(folder: Path):
 
 def holds_a_run(folder: Path) -> bool:
     """Whether a training run has left anything in the folder."""
-    return folder.is_dir() and any(path.name != "run.lock" for path in folder.iterdir())
+    return any(_run_files(folder))
+
+
+def clear(folder: Path) -> None:
+    """Removes a former run's files and nothing else."""
+    for path in list(_run_files(folder)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _run_files(folder: Path):
+    for pattern in ("manifest_*.json", "policy", "value_net_1", "value_net_2", "train_state", "replay", "*.csv"):
+        yield from folder.glob(pattern)
 
 
 def _episodes(folder: Path) -> list[int]:

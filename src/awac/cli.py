@@ -30,18 +30,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="awac", description="AWAC (arXiv 2006.09359) on MindSpore.")
+    parser = argparse.ArgumentParser(
+        prog="awac", description="AWAC (arXiv 2006.09359) on MindSpore.", allow_abbrev=False
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_train(commands.add_parser("train", help="train offline, then online"))
-    _add_eval(commands.add_parser("eval", help="evaluate a checkpoint"))
-    _add_collect(commands.add_parser("collect", help="record a data set in D4RL's layout"))
+    _add_train(commands.add_parser("train", help="train offline, then online", allow_abbrev=False))
+    _add_eval(commands.add_parser("eval", help="evaluate a checkpoint", allow_abbrev=False))
+    _add_collect(commands.add_parser("collect", help="record a data set in D4RL's layout", allow_abbrev=False))
     return parser
 
 
 def _add_train(parser) -> None:
     parser.set_defaults(run=_train)
     parser.add_argument("--preset", default="ant", help="recipe: ant, paper, mindrl (default: %(default)s)")
-    parser.add_argument("--episode", type=_positive, default=500, help="training episodes in all (default: %(default)s)")
+    parser.add_argument(
+        "--episode", type=_positive, default=500, help="training episodes in all (default: %(default)s)"
+    )
     parser.add_argument("--task", help="environment: D4RL id, Gymnasium id, or gym:ID (default: ant-expert-v2)")
     parser.add_argument("--dataset", metavar="ID_OR_PATH", help="D4RL id or an .hdf5/.npz file (default: the task's)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
@@ -50,7 +54,9 @@ def _add_train(parser) -> None:
     parser.add_argument("--device_target", default="CPU", help="CPU, GPU, Ascend or Auto (default: %(default)s)")
     parser.add_argument("--env_yaml", metavar="F", help="YAML file with keys of EnvConfig")
     parser.add_argument("--algo_yaml", metavar="F", help="YAML file with keys of AlgoConfig and TrainConfig")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override config keys")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override config keys"
+    )
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--resume", action="store_true", help="continue the run in --ckpt_path")
     kept.add_argument("--overwrite", action="store_true", help="replace the run in --ckpt_path")
@@ -68,7 +74,9 @@ def _add_eval(parser) -> None:
 def _add_collect(parser) -> None:
     parser.set_defaults(run=_collect)
     parser.add_argument("--task", default="ant-expert-v2", help="environment (default: %(default)s)")
-    parser.add_argument("--policy", default="expert", help="random, medium, expert or an .npz file (default: %(default)s)")
+    parser.add_argument(
+        "--policy", default="expert", help="random, medium, expert or an .npz file (default: %(default)s)"
+    )
     parser.add_argument("--rows", type=_positive, help="transitions to record (default: 200000)")
     parser.add_argument("--seed", type=_natural, default=0, help="seed of the recording (default: %(default)s)")
     parser.add_argument("--deterministic", action="store_true", help="record the mean action instead of samples")

@@ -165,7 +165,9 @@ def load_config(preset="ant", env_yaml=None, algo_yaml=None, overrides=None) -> 
     for path, sections in ((env_yaml, {"env"}), (algo_yaml, {"algo", "train"})):
         if path is not None:
             config = _with(config, _read_yaml(path), path, sections)
-    parsed = {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in (overrides or {}).items()}
+    parsed = {
+        key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in (overrides or {}).items()
+    }
     return _with(config, parsed, "command line")
 
 
@@ -234,9 +236,22 @@ def _as_float(value) -> float | None:
 
 
 _RANGES = {
-    "positive": ("lam", "weight_clip", "actor_lr", "critic_lr", "batch_size", "n_steps_per_episode", "steps_per_call",
-                 "online_capacity", "log_every", "eval_every", "save_every", "max_checkpoints", "eval_episodes",
-                 "reward_scale"),
+    "positive": (
+        "lam",
+        "weight_clip",
+        "actor_lr",
+        "critic_lr",
+        "batch_size",
+        "n_steps_per_episode",
+        "steps_per_call",
+        "online_capacity",
+        "log_every",
+        "eval_every",
+        "save_every",
+        "max_checkpoints",
+        "eval_episodes",
+        "reward_scale",
+    ),
     "at least 0": ("actor_weight_decay", "offline_train_steps", "online_warmup", "seed"),
     "between 0 and 1": ("gamma", "tau", "offline_share", "actor_ema"),
 }
@@ -254,7 +269,9 @@ def _check_ranges(config: Config, source: str) -> None:
                 raise ConfigError(f"{source}: {key} = {value(key)!r} must be {wanted}")
     for key, choices in _CHOICES.items():
         if value(key) not in choices:
-            raise ConfigError(f"{source}: {key} = {value(key)!r}{nearest(value(key), choices)} (one of {', '.join(choices)})")
+            raise ConfigError(
+                f"{source}: {key} = {value(key)!r}{nearest(value(key), choices)} (one of {', '.join(choices)})"
+            )
     if config.algo.log_std_min >= config.algo.log_std_max:
         raise ConfigError(f"{source}: log_std_min must be below log_std_max")
     if config.train.n_steps_per_episode % config.train.steps_per_call:

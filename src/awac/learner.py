@@ -9,9 +9,9 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
-from mindspore_rl.agent.learner import Learner
 
 from awac import losses
+from awac._rl import Learner
 
 METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
 """What a call returns, each the mean over its K steps."""

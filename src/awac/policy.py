@@ -32,8 +32,11 @@ class GaussianActor(nn.Cell):
     def construct(self, obs):
         """(B, O) → mean (B, A) and log-std (B, A) or (1, A)."""
         out = self.trunk(obs)
-        raw = ops.slice(out, (0, self.action_size), out.shape[:1] + (self.action_size,)) if self.state_dependent_std \
+        raw = (
+            ops.slice(out, (0, self.action_size), out.shape[:1] + (self.action_size,))
+            if self.state_dependent_std
             else self.log_std
+        )
         mean = ops.slice(out, (0, 0), out.shape[:1] + (self.action_size,)) if self.state_dependent_std else out
         return ops.tanh(mean), self.low + (self.high - self.low) * ops.sigmoid(raw)
 

@@ -6,16 +6,15 @@ import dataclasses
 import functools
 import math
 import os
-import shutil
 import time
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 from gymnasium import spaces as gym_spaces
-from mindspore_rl.core import Session
 
 from awac import checkpoint
+from awac._rl import Session
 from awac.callbacks import Checkpoints, EvaluateLog, LossLog
 from awac.config import Config, algorithm_config, nearest
 from awac.data.d4rl import resolve_dataset
@@ -90,7 +89,9 @@ def train(config: Config, ckpt_path: str, episodes: int, *, device="CPU", resume
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; --ckpt_path takes a folder")
     if checkpoint.holds_a_run(folder) and not (resume or overwrite):
-        raise CheckpointError(f"{folder} already holds a run: pass --resume to continue it or --overwrite to replace it")
+        raise CheckpointError(
+            f"{folder} already holds a run: pass --resume to continue it or --overwrite to replace it"
+        )
     manifest = _manifest_to_resume(folder, config) if resume else None
     data, origin = resolve_dataset(config.env.dataset or config.env.task, download=config.env.download)
     print(origin.describe(), flush=True)
@@ -103,7 +104,7 @@ def train(config: Config, ckpt_path: str, episodes: int, *, device="CPU", resume
     del data  # the packed table is all that training needs
     with checkpoint.exclusive(folder):
         if overwrite and not resume:
-            _clear(folder)
+            checkpoint.clear(folder)
         session = AWACSession(config, folder, normalizer, spaces, replay, manifest)
         ready = time.perf_counter() - start
         print(
@@ -132,7 +133,9 @@ def evaluate(ckpt_path: str, *, episode=None, seed=None, eval_episodes=None, dev
     normalizer = Normalizer.from_arrays({k[11:]: v for k, v in arrays.items() if k.startswith("normalizer.")})
     env = make_env(config.env.task)
     if _spaces(env, normalizer) != spaces:
-        raise CheckpointError(f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}")
+        raise CheckpointError(
+            f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}"
+        )
     env.close()
     AWACSession(config, folder, normalizer, spaces, manifest=manifest, eval_seed=seed).run(is_train=False)
 
@@ -178,11 +181,3 @@ def _spaces(env, normalizer) -> dict:
     if raw != normalizer.obs_size:
         raise CheckpointError(f"the task has {raw} observations, the normaliser was fitted to {normalizer.obs_size}")
     return {"obs_size": normalizer.size, "raw_obs_size": raw, "action_size": size, "discrete": discrete}
-
-
-def _clear(folder: Path) -> None:
-    """Removes a former run's files and nothing else."""
-    for name in ("policy", "value_net_1", "value_net_2", "train_state", "replay"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in [*folder.glob("manifest_*.json"), folder / "train.csv", folder / "eval.csv"]:
-        path.unlink(missing_ok=True)

@@ -13,10 +13,9 @@ import time
 
 import numpy as np
 from mindspore import Tensor
-from mindspore_rl.agent.trainer import COLLECT, EVAL, Trainer
-from mindspore_rl.utils.callback import CallbackManager, CallbackParam
 
 from awac import checkpoint
+from awac._rl import COLLECT, EVAL, CallbackManager, CallbackParam, Trainer
 from awac.callbacks import RULE, print_details
 from awac.envs.registry import normalized_score
 from awac.errors import CheckpointError, DivergenceError
@@ -89,7 +88,9 @@ class AWACTrainer(Trainer):
         metrics = dict(zip(METRICS, np.mean(history, axis=0).tolist(), strict=True))
         metrics["per_step_time_ms"] = 1000 * sum(times) / train.n_steps_per_episode
         first = dict(zip(METRICS, history[0].tolist(), strict=True))
-        first["per_step_time_ms"] = 1000 * times[min(1, len(times) - 1)] / train.steps_per_call  # the first one compiles
+        first["per_step_time_ms"] = (
+            1000 * times[min(1, len(times) - 1)] / train.steps_per_call
+        )  # the first one compiles
         return (metrics, first), float(np.mean(returns)) if returns else None, train.n_steps_per_episode
 
     def learn(self) -> np.ndarray:
@@ -148,7 +149,9 @@ class AWACTrainer(Trainer):
             twins = {key: np.stack([value, nets["value_net_2"][key]]) for key, value in nets["value_net_1"].items()}
             load_parameter_arrays(self.msrl.learner.critic, twins)
         except (KeyError, ValueError) as error:
-            raise CheckpointError(f"checkpoint {episode} in {self.folder} was made for other sizes ({error})") from error
+            raise CheckpointError(
+                f"checkpoint {episode} in {self.folder} was made for other sizes ({error})"
+            ) from error
         result = self.evaluate()
         score = normalized_score(self.config.env.task, result.mean)
         print(RULE)

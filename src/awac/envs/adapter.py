@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from mindspore_rl.environment.python_environment import PythonEnvironment
-from mindspore_rl.environment.space import Space
 
+from awac._rl import PythonEnvironment, Space
 from awac.envs.registry import make_env
 
 
