@@ -1,10 +1,16 @@
 """Collected data: D4RL's layout, the same bytes from the same seed, weights that make the recorded actions."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 from gymnasium import spaces
 
+import awac
 from awac.data.behaviour import BehaviourPolicy, shipped_policy
 from awac.data.collect import collect, generate, provenance, record, write_hdf5
 from awac.data.files import load_dataset
@@ -97,6 +103,28 @@ def test_the_same_seed_makes_the_same_bytes_for_any_number_of_workers(medium, re
     columns = collect(ANT, medium, rows=1100, seed=4, workers=workers)
     write_hdf5(tmp_path / "again.hdf5", columns, provenance(ANT, [medium], 4))
     assert (tmp_path / "again.hdf5").read_bytes() == recorded[1].read_bytes()
+
+
+def test_a_script_without_a_main_guard_can_use_workers(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib\n"
+        "from awac.data.behaviour import shipped_policy\n"
+        "from awac.data.collect import collect\n"
+        "pathlib.Path('runs').open('a').write('x')\n"
+        "print(len(collect('ant-medium-v2', shipped_policy('ant_medium'), rows=40, workers=2)['rewards']))\n"
+    )
+    source = Path(awac.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "40", done.stderr
+    assert (tmp_path / "runs").read_text() == "x"
 
 
 @pytest.mark.parametrize("other", [{"seed": 5}, {"part": 1}])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
+import sys
+import types
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +17,7 @@ import numpy as np
 
 from awac.data.behaviour import BehaviourPolicy
 from awac.envs.registry import make_env
+from awac.errors import AWACError
 
 
 class Recorder:
@@ -59,29 +63,37 @@ def _column(values: list) -> np.ndarray:
 
 def episodes_of(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
     """Episodes 0, 1, 2, … in order, for as long as the caller takes them."""
-    numbers = itertools.count()
-    if workers > 1:
-        try:
-            for number, episode in _parallel(recorder, workers):
-                numbers = itertools.count(number + 1)
-                yield episode
-        except BrokenProcessPool:
-            # A script without `if __name__ == "__main__"` cannot start workers: go on here, to the same rows.
-            pass
-    yield from map(recorder, numbers)
+    yield from _parallel(recorder, workers) if workers > 1 else map(recorder, itertools.count())
 
 
-def _parallel(recorder: Recorder, workers: int) -> Generator[tuple[int, dict[str, np.ndarray]], None, None]:
+def _parallel(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(recorder,))
+    waiting: deque = deque()
     try:
-        waiting: deque = deque()
-        for number in itertools.count():
-            while len(waiting) < 2 * workers:
-                waiting.append(pool.submit(_record, number + len(waiting)))
-            yield number, waiting.popleft().result()
+        with _hidden_main():
+            waiting.extend(pool.submit(_record, number) for number in range(2 * workers))
+        for number in itertools.count(2 * workers):
+            yield waiting.popleft().result()
+            waiting.append(pool.submit(_record, number))
+    except BrokenProcessPool:
+        raise AWACError("a process that records data was ended from outside, perhaps for lack of memory") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _hidden_main():
+    """Starts processes that do not run the calling script again: they need nothing from it.
+
+    Without this, a script that has no `if __name__ == "__main__"` would start itself over and over.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 _worker: Recorder | None = None
