@@ -1,11 +1,13 @@
 """Trains a behaviour policy for the Ant, the source of the data that stands in for D4RL's recordings.
 
 Uses SBX (Stable-Baselines3 on JAX) in D4RL's robot; install the extra with `pip install -e ".[behaviour]"`. The best
-policy by mean evaluation return is written as a small `.npz` that `awac collect --policy` reads: `layers.{0,1,2}.weight`
-(in, out) and `.bias` (out,), ReLU between, 2·A outputs: mean and log-std of a tanh Gaussian on `observation[:27]`.
+policy by mean evaluation return is written as a small `.npz` that `awac collect --policy` reads:
+`layers.{0,1,2}.weight` (in, out) and `.bias` (out,), ReLU between, 2·A outputs: mean and log-std of a tanh Gaussian on
+`observation[:27]`.
 
     python scripts/train_behaviour.py --algorithm tqc --steps 3000000 --out ant.npz
-    python scripts/train_behaviour.py --algorithm ppo --init ant.npz --steps 20000000 --out better.npz
+    python scripts/train_behaviour.py --algorithm ppo --init ant.npz --steps 5000000 --out better.npz
+    python scripts/train_behaviour.py --algorithm ppo --init better.npz --steps 6000000 --anneal --out best.npz
 """
 
 from __future__ import annotations
@@ -94,15 +96,19 @@ def mean_return(layers, episodes: int, seed: int) -> tuple[float, float, float]:
 
 
 class KeepBest(BaseCallback):
-    """Evaluates every `every` env steps, writes the best policy, and holds the actor still for the first `hold` steps."""
+    """Evaluates every `every` env steps and keeps the best policy; holds the actor still for the first `hold` steps."""
 
     def __init__(self, out: str, every: int, hold: int, start):
         super().__init__()
         self.out, self.every, self.hold, self.start = out, every, hold, start
         self.best, self.next, self.began = -np.inf, 0, time.time()
-        self.table = open(f"{os.path.splitext(out)[0]}.csv", "w", newline="", buffering=1)
-        self.rows = csv.writer(self.table)
-        self.rows.writerow(["env_steps", "seconds", "mean_return", "std_return", "falls"])
+        self.curve = f"{os.path.splitext(out)[0]}.csv"
+        self._row("w", ["env_steps", "seconds", "mean_return", "std_return", "falls"])
+
+    def _row(self, mode: str, values: list) -> None:
+        with open(self.curve, mode, newline="") as file:
+            csv.writer(file).writerow(values)
+        print(*values, flush=True)
 
     def _on_step(self) -> bool:
         if self.start is not None and self.num_timesteps < self.hold:
@@ -110,21 +116,17 @@ class KeepBest(BaseCallback):
         if self.num_timesteps >= self.next:
             self.next += self.every
             layers = layers_of(self.model)
-            mean, std, falls = mean_return(layers, episodes=10, seed=9000)
-            row = [self.num_timesteps, int(time.time() - self.began), round(mean, 1), round(std, 1), falls]
-            self.rows.writerow(row)
-            print(*row, flush=True)
+            mean, std, falls = mean_return(layers, episodes=20, seed=9000)
+            seconds = int(time.time() - self.began)
+            self._row("a", [self.num_timesteps, seconds, round(mean, 1), round(std, 1), falls])
             if mean - std > self.best:
                 self.best = mean - std
                 np.savez(f"{self.out}.tmp.npz", **layers)
                 os.replace(f"{self.out}.tmp.npz", self.out)
         return True
 
-    def _on_training_end(self) -> None:
-        self.table.close()
 
-
-def build(algorithm: str, seed: int):
+def build(algorithm: str, seed: int, anneal: bool):
     """The SBX model; hyper-parameters are SBX's defaults but for what stands here."""
     if algorithm == "ppo":
         env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True)] * 16), norm_obs=False)
@@ -166,8 +168,9 @@ def main() -> None:
     parser.add_argument(
         "--out", required=True, help="the .npz to write the best policy to; a .csv curve goes beside it"
     )
+    parser.add_argument("--anneal", action="store_true", help="PPO: larger batches, learning rate falling to 0")
     args = parser.parse_args()
-    model = build(args.algorithm, args.seed)
+    model = build(args.algorithm, args.seed, args.anneal)
     start = None
     if args.init:
         with np.load(args.init, allow_pickle=False) as file:
