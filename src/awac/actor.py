@@ -35,6 +35,7 @@ class AWACActor(Actor):
             (B, A) actions in [−1, 1], or (B,) indices.
         """
         observations, rng = params
+        assert self._policy is not None, "call use() first"
         return self._policy(observations, rng if phase == COLLECT else None)
 
     def act(self, phase, params):

@@ -67,7 +67,7 @@ class AlgoConfig:
     actor_weight_decay: float = 0.0
     """L2 coefficient added to the policy's gradient."""
     actor_ema: float = 0.0
-    """Decay of the exponential average of the policy's weights that acts and is saved; 0 takes the weights themselves."""
+    """Decay of the running average of the policy's weights that acts and is saved; 0 takes the weights themselves."""
     batch_size: int = 256
     """Rows per gradient step."""
     reward_scale: float = 1.0
@@ -218,11 +218,14 @@ def _typed(key, value, kind, source):
             return int(value)
         if option is float and (number := _as_float(value)) is not None:
             return number
-        if typing.get_origin(option) is tuple and isinstance(value, (list, tuple)):
-            if value and all(isinstance(item, int) and 0 < item <= 65536 for item in value):
-                return tuple(value)
+        if typing.get_origin(option) is tuple and _are_widths(value):
+            return tuple(value)
     expected = getattr(kind, "__name__", str(kind)).replace("tuple", "list of positive whole numbers")
     raise ConfigError(f"{source}: {key} = {value!r} is not a valid {expected}")
+
+
+def _are_widths(value) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(type(v) is int and 0 < v <= 65536 for v in value)
 
 
 def _as_float(value) -> float | None:

@@ -7,7 +7,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 
 class MLP(nn.Cell):
-    """Fully connected ReLU network; with `copies` it holds several independent ones and runs them as one batched matmul.
+    """Fully connected ReLU network; with `copies` it holds several independent ones, run as one batched matmul.
 
     Args:
         sizes: widths from input to output.

@@ -31,8 +31,8 @@ class AWACTrainer(Trainer):
 
     Args:
         msrl: mindspore-rl's wiring of policy, actor, learner and environments.
-        params: `config` (Config), `normalizer`, `replay` (None for evaluation), `evaluator` (Evaluator), `folder` of the
-            checkpoints, `display` (that folder as the log shows it), `spaces`, and `manifest` to start from or None.
+        params: `config` (Config), `normalizer`, `replay` (None for evaluation), `evaluator` (Evaluator), `folder` of
+            the checkpoints, `display` (that folder as the log shows it), `spaces`, and `manifest` to start from or None.
     """
 
     def __init__(self, msrl, params):
@@ -74,7 +74,8 @@ class AWACTrainer(Trainer):
         online = self.gradient_steps >= train.offline_train_steps
         if online and self.env_steps == 0:
             print(f"Switch to online training after {self.gradient_steps} offline steps", flush=True)
-        observation, returns, running = (self.reset(), [], 0.0) if online else (None, [], 0.0)
+        observation, running = self.reset() if online else None, 0.0
+        returns: list[float] = []
         if online and self.env_steps == 0 and train.online_warmup:
             observation, running = self.collect(observation, running, returns, train.online_warmup)
         history, times = [], []

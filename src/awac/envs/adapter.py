@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from gymnasium import spaces
 
 from awac._rl import PythonEnvironment, Space
 from awac.envs.registry import make_env
@@ -22,10 +23,10 @@ class GymnasiumEnvironment(PythonEnvironment):
         self.env = make_env(params["task"])
         self._seed = env_id
         observation, action = self.env.observation_space, self.env.action_space
-        discrete = hasattr(action, "n")
-        if discrete:
+        if isinstance(action, spaces.Discrete):
             actions = Space((), np.int32, low=0, high=int(action.n))
         else:
+            assert isinstance(action, spaces.Box)  # make_env refuses every other kind
             actions = Space(action.shape, np.float32, low=action.low, high=action.high)
         # mindspore-rl steps the environment inside this constructor, so all fields are set before it.
         super().__init__(actions, Space(observation.shape, np.float32), config=dict(params))
