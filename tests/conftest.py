@@ -1,0 +1,13 @@
+"""Fixtures that several files of tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def graph_mode():
+    """MindSpore on CPU in graph mode, as `awac` runs it."""
+    from awac.session import select_device
+
+    select_device("CPU")
