@@ -1,4 +1,4 @@
-"""The command `awac`: train, eval, collect. Every user mistake ends in one line on stderr and exit code 1."""
+"""The command `awac`: train, eval, collect, report. Every user mistake ends in one line on stderr and exit code 1."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train offline, then online", allow_abbrev=False))
     _add_eval(commands.add_parser("eval", help="evaluate a checkpoint", allow_abbrev=False))
     _add_collect(commands.add_parser("collect", help="record a data set in D4RL's layout", allow_abbrev=False))
+    _add_report(commands.add_parser("report", help="curves and score table of finished runs", allow_abbrev=False))
     return parser
 
 
@@ -83,6 +84,14 @@ def _add_collect(parser) -> None:
     parser.add_argument("--out", required=True, help="the .hdf5 file to write")
 
 
+def _add_report(parser) -> None:
+    parser.set_defaults(run=_report)
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]FOLDER", help="runs; those of one name are seeds of a curve")
+    parser.add_argument("--figure", metavar="PNG", help="image to write")
+    parser.add_argument("--reference", type=float, help="mean return of the behaviour data, drawn as a line")
+    parser.add_argument("--title", help="title of the figure (default: the task)")
+
+
 def _train(args) -> None:
     from awac.config import load_config
     from awac.session import train
@@ -110,6 +119,12 @@ def _collect(args) -> None:
     from awac.data.collect import record
 
     print(record(args.task, args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic))
+
+
+def _report(args) -> None:
+    from awac.report import report
+
+    print(report(args.runs, args.figure, args.reference, args.title))
 
 
 def _parsed(value: str, item: str):
