@@ -1,0 +1,224 @@
+"""The compiled learner: equal to an independent numpy step, to single steps, and right about where an episode ends."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+import pytest
+from reference import Network, Reference
+from tiny import ACT, BATCH, OBS, STEPS, algo, experience, learner, parameters
+
+from awac.config import PRESETS
+from awac.data.normalizer import Normalizer
+from awac.data.replay import Replay
+from awac.data.transitions import Transitions
+from awac.learner import METRICS
+from awac.networks import MLP
+from awac.policy import parameter_arrays
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
+
+def split(rows, discrete=False):
+    """Packed rows (B, W) → obs, next_obs, action, reward, terminated."""
+    columns = 1 if discrete else ACT
+    obs, next_obs, action, reward, terminated = np.split(
+        rows.astype(np.float64), [OBS, 2 * OBS, 2 * OBS + columns, 2 * OBS + columns + 1], axis=1
+    )
+    return obs, next_obs, action, reward[:, 0], terminated[:, 0]
+
+
+def reference(config, our, discrete=False):
+    """The numpy implementation with the learner's present weights."""
+    return Reference(config, parameter_arrays(our.actor), parameter_arrays(our.critic), discrete)
+
+
+@pytest.fixture(scope="module")
+def single():
+    """A learner of one step a call, compiled once; `set_to` puts it back."""
+    return learner(algo("ant"), steps=1)
+
+
+@pytest.fixture(scope="module")
+def start(single):
+    return parameters(single)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """A learner of STEPS steps a call."""
+    return learner(algo("ant"))
+
+
+def set_to(our, state):
+    """Gives the learner these parameters; `set_data` would do so too, but not once the graph is compiled."""
+    for parameter in our.get_parameters():
+        ms.ops.assign(parameter, ms.Tensor(state[parameter.name]))
+    return our
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_targets_and_average_start_as_copies(discrete):
+    our = learner(algo(), discrete)
+    pairs = ((our.critic_parameters, our.target_parameters), (our.actor_parameters, our.average_parameters))
+    for online, copy in pairs:
+        assert len(online) == len(copy) > 0
+        for one, other in zip(online, copy, strict=True):
+            assert one is not other
+            np.testing.assert_array_equal(one.asnumpy(), other.asnumpy())
+
+
+def test_the_twin_critics_start_apart():
+    first, second = learner(algo()).critic_parameters[0].asnumpy()
+    assert np.abs(first - second).min() > 0
+
+
+def test_the_seed_decides_the_initial_weights():
+    one, same, other = (parameters(learner(algo(), seed=seed)) for seed in (1, 1, 2))
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert not np.array_equal(one["policy.0.weight"], other["policy.0.weight"])
+    assert not np.array_equal(one["value.0.weight"], other["value.0.weight"])
+
+
+@pytest.mark.parametrize(
+    "preset, changes, discrete",
+    [(preset, {}, False) for preset in PRESETS]
+    + [
+        ("ant", {"weighting": "exp", "weight_clip": 1.05, "lam": 0.5, "reward_scale": 2.0, "actor_ema": 0.9}, False),
+        ("ant", {"actor_weight_decay": 1e-2}, True),
+    ],
+)
+def test_a_call_equals_the_numpy_implementation(preset, changes, discrete):
+    config = algo(preset, **changes)
+    our = learner(config, discrete)
+    expected = reference(config, our, discrete)
+    rows, noise = experience(discrete)
+    metrics, bad_step = our.learn((rows, noise))
+    history = [expected.step(*split(rows[k], discrete), noise[k].astype(np.float64)) for k in range(STEPS)]
+    assert bad_step == STEPS
+    for name, value in zip(METRICS, metrics, strict=True):
+        assert value == pytest.approx(np.mean([step[name] for step in history]), rel=1e-4, abs=1e-5), name
+    for name, value in parameter_arrays(our.actor).items():
+        np.testing.assert_allclose(value, expected.actor.weights[name], atol=1e-5, err_msg=f"actor {name}")
+    for cell, nets in ((our.critic, expected.critics), (our.target_critic, expected.targets)):
+        for name, value in parameter_arrays(cell).items():
+            twins = np.stack([net.weights[name] for net in nets])
+            np.testing.assert_allclose(value, twins, atol=1e-5, err_msg=f"{cell.net.weights[0].name} {name}")
+    if config.actor_ema:
+        for name, value in parameter_arrays(our.deployed_actor).items():
+            np.testing.assert_allclose(value, expected.average[name], atol=1e-5, err_msg=f"average {name}")
+    else:
+        assert our.deployed_actor is our.actor
+
+
+def test_one_call_of_k_steps_equals_k_calls_of_one(single, many, start):
+    for our in (single, many):
+        set_to(our, start)
+    rows, noise = experience()
+    together, _ = many.learn((rows, noise))
+    apart = [single.learn((rows[k : k + 1], noise[k : k + 1]))[0] for k in range(STEPS)]
+    np.testing.assert_allclose(together, np.mean(apart, axis=0), rtol=1e-5)
+    for name, value in parameters(many).items():
+        np.testing.assert_allclose(value, parameters(single)[name], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_the_same_call_gives_the_same_networks_to_the_bit(single, start):
+    results = []
+    for _ in range(2):
+        set_to(single, start).learn(experience(steps=1))
+        results.append(parameters(single))
+    assert all(np.array_equal(results[0][name], results[1][name]) for name in start)
+
+
+def test_targets_follow_by_polyak_averaging(single, start):
+    set_to(single, start).learn(experience(steps=1))
+    for target, online in zip(single.target_parameters, single.critic_parameters, strict=True):
+        before, tau = start[target.name].astype(np.float64), single.config.tau
+        assert np.abs(online.asnumpy() - before).max() > 1e-3
+        np.testing.assert_allclose(target.asnumpy(), (1 - tau) * before + tau * online.asnumpy(), atol=1e-7)
+
+
+class TestEpisodeEnds:
+    """From recorded or collected transitions through the replay to the critic's loss."""
+
+    NORMALIZER = Normalizer.identity(OBS)
+
+    def replay(self, terminated, truncated, region, next_scale=1.0):
+        """One transition, as data set row or as online row."""
+        rng = np.random.default_rng(3)
+        obs, following = rng.normal(size=(2, 1, OBS)).astype(np.float32)
+        following, action, reward = next_scale * following, np.full((1, ACT), 0.3, np.float32), np.float32([0.7])
+        data = Transitions(obs, action, reward, following, np.array([terminated]), np.array([truncated]))
+        if region == "offline":
+            return Replay(data, self.NORMALIZER, 0)
+        memory = Replay(None, self.NORMALIZER, 10, ACT)
+        memory.add(obs[0], action[0], 0.7, following[0], terminated)
+        return memory
+
+    def critic_loss(self, single, start, memory):
+        """Loss as the learner gives it, the rows, the noise and the reference at the same weights."""
+        set_to(single, start)
+        expected = reference(single.config, single)
+        rows = memory.sample(np.random.default_rng(0), 1, BATCH, None)
+        noise = np.random.default_rng(1).standard_normal((1, 2, BATCH, ACT), np.float32)
+        metrics, _ = single.learn((rows, noise))
+        return metrics[METRICS.index("critic_loss")], split(rows[0]), noise[0], expected
+
+    @pytest.mark.parametrize("region", ["offline", "online"])
+    @pytest.mark.parametrize("ending, bootstraps", [("terminated", False), ("truncated", True), ("neither", True)])
+    def test_only_a_termination_cuts_the_bootstrap(self, single, start, region, ending, bootstraps):
+        memory = self.replay(ending == "terminated", ending == "truncated", region)
+        loss, (obs, next_obs, action, reward, _), noise, expected = self.critic_loss(single, start, memory)
+        target = reward + bootstraps * single.config.gamma * expected.value(expected.targets, next_obs, noise[0])
+        q = [net.forward(np.hstack([obs, action]))[0][:, 0] for net in expected.critics]
+        assert loss == pytest.approx(sum(((one - target) ** 2).mean() for one in q), rel=1e-4)
+
+    @pytest.mark.parametrize("ending, matters", [("terminated", False), ("truncated", True)])
+    def test_what_follows_a_termination_has_no_effect(self, single, start, ending, matters):
+        losses = []
+        for scale in (1.0, -2.0):
+            memory = self.replay(ending == "terminated", ending == "truncated", "offline", scale)
+            losses.append(self.critic_loss(single, start, memory)[0])
+        assert (losses[0] != losses[1]) == matters
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("step", [0, 2])
+def test_the_first_step_that_is_not_finite_is_named(many, start, value, step):
+    rows, noise = experience()
+    rows[step, 1, -2] = value
+    assert set_to(many, start).learn((rows, noise))[1] == step
+    assert set_to(many, start).learn(experience())[1] == STEPS
+
+
+@pytest.mark.parametrize("copies", [None, 2])
+def test_the_layer_norm_by_centred_weights_is_a_plain_layer_norm(copies):
+    rng = np.random.default_rng(0)
+    net = MLP((OBS, 16, 16, 2), rng, "net", copies=copies, layer_norm=True)
+    x = (3 * rng.normal(size=(BATCH, OBS)) + 1).astype(np.float32)
+    lead = () if copies is None else (copies,)
+    out = net(ms.Tensor(np.broadcast_to(x, (*lead, BATCH, OBS)).copy())).asnumpy().reshape(-1, BATCH, 2)
+    for i, one in enumerate(out):
+        weights = {name: value if copies is None else value[i] for name, value in parameter_arrays(net).items()}
+        np.testing.assert_allclose(one, Network(weights, layer_norm=True).forward(x)[0], atol=1e-5)
+        assert np.abs(one - Network(weights).forward(x)[0]).max() > 1e-2
+
+
+def test_a_normalised_layer_is_free_of_the_scale_of_its_weights():
+    """What LayerNorm is for: scaled-up weights leave the next layer's input as it was."""
+    net = MLP((OBS, 16, 2), np.random.default_rng(0), "net", layer_norm=True)
+    x = ms.Tensor(np.random.default_rng(1).normal(size=(BATCH, OBS)).astype(np.float32))
+    before = net(x).asnumpy()
+    for parameter in (net.weights[0], net.biases[0]):
+        ms.ops.assign(parameter, ms.Tensor(parameter.asnumpy() * 100))
+    np.testing.assert_allclose(net(x).asnumpy(), before, atol=1e-3)
+
+
+def test_a_call_keeps_nothing_of_the_buffer_that_the_replay_reuses(single, start):
+    """`Replay.sample` overwrites its buffer: a call that has returned must not change any more."""
+    rows, noise = experience(steps=1)
+    metrics, _ = set_to(single, start).learn((rows, noise))
+    before = parameters(single)
+    rows[:] = np.nan
+    assert np.isfinite(metrics).all()
+    assert all(np.array_equal(value, before[name]) for name, value in parameters(single).items())
