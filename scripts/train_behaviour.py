@@ -131,15 +131,9 @@ def build(algorithm: str, seed: int, anneal: bool):
     if algorithm == "ppo":
         env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True)] * 16), norm_obs=False)
         policy = {"net_arch": HIDDEN, "activation_fn": jax.nn.relu, "log_std_init": -1.5}
+        rate = (lambda remaining: 1.5e-4 * remaining) if anneal else 1.5e-4
         return sbx.PPO(
-            "MlpPolicy",
-            env,
-            learning_rate=1.5e-4,
-            n_steps=512,
-            batch_size=1024,
-            n_epochs=6,
-            seed=seed,
-            policy_kwargs=policy,
+            "MlpPolicy", env, rate, n_steps=512, batch_size=1024, n_epochs=6, seed=seed, policy_kwargs=policy
         )
     env = DummyVecEnv([lambda: BehaviourView(False)] * 8)
     cls = {"sac": sbx.SAC, "tqc": sbx.TQC}[algorithm]
@@ -168,7 +162,7 @@ def main() -> None:
     parser.add_argument(
         "--out", required=True, help="the .npz to write the best policy to; a .csv curve goes beside it"
     )
-    parser.add_argument("--anneal", action="store_true", help="PPO: larger batches, learning rate falling to 0")
+    parser.add_argument("--anneal", action="store_true", help="PPO: learning rate falling to 0")
     args = parser.parse_args()
     model = build(args.algorithm, args.seed, args.anneal)
     start = None
