@@ -198,7 +198,8 @@ def load_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:
         value = arrays[_short(parameter.name)]
         if value.shape != parameter.shape:
             raise ValueError(f"{parameter.name} has shape {parameter.shape}, the file holds {value.shape}")
-        parameter.set_data(Tensor(np.ascontiguousarray(value)))
+        # Not set_data: once a graph is compiled, it leaves the graph with memory that is freed.
+        ops.assign(parameter, Tensor(np.ascontiguousarray(value)))
 
 
 def _short(name: str) -> str:

@@ -12,7 +12,7 @@ import json
 import time
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, ops
 
 from awac import checkpoint
 from awac._rl import COLLECT, EVAL, CallbackManager, CallbackParam, Trainer
@@ -195,7 +195,7 @@ class AWACTrainer(Trainer):
                 value = state[f"parameter/{parameter.name}"]
                 if value.shape != parameter.shape:
                     raise ValueError(f"{parameter.name} has shape {parameter.shape}, the file holds {value.shape}")
-                parameter.set_data(Tensor(value))
+                ops.assign(parameter, Tensor(value))
             for name, rng in self.rngs.items():
                 rng.bit_generator.state = json.loads(str(state[f"rng/{name}"]))
             self.episode, self.gradient_steps, self.env_steps, inserted = (int(n) for n in state["counters"])
