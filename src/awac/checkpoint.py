@@ -100,6 +100,15 @@ def newest(folder: Path, episode: int | None = None, need_state: bool = False, w
     raise CheckpointError(f"{folder}: no complete checkpoint in it (a checkpoint has a {MANIFEST.format('N')})")
 
 
+def oldest_insertion(folder: Path) -> int:
+    """Online rows ever added as of the oldest checkpoint kept."""
+    counts = []
+    for episode in _episodes(folder):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            counts.append(int(json.loads((folder / MANIFEST.format(episode)).read_text(encoding="utf-8"))["inserted"]))
+    return min(counts, default=0)
+
+
 def load_network(folder: Path, name: str, episode: int, display: str) -> dict[str, np.ndarray]:
     """Arrays of one network; prints the line that users know."""
     path = NETWORKS[name].format(episode)
@@ -132,14 +141,17 @@ class ReplayLog:
         self.folder = folder / "replay"
 
     def append(self, replay, saved: int) -> None:
-        """Writes the rows added since insertion `saved` and drops pieces that the ring has forgotten."""
+        """Writes the rows added since insertion `saved`."""
         if replay.inserted > saved:
             rows = replay.rows_since(saved)
             first = replay.inserted - len(rows)
             target = self.folder / f"rows_{first}_{replay.inserted}.npy"
             _write(target, lambda temp: np.save(temp, rows), {}, self.folder)
-        for first, end, path in self._pieces():
-            if end <= replay.inserted - replay.online_capacity and first < end:
+
+    def forget(self, insertion: int) -> None:
+        """Drops pieces of rows up to `insertion`: those that no checkpoint needs any more."""
+        for _, end, path in self._pieces():
+            if end <= insertion:
                 path.unlink()
 
     def load(self, inserted: int, rows: int, width: int) -> np.ndarray:
@@ -183,8 +195,12 @@ class ReplayLog:
 @contextlib.contextmanager
 def exclusive(folder: Path):
     """Holds the folder for one run; a second one is refused with the first one's pid."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "run.lock", "a+", encoding="ascii") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "run.lock", "a+", encoding="ascii")  # noqa: SIM115
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written to ({error.strerror})") from None
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

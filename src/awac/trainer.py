@@ -182,10 +182,12 @@ class AWACTrainer(Trainer):
         state |= {f"rng/{name}": np.array(json.dumps(rng.bit_generator.state)) for name, rng in self.rngs.items()}
         counters = (self.episode, self.gradient_steps, self.env_steps, self.replay.inserted)
         state["counters"] = np.array(counters, np.int64)
-        about = {"config": dataclasses.asdict(self.config), "spaces": self.spaces}
+        inserted = self.replay.inserted
+        about = {"config": dataclasses.asdict(self.config), "spaces": self.spaces, "inserted": inserted}
         self.replay_log.append(self.replay, self.rows_saved)
         checkpoint.save(self.folder, self.episode, networks, state, about, train.max_checkpoints)
-        self.rows_saved = self.replay.inserted
+        self.rows_saved = inserted
+        self.replay_log.forget(checkpoint.oldest_insertion(self.folder) - self.replay.online_capacity)
 
     def restore(self) -> None:
         """Takes up the manifest's training state exactly."""
