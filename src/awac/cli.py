@@ -10,11 +10,11 @@ from awac.errors import AWACError, ConfigError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one subcommand; returns the exit code (0 done, 1 a mistake the user can put right, 130 interrupted)."""
+    """Runs one subcommand; returns the exit code: 0 done, 1 a mistake the user can put right, 130 interrupted."""
     parser = _parser()
     args = parser.parse_args(argv)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except AWACError as error:
         sys.stdout.flush()
         print(f"awac: error: {error}", file=sys.stderr)
@@ -26,7 +26,6 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_eval(commands.add_parser("eval", help="evaluate a checkpoint", allow_abbrev=False))
     _add_collect(commands.add_parser("collect", help="record a data set in D4RL's layout", allow_abbrev=False))
     _add_report(commands.add_parser("report", help="curves and score table of finished runs", allow_abbrev=False))
+    _add_doctor(commands.add_parser("doctor", help="check a data set before training on it", allow_abbrev=False))
     return parser
 
 
@@ -92,6 +92,14 @@ def _add_report(parser) -> None:
     parser.add_argument("--title", help="title of the figure (default: the task)")
 
 
+def _add_doctor(parser) -> None:
+    parser.set_defaults(run=_doctor)
+    parser.description = "Checks a data set, a verdict (ok, warn, fail) a line; the exit code is 1 where one fails."
+    parser.add_argument("dataset", metavar="DATASET", help="D4RL id or an .hdf5/.npz file")
+    parser.add_argument("--task", help="environment to hold it against (default: what the id or file name says)")
+    parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
+
+
 def _train(args) -> None:
     from awac.config import load_config
     from awac.session import train
@@ -125,6 +133,12 @@ def _report(args) -> None:
     from awac.report import report
 
     print(report(args.runs, args.figure, args.reference, args.title))
+
+
+def _doctor(args) -> int:
+    from awac.doctor import doctor
+
+    return doctor(args.dataset, args.task, args.download)
 
 
 def _parsed(value: str, item: str):

@@ -20,6 +20,7 @@ from awac.config import Config, algorithm_config, nearest
 from awac.data.d4rl import resolve_dataset
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
+from awac.doctor import quick
 from awac.envs.registry import make_env
 from awac.errors import CheckpointError, ConfigError
 from awac.evaluate import Evaluator
@@ -97,6 +98,8 @@ def train(config: Config, ckpt_path: str, episodes: int, *, device="CPU", resume
     print(origin.describe(), flush=True)
     env = make_env(config.env.task)
     data.check_env(str(origin.path), env.observation_space, env.action_space)
+    for finding in quick(data, env, config.env.task):
+        print(f"Data warning: {finding.check}: {finding.text}", flush=True)
     normalizer = Normalizer.fit(data.observations)
     spaces = _spaces(env, normalizer)
     env.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +21,7 @@ from awac.errors import DataError
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
+PHYSICS = ("infos/qpos", "infos/qvel")
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
@@ -53,6 +55,15 @@ def load_dataset(path: str | os.PathLike) -> Transitions:
     Raises:
         DataError: the file is missing, unreadable, or its contents make no sound data set.
     """
+    return transitions(load_columns(path, REQUIRED + OPTIONAL), str(Path(path).expanduser()))
+
+
+def load_columns(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Those of `keys` that a data set file holds, as `load_dataset` reads them but otherwise as they are stored.
+
+    Raises:
+        DataError: the file is missing or unreadable, lacks a required key, or shapes and types make no sense.
+    """
     path = Path(path).expanduser()
     source = str(path)
     try:
@@ -65,19 +76,17 @@ def load_dataset(path: str | os.PathLike) -> Transitions:
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}); check its permissions") from None
     if magic == HDF5_MAGIC:
-        columns = _read_hdf5(path, source)
-    elif magic[:4] == ZIP_MAGIC:
-        columns = _read_npz(path, source)
-    else:
-        what = "empty" if not magic else "neither HDF5 nor .npz"
-        raise DataError(f"{source}: is {what}; download or record it again")
-    return _transitions(columns, source)
+        return _read_hdf5(path, source, keys)
+    if magic[:4] == ZIP_MAGIC:
+        return _read_npz(path, source, keys)
+    what = "empty" if not magic else "neither HDF5 nor .npz"
+    raise DataError(f"{source}: is {what}; download or record it again")
 
 
-def _read_hdf5(path: Path, source: str) -> dict[str, np.ndarray]:
+def _read_hdf5(path: Path, source: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
-            found = {key: _hdf5_dataset(file, key, source) for key in REQUIRED + OPTIONAL if key in file}
+            found = {key: _hdf5_dataset(file, key, source) for key in keys if key in file}
             _check_declared({key: (data.shape, data.dtype) for key, data in found.items()}, source)
             columns = {}
             for key, data in found.items():
@@ -91,7 +100,8 @@ def _read_hdf5(path: Path, source: str) -> dict[str, np.ndarray]:
 
 
 def _hdf5_dataset(file: h5py.File, key: str, source: str) -> h5py.Dataset:
-    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+    steps = (key[: match.start()] for match in re.finditer("/|$", key))  # the groups on the way, then the key
+    if not all(isinstance(file.get(step, getlink=True), h5py.HardLink) for step in steps):
         raise DataError(f"{source}: key '{key}' is a link, not data; store the values in the file itself")
     data = file[key]
     if not isinstance(data, h5py.Dataset):
@@ -110,12 +120,12 @@ def _check_storage(data: h5py.Dataset, file_bytes: int, where: str) -> None:
         raise DataError(f"{where} declares {data.nbytes} bytes, more than the file holds; download or record it again")
 
 
-def _read_npz(path: Path, source: str) -> dict[str, np.ndarray]:
+def _read_npz(path: Path, source: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
-            found = {key: members[key + ".npy"] for key in REQUIRED + OPTIONAL if key + ".npy" in members}
-            declared = {key: _npy_header(archive, info, f"{source}: key '{key}'") for key, info in found.items()}
+            found = {key: members[key + ".npy"] for key in keys if key + ".npy" in members}
+            declared = {key: npy_header(archive, info, f"{source}: key '{key}'") for key, info in found.items()}
             _check_declared(declared, source)
             columns = {}
             for key, info in found.items():
@@ -128,7 +138,7 @@ def _read_npz(path: Path, source: str) -> dict[str, np.ndarray]:
         raise DataError(f"{source}: is truncated or damaged ({reason[:120]}); record it again") from None
 
 
-def _npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> tuple[tuple[int, ...], np.dtype]:
+def npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of an .npy member whose declared size its bytes can hold."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
@@ -148,7 +158,7 @@ def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], sourc
     for key, (shape, dtype) in declared.items():
         if dtype.kind not in "biuf":
             raise DataError(f"{source}: key '{key}' holds {dtype}, not numbers; store float32 (flags as bool)")
-        vector = key in ("observations", "next_observations", "actions")
+        vector = key in ("observations", "next_observations", "actions", *PHYSICS)
         if shape is None or not 1 <= len(shape) <= 2 or (len(shape) == 2 and not vector and shape[1] != 1):
             raise DataError(f"{source}: key '{key}' has shape {shape}; expected {'(N, D)' if vector else '(N,)'}")
         if 0 in shape:
@@ -162,7 +172,12 @@ def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], sourc
         raise DataError(f"{source}: declares {total >> 30} GiB, more than {_MAX_BYTES >> 30}; split the file")
 
 
-def _transitions(columns: dict[str, np.ndarray], source: str) -> Transitions:
+def transitions(columns: dict[str, np.ndarray], source: str) -> Transitions:
+    """Transitions from columns as `load_columns` gives them, by the rules of `load_dataset`.
+
+    Raises:
+        DataError: the columns make no sound data set.
+    """
     observations = _matrix(columns["observations"])
     actions = _actions(columns["actions"], f"{source}: key 'actions'")
     rewards = columns["rewards"].reshape(-1).astype(np.float32, copy=False)

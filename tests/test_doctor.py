@@ -1,0 +1,129 @@
+"""awac doctor: each fault of a data set gets its verdict, a sound one gets none."""
+
+import h5py
+import numpy as np
+import pytest
+from tiny import RECORDED, settings
+
+from awac import cli
+from awac.data.files import load_dataset
+from awac.doctor import doctor, examine, quick
+from awac.envs import make_env
+
+KEYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations", "infos/qpos", "infos/qvel")
+TASK = "ant-expert-v2"
+
+
+@pytest.fixture
+def columns():
+    with h5py.File(RECORDED) as file:
+        return {key: file[key][()] for key in KEYS}
+
+
+def verdicts(tmp_path, columns, task=TASK):
+    path = tmp_path / "data.hdf5"
+    with h5py.File(path, "w") as file:
+        for key, values in columns.items():
+            file[key] = values
+    return [(f.verdict, f.check, f.text) for f in examine(str(path), task)]
+
+
+def found(findings, verdict, check, words):
+    return any(v == verdict and c == check and words in text for v, c, text in findings)
+
+
+def test_a_sound_recording_is_fit(capsys):
+    assert doctor(str(RECORDED), TASK) == 0
+    out = capsys.readouterr().out
+    assert "recorded on these physics" in out
+    assert out.splitlines()[-1].startswith("Verdict: fit (")
+    assert "warn " not in out and "fail " not in out.splitlines()[0]
+
+
+def test_the_state_in_the_observation_stands_in_for_infos(tmp_path, columns):
+    del columns["infos/qpos"], columns["infos/qvel"]
+    assert found(verdicts(tmp_path, columns), "ok", "physics", "recorded on these physics")
+
+
+def test_states_noted_after_the_step_are_recognised(tmp_path, columns):
+    ends = columns["terminals"] | columns["timeouts"]
+    for key in ("infos/qpos", "infos/qvel"):
+        columns[key] = np.where(ends[:, None], 0, np.roll(columns[key], -1, axis=0)).astype(np.float32)
+    assert found(verdicts(tmp_path, columns), "ok", "physics", "recorded on these physics")
+
+
+def test_another_engine_is_a_warning_and_another_robot_fails(tmp_path, columns):
+    rng = np.random.default_rng(0)
+    exact = columns["next_observations"]
+    columns["next_observations"] = exact + 5e-3 * rng.normal(size=exact.shape).astype(np.float32)
+    assert found(verdicts(tmp_path, columns), "warn", "physics", "another engine")
+    columns["next_observations"] = rng.permutation(exact)
+    assert found(verdicts(tmp_path, columns), "fail", "physics", "not from this robot")
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "verdict", "check", "words"),
+    [
+        ("rewards", lambda v: np.where(np.arange(len(v)) == 7, np.nan, v), "fail", "values", "rewards: 1 rows"),
+        ("rewards", lambda v: 0.1 * v, "warn", "physics", "another reward"),
+        ("rewards", lambda v: 0 * v, "warn", "rewards", "only clones"),
+        ("rewards", lambda v: 1e6 * v, "warn", "rewards", "reward_scale"),
+        ("actions", lambda v: 3 * v, "fail", "task", "outside the task's bounds"),
+        ("actions", lambda v: np.sign(v), "warn", "actions", "at the bounds"),
+        ("actions", lambda v: v * (np.arange(8) > 0), "warn", "actions", "1 of 8 columns are constant"),
+        ("actions", lambda v: v[:, :3], "fail", "task", "wrong task"),
+        ("observations", lambda v: v[:5], "fail", "file", "5 rows"),
+        ("observations", lambda v: 0 * v, "fail", "observations", "constant"),
+        ("observations", lambda v: np.repeat(v[:, :1], v.shape[1], 1), "warn", "observations", "repeat another"),
+        ("terminals", lambda v: v | True, "warn", "ends", "every row is terminal"),
+        ("timeouts", lambda v: v | True, "warn", "ends", "terminal and timeout at once"),
+        ("timeouts", lambda v: v & False, "warn", "episodes", "don't lead to the next one"),
+        ("infos/qpos", lambda v: v[:, :3], "warn", "physics", "not checked"),
+    ],
+)
+def test_faults(tmp_path, columns, key, change, verdict, check, words):
+    columns[key] = change(columns[key])
+    assert found(verdicts(tmp_path, columns), verdict, check, words)
+
+
+def test_a_file_joined_to_itself(tmp_path, columns):
+    twice = {key: np.concatenate([values, values]) for key, values in columns.items()}
+    findings = verdicts(tmp_path, twice)
+    assert found(findings, "warn", "rows", "50% of the rows")
+
+
+def test_without_a_task_it_says_what_was_left_out(tmp_path, columns):
+    assert found(verdicts(tmp_path, columns, task=None), "warn", "task", "give --task")
+
+
+def test_discrete_actions(tmp_path):
+    env = make_env("CartPole-v1")
+    observation, _ = env.reset(seed=0)
+    rows = {key: [] for key in ("observations", "actions", "rewards", "terminals", "next_observations")}
+    for step in range(8):
+        following, reward, terminated, _, _ = env.step(step % 2)
+        for key, value in zip(rows, (observation, step % 2, reward, terminated, following), strict=True):
+            rows[key].append(value)
+        observation = following
+    findings = verdicts(tmp_path, {key: np.asarray(values) for key, values in rows.items()}, "CartPole-v1")
+    assert found(findings, "ok", "actions", "discrete") and found(findings, "ok", "task", "CartPole-v1")
+    assert found(findings, "warn", "rewards", "only clones")
+
+
+def test_exit_codes_of_the_command(tmp_path, capsys):
+    assert cli.main(["doctor", str(RECORDED), "--task", TASK]) == 0
+    assert cli.main(["doctor", str(RECORDED), "--task", "hopper-expert-v2"]) == 1
+    assert cli.main(["doctor", str(tmp_path / "none.hdf5")]) == 1
+    assert cli.main(["doctor", str(RECORDED), "--task", "no-such-task"]) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_training_logs_what_is_not_in_order_and_only_that(tmp_path, columns, graph_mode, capsys):
+    env = make_env(TASK)
+    assert quick(load_dataset(RECORDED), env, TASK) == []
+    env.close()
+    columns["rewards"] = 0 * columns["rewards"]
+    verdicts(tmp_path, columns)
+    arguments = ["train", "--dataset", str(tmp_path / "data.hdf5"), "--ckpt_path", str(tmp_path / "ckpt")]
+    assert cli.main([*arguments, "--episode", "1", *settings()]) == 0
+    assert "Data warning: rewards: all are 0" in capsys.readouterr().out
