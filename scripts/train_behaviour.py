@@ -7,7 +7,8 @@ policy by mean evaluation return is written as a small `.npz` that `awac collect
 
     python scripts/train_behaviour.py --algorithm tqc --steps 3000000 --out ant.npz
     python scripts/train_behaviour.py --algorithm ppo --init ant.npz --steps 5000000 --out better.npz
-    python scripts/train_behaviour.py --algorithm ppo --init better.npz --steps 6000000 --anneal --out best.npz
+    python scripts/train_behaviour.py --algorithm ppo --init better.npz --steps 5000000 --anneal \
+        --fall_cost 200 --out best.npz
 """
 
 from __future__ import annotations
@@ -31,11 +32,16 @@ HIDDEN = [256, 256]
 
 
 class BehaviourView(gymnasium.Wrapper):
-    """The Ant as these algorithms see it: 27 observations; for PPO the action is squashed by tanh here."""
+    """The Ant as these algorithms see it: 27 observations; for PPO the action is squashed by tanh here.
 
-    def __init__(self, squash: bool):
+    Args:
+        squash: whether to apply tanh to the action.
+        fall_cost: subtracted from the reward on a fall, which then also ends the episode; 0 for the task as it is.
+    """
+
+    def __init__(self, squash: bool, fall_cost: float = 0.0):
         super().__init__(gymnasium.wrappers.TimeLimit(AntV2(), TIME_LIMIT))
-        self.squash = squash
+        self.squash, self.fall_cost = squash, fall_cost
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OBSERVED,), np.float32)
         if squash:
             self.action_space = gymnasium.spaces.Box(-10.0, 10.0, (8,), np.float32)
@@ -45,8 +51,13 @@ class BehaviourView(gymnasium.Wrapper):
         return observation[:OBSERVED].astype(np.float32), info
 
     def step(self, action):
-        observation, *rest = self.env.step(np.tanh(action) if self.squash else action)
-        return observation[:OBSERVED].astype(np.float32), *rest
+        observation, reward, terminated, truncated, info = self.env.step(np.tanh(action) if self.squash else action)
+        if self.fall_cost:
+            # The Ant's own rule lets it lie on its back for the rest of the episode; here that is an end, and costs.
+            quat_x, quat_y = observation[2:4]
+            terminated = terminated or 1 - 2 * (quat_x**2 + quat_y**2) < 0
+            reward -= self.fall_cost * terminated
+        return observation[:OBSERVED].astype(np.float32), reward, terminated, truncated, info
 
 
 def layers_of(model) -> dict[str, np.ndarray]:
@@ -126,16 +137,16 @@ class KeepBest(BaseCallback):
         return True
 
 
-def build(algorithm: str, seed: int, anneal: bool):
+def build(algorithm: str, seed: int, anneal: bool, fall_cost: float):
     """The SBX model; hyper-parameters are SBX's defaults but for what stands here."""
     if algorithm == "ppo":
-        env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True)] * 16), norm_obs=False)
+        env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True, fall_cost)] * 16), norm_obs=False)
         policy = {"net_arch": HIDDEN, "activation_fn": jax.nn.relu, "log_std_init": -1.5}
         rate = (lambda remaining: 1.5e-4 * remaining) if anneal else 1.5e-4
         return sbx.PPO(
             "MlpPolicy", env, rate, n_steps=512, batch_size=1024, n_epochs=6, seed=seed, policy_kwargs=policy
         )
-    env = DummyVecEnv([lambda: BehaviourView(False)] * 8)
+    env = DummyVecEnv([lambda: BehaviourView(False, fall_cost)] * 8)
     cls = {"sac": sbx.SAC, "tqc": sbx.TQC}[algorithm]
     return cls(
         "MlpPolicy",
@@ -163,8 +174,9 @@ def main() -> None:
         "--out", required=True, help="the .npz to write the best policy to; a .csv curve goes beside it"
     )
     parser.add_argument("--anneal", action="store_true", help="PPO: learning rate falling to 0")
+    parser.add_argument("--fall_cost", type=float, default=0.0, help="reward taken for a fall during training")
     args = parser.parse_args()
-    model = build(args.algorithm, args.seed, args.anneal)
+    model = build(args.algorithm, args.seed, args.anneal, args.fall_cost)
     start = None
     if args.init:
         with np.load(args.init, allow_pickle=False) as file:
