@@ -5,12 +5,14 @@ The log lines "Episode N: …" and "Evaluate for episode N …" are read by scri
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from pathlib import Path
 
 from awac._rl import Callback
 from awac.envs.registry import normalized_score
+from awac.errors import CheckpointError, LogError
 from awac.learner import METRICS
 
 RULE = "-----------------------------------------"
@@ -28,20 +30,41 @@ class Table:
     """
 
     def __init__(self, path: Path, columns, after: int):
-        rows = []
-        if after and path.is_file():
-            with open(path, newline="", encoding="utf-8") as old:
-                rows = [row for row in list(csv.reader(old))[1:] if len(row) == len(columns) and int(row[0]) <= after]
-        temp = path.with_name(f".{path.name}.tmp")
-        with open(temp, "w", newline="", encoding="utf-8") as new:
-            csv.writer(new).writerows([columns, *rows])
-        os.replace(temp, path)
         self._path, self._columns = path, columns
+        rows = self._former(after) if after and path.is_file() else []
+        temp = path.with_name(f".{path.name}.tmp")
+        with _or_stop(path):
+            with open(temp, "w", newline="", encoding="utf-8") as new:
+                csv.writer(new).writerows([columns, *rows])
+                _sync(new)
+            os.replace(temp, path)
 
     def add(self, values: dict) -> None:
-        """Appends one row and closes the file, so that a killed run keeps it."""
-        with open(self._path, "a", newline="", encoding="utf-8") as file:
+        """Appends one row, on the disk before a checkpoint says that it is there."""
+        with _or_stop(self._path), open(self._path, "a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_text(values[name]) for name in self._columns])
+            _sync(file)
+
+    def _former(self, after: int) -> list[list[str]]:
+        with open(self._path, newline="", encoding="utf-8", errors="replace") as file:
+            rows = csv.reader(line.replace("\0", "") for line in file)
+            return [r for r in rows if len(r) == len(self._columns) and r[0].isdecimal() and int(r[0]) <= after]
+
+
+@contextlib.contextmanager
+def _or_stop(path: Path):
+    try:
+        yield
+    except OSError as error:
+        raise LogError(
+            f"{path} can't be written ({error.strerror}); training stops, the last checkpoint is kept: make room and "
+            f"go on with --resume"
+        ) from error
+
+
+def _sync(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _text(value):
@@ -128,7 +151,7 @@ def print_details(result, score) -> None:
 
 
 class Checkpoints(Callback):
-    """Saves every `every` episodes and after the last one."""
+    """Saves every `every` episodes and after the last one; a save that fails is said, and only the last one ends it."""
 
     def __init__(self, every: int, save):
         super().__init__()
@@ -136,5 +159,12 @@ class Checkpoints(Callback):
 
     def episode_end(self, params):
         """Saves the state after `cur_episode` episodes."""
-        if params.cur_episode % self._every == 0 or params.cur_episode == params.episodes_num:
+        last = params.cur_episode == params.episodes_num
+        if params.cur_episode % self._every and not last:
+            return
+        try:
             self._save()
+        except CheckpointError as error:
+            if last:
+                raise
+            print(f"Warning: {error}; training goes on, the last good checkpoint is kept", flush=True)

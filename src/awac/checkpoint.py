@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -22,12 +21,18 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 
+from awac import replay_log, storage
 from awac.errors import CheckpointError
+from awac.replay_log import ReplayLog
+
+__all__ = ["ReplayLog", "clear", "exclusive", "holds_a_run", "load_network", "load_state", "newest", "read_arrays",
+           "remove", "save"]  # fmt: skip
 
 NETWORKS = {"policy": "policy/policy_{}.ckpt", "value_net_1": "value_net_1/model_1_{}.ckpt",
             "value_net_2": "value_net_2/model_2_{}.ckpt"}  # fmt: skip
 STATE = "train_state/state_{}.npz"
 MANIFEST = "manifest_{}.json"
+ORIGIN = "init_from.json"
 FORMAT = 1
 
 
@@ -48,20 +53,17 @@ def save(folder: Path, episode: int, networks: dict, state: dict | None, about: 
     files: dict[str, dict] = {}
     try:
         for name, pattern in NETWORKS.items():
-            target = folder / pattern.format(episode)
             data = [{"name": key, "data": ms.Tensor(value)} for key, value in networks[name].items()]
-            _write(target, lambda temp, data=data: ms.save_checkpoint(data, str(temp)), files, folder)
+            path = pattern.format(episode)
+            files[path] = storage.write(folder / path, lambda temp, data=data: ms.save_checkpoint(data, str(temp)))
         if state is not None:
-            target = folder / STATE.format(episode)
-            _write(target, lambda temp: np.savez(temp, **state), files, folder)
-        manifest = {"format": FORMAT, "episode": episode, **about, "files": files}
-        _write(
-            folder / MANIFEST.format(episode), lambda temp: temp.write_text(json.dumps(manifest, indent=1)), {}, folder
-        )
+            path = STATE.format(episode)
+            files[path] = storage.write(folder / path, lambda temp: np.savez(temp, **state))
+        manifest = json.dumps({"format": FORMAT, "episode": episode, **about, "files": files}, indent=1)
+        storage.write(folder / MANIFEST.format(episode), lambda temp: temp.write_text(manifest, encoding="utf-8"))
     except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"checkpoint {episode} could not be written to {folder} ({_first_line(error)})"
-        ) from error
+        reason = storage.first_line(error)
+        raise CheckpointError(f"checkpoint {episode} could not be written to {folder} ({reason})") from error
     for old in _episodes(folder)[keep:]:
         remove(folder, old)
 
@@ -90,8 +92,8 @@ def newest(folder: Path, episode: int | None = None, need_state: bool = False, w
     candidates = _episodes(folder) if episode is None else [episode]
     for candidate in candidates:
         manifest, fault = _verify(folder, candidate)
-        if fault is None and need_state and STATE.format(candidate) not in manifest["files"]:
-            fault = "it holds no training state"
+        if fault is None and need_state:
+            fault = _state_fault(folder, manifest)
         if fault is None:
             return manifest
         if episode is not None:
@@ -105,7 +107,7 @@ def oldest_insertion(folder: Path) -> int:
     counts = []
     for episode in _episodes(folder):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            counts.append(int(json.loads((folder / MANIFEST.format(episode)).read_text(encoding="utf-8"))["inserted"]))
+            counts.append(int(json.loads(storage.read_text(folder / MANIFEST.format(episode)))["inserted"]))
     return min(counts, default=0)
 
 
@@ -124,95 +126,80 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         return {key: value.asnumpy() for key, value in ms.load_checkpoint(str(path)).items()}
-    except (ValueError, OSError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a MindSpore checkpoint ({_first_line(error)})") from error
+    except storage.READ_ERRORS as error:
+        raise CheckpointError(f"{path} is not a MindSpore checkpoint ({storage.first_line(error)})") from error
 
 
 def load_state(folder: Path, episode: int) -> dict[str, np.ndarray]:
-    """Arrays of the training state."""
-    with np.load(folder / STATE.format(episode), allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
+    """Arrays of the training state.
 
-
-class ReplayLog:
-    """The online rows on disk, in append-only pieces `replay/rows_FIRST_END.npy` by insertion count."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder / "replay"
-
-    def append(self, replay, saved: int) -> None:
-        """Writes the rows added since insertion `saved`."""
-        if replay.inserted > saved:
-            rows = replay.rows_since(saved)
-            first = replay.inserted - len(rows)
-            target = self.folder / f"rows_{first}_{replay.inserted}.npy"
-            _write(target, lambda temp: np.save(temp, rows), {}, self.folder)
-
-    def forget(self, insertion: int) -> None:
-        """Drops pieces of rows up to `insertion`: those that no checkpoint needs any more."""
-        for _, end, path in self._pieces():
-            if end <= insertion:
-                path.unlink()
-
-    def load(self, inserted: int, rows: int, width: int) -> np.ndarray:
-        """The `rows` newest rows as of insertion `inserted`, oldest first.
-
-        Raises:
-            CheckpointError: a piece is missing or damaged.
-        """
-        table = np.empty((rows, width), np.float32)
-        filled = inserted - rows
-        for first, end, path in self._pieces():
-            if end <= filled or first >= inserted:
-                if first >= inserted:
-                    path.unlink()  # written after the checkpoint that is being resumed
-                continue
-            try:
-                piece = np.load(path, allow_pickle=False)
-            except (ValueError, OSError, EOFError) as error:
-                raise CheckpointError(f"{path}: damaged replay file ({_first_line(error)})") from error
-            if first > filled or piece.shape != (end - first, width):
-                break
-            end = min(end, inserted)
-            start = inserted - rows
-            table[filled - start : end - start] = piece[filled - first : end - first]
-            filled = end
-        if filled != inserted:
-            raise CheckpointError(
-                f"{self.folder}: online rows {filled} to {inserted} are missing; cannot resume from here"
-            )
-        return table
-
-    def _pieces(self):
-        found = []
-        for path in self.folder.glob("rows_*_*.npy"):
-            match = re.fullmatch(r"rows_(\d+)_(\d+)\.npy", path.name)
-            if match:
-                found.append((int(match[1]), int(match[2]), path))
-        return sorted(found)
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    return storage.read_npz(folder / STATE.format(episode))
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path):
     """Holds the folder for one run; a second one is refused with the first one's pid."""
+    path, made = folder / "run.lock", not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "run.lock", "a+", encoding="ascii")  # noqa: SIM115
+        file = open(path, "a+", encoding="ascii")  # noqa: SIM115
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written to ({error.strerror})") from None
     with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock.fileno()).st_ino != path.stat().st_ino:  # a run that just ended took its file along
+                raise OSError
         except OSError:
             lock.seek(0)
             raise CheckpointError(f"{folder} is in use by the run with pid {lock.read().strip() or '?'}") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with contextlib.suppress(OSError):  # a full disk: nobody learns the pid, the lock holds all the same
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), str(os.getpid()).encode())
         try:
             yield
         finally:
-            (folder / "run.lock").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            if made:
+                with contextlib.suppress(OSError):  # a run that never began leaves no empty folder
+                    folder.rmdir()
+
+
+def was_started(folder: Path) -> bool:
+    """Whether a run was at work here, even if it was stopped before it left anything."""
+    return holds_a_run(folder) or (folder / "run.lock").exists()
+
+
+def has_checkpoints(folder: Path) -> bool:
+    """Whether there is a manifest, sound or not."""
+    return bool(_episodes(folder))
+
+
+def note_origin(folder: Path, source: tuple[Path, dict] | None) -> None:
+    """Notes which run this one starts from, so that it starts from there again if it is stopped at once."""
+    if source:
+        text = json.dumps({"init_from": str(source[0].resolve()), "episode": source[1]["episode"]})
+        try:
+            storage.write(folder / ORIGIN, lambda temp: temp.write_text(text, encoding="utf-8"))
+        except OSError as error:
+            raise CheckpointError(f"{folder} cannot be written to ({error.strerror})") from error
+
+
+def read_origin(folder: Path) -> str | None:
+    """The folder that `note_origin` noted, or None.
+
+    Raises:
+        CheckpointError: the note is damaged.
+    """
+    try:
+        return str(json.loads(storage.read_text(folder / ORIGIN))["init_from"])
+    except FileNotFoundError:
+        return None
+    except storage.READ_ERRORS as error:
+        raise CheckpointError(f"{folder / ORIGIN} is damaged; start over with --overwrite and --init_from") from error
 
 
 def holds_a_run(folder: Path) -> bool:
@@ -230,7 +217,16 @@ def clear(folder: Path) -> None:
 
 
 def _run_files(folder: Path):
-    for pattern in ("manifest_*.json", "policy", "value_net_1", "value_net_2", "train_state", "replay", "*.csv"):
+    for pattern in (
+        "manifest_*.json",
+        "policy",
+        "value_net_1",
+        "value_net_2",
+        "train_state",
+        "replay",
+        "*.csv",
+        ORIGIN,
+    ):
         yield from folder.glob(pattern)
 
 
@@ -242,14 +238,14 @@ def _episodes(folder: Path) -> list[int]:
 def _verify(folder: Path, episode: int) -> tuple[dict, str | None]:
     path = folder / MANIFEST.format(episode)
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(storage.read_text(path))
         files, needed = manifest["files"], {pattern.format(episode) for pattern in NETWORKS.values()}
         if manifest["format"] != FORMAT or manifest["episode"] != episode or not needed <= set(files):
             return {}, f"{path.name} is of another format"
         for name, expected in files.items():
             if name not in needed | {STATE.format(episode)}:
                 return {}, f"{path.name} names an unexpected file"
-            if _fingerprint(folder / name) != expected:
+            if not storage.matches(folder / name, expected):
                 return {}, f"{name} is damaged"
     except OSError as error:
         return {}, f"{Path(error.filename or path).name} is missing or unreadable"
@@ -258,27 +254,13 @@ def _verify(folder: Path, episode: int) -> tuple[dict, str | None]:
     return manifest, None
 
 
-def _write(target: Path, write, files: dict, folder: Path) -> None:
-    """Writes through a temporary file in the same folder; notes size and checksum in `files`."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temp = target.with_name(f".{target.stem}.tmp{target.suffix}")
+def _state_fault(folder: Path, manifest: dict) -> str | None:
+    """Why a sound checkpoint can't be trained on from, or None."""
+    if STATE.format(manifest["episode"]) not in manifest["files"]:
+        return "it holds no training state"
     try:
-        write(temp)
-        os.chmod(temp, 0o644)  # MindSpore leaves its files read-only
-        with open(temp, "rb+") as file:
-            os.fsync(file.fileno())
-        files[str(target.relative_to(folder))] = _fingerprint(temp)
-        os.replace(temp, target)
-    finally:
-        with contextlib.suppress(OSError):
-            temp.unlink()
-
-
-def _fingerprint(path: Path) -> dict:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
-        return {"size": file.tell(), "sha256": digest.hexdigest()}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return replay_log.fault(folder, manifest.get("replay", {}))
+    except OSError as error:
+        return f"replay/{Path(error.filename or '').name} is missing or unreadable"
+    except (TypeError, KeyError, AttributeError):
+        return "its manifest is damaged"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
 
-from awac.errors import AWACError, ConfigError
+from awac.errors import AWACError, ConfigError, Interrupted
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one subcommand; returns the exit code: 0 done, 1 a mistake the user can put right, 130 interrupted."""
+    """Runs one subcommand; returns the exit code: 0 done, 1 a mistake the user can put right, 128 + n signal n."""
     parser = _parser()
     args = parser.parse_args(argv)
     try:
@@ -19,13 +21,29 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         print(f"awac: error: {error}", file=sys.stderr)
         return 1
+    except Interrupted as stop:
+        sys.stdout.flush()
+        print(f"awac: stopped by {signal.Signals(stop.number).name}: {stop.text}", file=sys.stderr)
+        return 128 + stop.number
     except KeyboardInterrupt:
         sys.stdout.flush()
         print("awac: interrupted; the last checkpoint is kept, --resume continues from it", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename:
+            raise
+        _drop_output()
+        print(f"awac: error: the log can't be written ({error.strerror}); make room and go on with --resume",
+              file=sys.stderr)  # fmt: skip
+        return 1
+
+
+def _drop_output() -> None:
+    """What is still in stdout's buffer goes nowhere, else Python complains about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +76,11 @@ def _add_train(parser) -> None:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override config keys"
     )
+    parser.add_argument(
+        "--init_from", metavar="CKPT_PATH",
+        help="start with the networks, targets, optimisers and normaliser of another run's newest checkpoint: at the "
+        "switch to online training if that run has finished its offline phase",
+    )  # fmt: skip
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--resume", action="store_true", help="continue the run in --ckpt_path")
     kept.add_argument("--overwrite", action="store_true", help="replace the run in --ckpt_path")
@@ -113,7 +136,8 @@ def _train(args) -> None:
             raise ConfigError(f"--set takes KEY=VALUE, not {item!r}")
         overrides[key] = _parsed(value, item)
     config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides)
-    train(config, args.ckpt_path, args.episode, device=args.device_target, resume=args.resume, overwrite=args.overwrite)
+    train(config, args.ckpt_path, args.episode, device=args.device_target, resume=args.resume,
+          overwrite=args.overwrite, init_from=args.init_from)  # fmt: skip
 
 
 def _eval(args) -> None:

@@ -26,5 +26,22 @@ class CheckpointError(AWACError):
     """A checkpoint folder is missing, incomplete, in use, or made for other sizes."""
 
 
+class LogError(AWACError):
+    """The run's own records can't be written."""
+
+
 class DivergenceError(AWACError):
-    """A loss became NaN or infinite."""
+    """A loss or a weight became NaN or infinite."""
+
+
+class Interrupted(Exception):  # noqa: N818
+    """A signal stopped the run where its state is whole; the command line exits with 128 + its number.
+
+    Attributes:
+        number: of the signal.
+        text: what was kept, once that is known.
+    """
+
+    def __init__(self, number: int, text: str = ""):
+        super().__init__(text)
+        self.number, self.text = number, text

@@ -24,6 +24,7 @@ from awac.doctor import quick
 from awac.envs.registry import make_env
 from awac.errors import CheckpointError, ConfigError
 from awac.evaluate import Evaluator
+from awac.sanity import Warnings
 from awac.trainer import AWACTrainer
 
 DEVICES = ("CPU", "GPU", "Ascend", "Auto")
@@ -38,11 +39,14 @@ class AWACSession(Session):
         normalizer: fitted observation normaliser.
         spaces: `obs_size`, `action_size`, `discrete` of the networks, `raw_obs_size` of the environment.
         replay: filled with the offline data; None for evaluation.
-        manifest: checkpoint to start from, or None.
+        manifest: checkpoint to go on from, or None.
         eval_seed: seed of the evaluation's episodes.
+        source: folder and manifest of the run whose learner a new run starts with, or None.
     """
 
-    def __init__(self, config: Config, folder: Path, normalizer, spaces, replay=None, manifest=None, eval_seed=None):
+    def __init__(
+        self, config: Config, folder: Path, normalizer, spaces, replay=None, manifest=None, eval_seed=None, source=None
+    ):
         seed = config.train.seed if eval_seed is None else eval_seed
         make = functools.partial(make_env, config.env.task)
         params = {
@@ -54,6 +58,7 @@ class AWACSession(Session):
             "display": f"{str(folder).rstrip('/')}/" if os.path.isabs(folder) else f"./{folder}/",
             "spaces": spaces,
             "manifest": manifest,
+            "source": source,
             "ckpt_path": str(folder),
         }
         super().__init__(algorithm_config(config, spaces), None, params, None)
@@ -62,8 +67,10 @@ class AWACSession(Session):
         """Trains up to `episode` episodes in all, or evaluates the manifest's checkpoint."""
         # Session builds the trainer itself, while the callbacks need one to save: they ask for it when they are called.
         build = functools.partial(self._build, class_type, is_train)
-        super().run(build, is_train, episode, duration)
-        self.params["evaluator"].close()
+        try:
+            super().run(build, is_train, episode, duration)
+        finally:
+            self.params["evaluator"].close()
 
     def _build(self, class_type, is_train, msrl, params):
         trainer = class_type(msrl, params)
@@ -72,51 +79,82 @@ class AWACSession(Session):
             after = params["manifest"]["episode"] if params["manifest"] else 0
             self.callbacks = [
                 LossLog(folder, config.train.log_every, after),
+                Warnings(config.algo, params["spaces"]["discrete"]),
                 EvaluateLog(folder, config.train.eval_every, after, config.env.task),
                 Checkpoints(config.train.save_every, trainer.save),
             ]
         return trainer
 
 
-def train(config: Config, ckpt_path: str, episodes: int, *, device="CPU", resume=False, overwrite=False) -> None:
+def train(
+    config: Config, ckpt_path: str, episodes: int, *, device="CPU", resume=False, overwrite=False, init_from=None
+) -> None:
     """Trains: data, normaliser, replay, networks, then offline and online phases.
+
+    Args:
+        config: the run.
+        ckpt_path: its folder.
+        episodes: training episodes in all.
+        device: one of `DEVICES`.
+        resume: go on with the run in the folder; one that was stopped before its first checkpoint starts over.
+        overwrite: replace the run in the folder.
+        init_from: folder of a run whose networks, targets, optimiser moments and normaliser this one starts with.
 
     Raises:
         AWACError: any mistake that the user can put right.
+        Interrupted: a signal stopped it where `resume` goes on.
     """
-    start = time.perf_counter()
     select_device(device)
     folder = Path(ckpt_path)
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; --ckpt_path takes a folder")
-    if checkpoint.holds_a_run(folder) and not (resume or overwrite):
-        raise CheckpointError(
-            f"{folder} already holds a run: pass --resume to continue it or --overwrite to replace it"
-        )
-    manifest = _manifest_to_resume(folder, config) if resume else None
+    started = folder.is_dir() and checkpoint.was_started(folder)
+    if resume and not started:
+        raise CheckpointError(f"{folder}: no such checkpoint folder or no run in it; start it without --resume")
+    if init_from and Path(init_from).resolve() == folder.resolve():
+        raise CheckpointError(f"--init_from {init_from} is the new run's own folder; give it another --ckpt_path")
+    with checkpoint.exclusive(folder):
+        manifest = None
+        if resume and checkpoint.has_checkpoints(folder):
+            manifest = _manifest_to_resume(folder, config)
+        elif resume:
+            print(f"No checkpoint in {folder} yet: the run starts from the beginning", flush=True)
+            init_from = checkpoint.read_origin(folder) or init_from
+        elif checkpoint.holds_a_run(folder) and not overwrite:
+            raise CheckpointError(
+                f"{folder} already holds a run: pass --resume to continue it or --overwrite to replace it"
+            )
+        source = _source(init_from) if init_from and manifest is None else None
+        _train(config, folder, episodes, manifest, source)
+
+
+def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, source) -> None:
+    start = time.perf_counter()
     data, origin = resolve_dataset(config.env.dataset or config.env.task, download=config.env.download)
     print(origin.describe(), flush=True)
     env = make_env(config.env.task)
     data.check_env(str(origin.path), env.observation_space, env.action_space)
     for finding in quick(data, env, config.env.task):
         print(f"Data warning: {finding.check}: {finding.text}", flush=True)
-    normalizer = Normalizer.fit(data.observations)
+    normalizer = _stored_normalizer(*source) if source else Normalizer.fit(data.observations)
+    if manifest:  # a run that began with another one's normaliser goes on with it
+        normalizer = _stored_normalizer(folder, manifest)
     spaces = _spaces(env, normalizer)
     env.close()
     replay = Replay(data, normalizer, config.train.online_capacity)
     del data  # the packed table is all that training needs
-    with checkpoint.exclusive(folder):
-        if overwrite and not resume:
-            checkpoint.clear(folder)
-        session = AWACSession(config, folder, normalizer, spaces, replay, manifest)
-        ready = time.perf_counter() - start
-        print(
-            f"Task {config.env.task}: observations {spaces['raw_obs_size']} (used: {spaces['obs_size']}), "
-            f"actions {spaces['action_size']}, seed {config.train.seed}, device {ms.get_context('device_target')}, "
-            f"ready in {ready:.1f} s",
-            flush=True,
-        )
-        session.run(is_train=True, episode=episodes)
+    if manifest is None:
+        checkpoint.clear(folder)
+        checkpoint.note_origin(folder, source)
+    session = AWACSession(config, folder, normalizer, spaces, replay, manifest, source=source)
+    ready = time.perf_counter() - start
+    print(
+        f"Task {config.env.task}: observations {spaces['raw_obs_size']} (used: {spaces['obs_size']}), "
+        f"actions {spaces['action_size']}, seed {config.train.seed}, device {ms.get_context('device_target')}, "
+        f"ready in {ready:.1f} s",
+        flush=True,
+    )
+    session.run(is_train=True, episode=episodes)
 
 
 def evaluate(ckpt_path: str, *, episode=None, seed=None, eval_episodes=None, device="CPU") -> None:
@@ -131,9 +169,7 @@ def evaluate(ckpt_path: str, *, episode=None, seed=None, eval_episodes=None, dev
     config, spaces = _read_about(folder, manifest)
     if eval_episodes:
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, eval_episodes=eval_episodes))
-    name = checkpoint.NETWORKS["policy"].format(manifest["episode"])
-    arrays = checkpoint.read_arrays(folder / name)
-    normalizer = Normalizer.from_arrays({k[11:]: v for k, v in arrays.items() if k.startswith("normalizer.")})
+    normalizer = _stored_normalizer(folder, manifest)
     env = make_env(config.env.task)
     if _spaces(env, normalizer) != spaces:
         raise CheckpointError(
@@ -170,10 +206,23 @@ def _manifest_to_resume(folder: Path, config: Config) -> dict:
     return manifest
 
 
+def _source(init_from: str) -> tuple[Path, dict]:
+    folder = Path(init_from)
+    manifest = checkpoint.newest(folder, need_state=True)
+    _read_about(folder, manifest)
+    return folder, manifest
+
+
+def _stored_normalizer(folder: Path, manifest: dict) -> Normalizer:
+    path = folder / checkpoint.NETWORKS["policy"].format(manifest["episode"])
+    arrays = checkpoint.read_arrays(path)
+    return Normalizer.from_arrays({k[11:]: v for k, v in arrays.items() if k.startswith("normalizer.")})
+
+
 def _read_about(folder: Path, manifest: dict) -> tuple[Config, dict]:
     try:
         return Config.from_dict(manifest["config"]), dict(manifest["spaces"])
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{folder}: checkpoint {manifest['episode']} has no usable config ({error})") from error
 
 

@@ -7,20 +7,20 @@ that the boundary cuts is a truncation, not an end), so that a checkpoint needs 
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
 
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor
 
 from awac import checkpoint
 from awac._rl import COLLECT, EVAL, CallbackManager, CallbackParam, Trainer
 from awac.callbacks import RULE, print_details
 from awac.envs.registry import normalized_score
-from awac.errors import CheckpointError, DivergenceError
+from awac.errors import CheckpointError, DivergenceError, Interrupted
+from awac.interrupt import GracefulStop
 from awac.learner import METRICS
 from awac.policy import NumpyPolicy, load_parameter_arrays, parameter_arrays
+from awac.training_state import TrainingState
 
 STREAMS = ("batch", "noise", "act", "reset")
 """One random generator for each purpose; all of them are in a checkpoint."""
@@ -32,33 +32,46 @@ class AWACTrainer(Trainer):
     Args:
         msrl: mindspore-rl's wiring of policy, actor, learner and environments.
         params: `config` (Config), `normalizer`, `replay` (None for evaluation), `evaluator` (Evaluator), `folder` of
-            the checkpoints, `display` (that folder as the log shows it), `spaces`, and `manifest` to start from or None.
+            the checkpoints, `display` (that folder as the log shows it), `spaces`, `manifest` to go on from or None,
+            and `source`: None, or folder and manifest of the run whose learner a new one starts with.
     """
 
     def __init__(self, msrl, params):
         super().__init__(msrl)
         self.config, self.normalizer, self.replay = params["config"], params["normalizer"], params["replay"]
         self.evaluator, self.folder, self.display = params["evaluator"], params["folder"], params["display"]
-        self.spaces, self.manifest = params["spaces"], params["manifest"]
+        self.spaces, self.manifest, self.source = params["spaces"], params["manifest"], params["source"]
         streams = np.random.SeedSequence(self.config.train.seed).spawn(len(STREAMS))
         self.rngs = {name: np.random.default_rng(s) for name, s in zip(STREAMS, streams, strict=True)}
-        self.episode = self.gradient_steps = self.env_steps = self.rows_saved = 0
-        self.replay_log = checkpoint.ReplayLog(self.folder)
+        self.episode = self.gradient_steps = self.env_steps = 0
+        self.reward_max = self.replay.largest_reward() if self.replay else 0.0
+        self.state, self.stop = TrainingState(self), GracefulStop()
 
     def train(self, episodes, callbacks=None, ckpt_path=None):
-        """Trains until `episodes` are done in all, from the manifest's state if there is one."""
+        """Trains until `episodes` are done in all, from the manifest's state if there is one.
+
+        Raises:
+            Interrupted: a signal came; the state of the last training episode's end is saved.
+        """
         if self.manifest:
-            self.restore()
-        with CallbackManager(callbacks) as callback_list:
+            self.state.restore(self.manifest["episode"])
+        elif self.source:
+            self.state.start_from(*self.source)
+        with CallbackManager(callbacks) as callback_list, self.stop:
             params = CallbackParam(episodes_num=episodes, cur_episode=self.episode, evaluate=self.evaluate)
             callback_list.begin(params)
             while self.episode < episodes:
-                callback_list.episode_begin(params)
-                (params.metrics, params.first), params.train_return, params.steps = self.train_one_episode()
-                params.phase = "online" if self.env_steps else "offline"
-                params.cur_episode = self.episode
-                params.gradient_steps, params.env_steps = self.gradient_steps, self.env_steps
-                callback_list.episode_end(params)
+                boundary = self.state.snapshot()
+                try:
+                    callback_list.episode_begin(params)
+                    (params.metrics, params.first), params.train_return, params.steps = self.train_one_episode()
+                    params.phase = "online" if self.env_steps else "offline"
+                    params.cur_episode = self.episode
+                    params.gradient_steps, params.env_steps = self.gradient_steps, self.env_steps
+                    params.reward_max = self.reward_max
+                    callback_list.episode_end(params)
+                except Interrupted as interrupted:
+                    raise Interrupted(interrupted.number, self.state.keep(boundary)) from None
             callback_list.end(params)
 
     def train_one_episode(self):
@@ -68,7 +81,7 @@ class AWACTrainer(Trainer):
             ((metrics, metrics of the first call), mean return of the finished environment episodes or None, steps).
 
         Raises:
-            DivergenceError: a loss is not finite.
+            DivergenceError: a loss or a weight is not finite.
         """
         train = self.config.train
         online = self.gradient_steps >= train.offline_train_steps
@@ -85,6 +98,8 @@ class AWACTrainer(Trainer):
                 observation, running = self.collect(observation, running, returns, train.steps_per_call)
             history.append(self.learn())
             times.append(time.perf_counter() - start)
+            self.stop.check()
+        self.check_weights()
         self.episode += 1
         metrics = dict(zip(METRICS, np.mean(history, axis=0).tolist(), strict=True))
         metrics["per_step_time_ms"] = 1000 * sum(times) / train.n_steps_per_episode
@@ -110,6 +125,19 @@ class AWACTrainer(Trainer):
         self.gradient_steps += train.steps_per_call
         return metrics
 
+    def check_weights(self) -> None:
+        """Looks at every parameter, optimiser moments included.
+
+        Raises:
+            DivergenceError: one is not finite.
+        """
+        for parameter in self.msrl.learner.get_parameters():
+            if not np.isfinite(parameter.asnumpy()).all():
+                raise DivergenceError(
+                    f"{parameter.name} is not finite after gradient step {self.gradient_steps}; training stops, the "
+                    f"last checkpoint in {self.folder} is kept (try a lower learning rate)"
+                )
+
     def collect(self, observation, running, returns, steps):
         """Acts for `steps` environment steps with the current policy; returns the last observation and its return."""
         actor = self.msrl.actors
@@ -119,6 +147,8 @@ class AWACTrainer(Trainer):
             self.replay.add(observation, action, reward, following, terminated)
             observation, running = following, running + reward
             self.env_steps += 1
+            self.reward_max = max(self.reward_max, abs(reward))
+            self.stop.check()
             if done:
                 returns.append(running)
                 observation, running = self.reset(), 0.0
@@ -134,7 +164,12 @@ class AWACTrainer(Trainer):
         """Full episodes of the policy's mode."""
         actor = self.msrl.actors
         actor.use(self.numpy_policy())
-        return self.evaluator(lambda observations: actor.get_action(EVAL, (observations, None)))
+
+        def choose(observations):
+            self.stop.check()
+            return actor.get_action(EVAL, (observations, None))
+
+        return self.evaluator(choose)
 
     def numpy_policy(self) -> NumpyPolicy:
         """The deployed policy's numpy copy."""
@@ -168,45 +203,4 @@ class AWACTrainer(Trainer):
 
     def save(self) -> None:
         """Writes a checkpoint of the whole training state."""
-        learner, train = self.msrl.learner, self.config.train
-        critics = parameter_arrays(learner.critic)
-        networks = {
-            "policy": {
-                **parameter_arrays(learner.deployed_actor),
-                **{f"normalizer.{key}": value for key, value in self.normalizer.arrays().items()},
-            },
-            "value_net_1": {key: value[0] for key, value in critics.items()},
-            "value_net_2": {key: value[1] for key, value in critics.items()},
-        }
-        state = {f"parameter/{p.name}": p.asnumpy() for p in learner.get_parameters()}
-        state |= {f"rng/{name}": np.array(json.dumps(rng.bit_generator.state)) for name, rng in self.rngs.items()}
-        counters = (self.episode, self.gradient_steps, self.env_steps, self.replay.inserted)
-        state["counters"] = np.array(counters, np.int64)
-        inserted = self.replay.inserted
-        about = {"config": dataclasses.asdict(self.config), "spaces": self.spaces, "inserted": inserted}
-        self.replay_log.append(self.replay, self.rows_saved)
-        checkpoint.save(self.folder, self.episode, networks, state, about, train.max_checkpoints)
-        self.rows_saved = inserted
-        self.replay_log.forget(checkpoint.oldest_insertion(self.folder) - self.replay.online_capacity)
-
-    def restore(self) -> None:
-        """Takes up the manifest's training state exactly."""
-        state = checkpoint.load_state(self.folder, self.manifest["episode"])
-        try:
-            for parameter in self.msrl.learner.get_parameters():
-                value = state[f"parameter/{parameter.name}"]
-                if value.shape != parameter.shape:
-                    raise ValueError(f"{parameter.name} has shape {parameter.shape}, the file holds {value.shape}")
-                ops.assign(parameter, Tensor(value))
-            for name, rng in self.rngs.items():
-                rng.bit_generator.state = json.loads(str(state[f"rng/{name}"]))
-            self.episode, self.gradient_steps, self.env_steps, inserted = (int(n) for n in state["counters"])
-        except (KeyError, ValueError) as error:
-            episode = self.manifest["episode"]
-            raise CheckpointError(f"checkpoint {episode} in {self.folder} doesn't fit this run ({error})") from error
-        rows = min(inserted, self.replay.online_capacity)
-        table = self.replay_log.load(inserted, rows, self.replay.width)
-        capacity = self.replay.online_capacity
-        self.replay.restore({"rows": table, "inserted": np.array(inserted), "capacity": np.array(capacity)})
-        self.rows_saved = inserted
-        print(f"Resume after episode {self.episode}", flush=True)
+        self.state.write(self.state.snapshot())

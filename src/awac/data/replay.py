@@ -60,6 +60,11 @@ class Replay:
         """Online rows ever added since the start or the last `clear_online`."""
         return self._inserted
 
+    def largest_reward(self) -> float:
+        """max |r| over all rows."""
+        tables = (self._offline, self._online[: self.online_size])
+        return max(float(np.abs(table[:, -2]).max(initial=0.0)) for table in tables)
+
     def add(self, observation, action, reward: float, next_observation, terminated: bool) -> None:
         """Adds one online row, over the oldest one once the ring is full.
 

@@ -1,0 +1,55 @@
+"""Warnings while training: numbers that are finite but say that something is wrong. Each is said once a phase."""
+
+from __future__ import annotations
+
+import math
+
+from awac._rl import Callback
+
+MIN_ESS, Q_EXCESS, STD_MARGIN = 0.05, 10.0, 0.02
+
+
+class Warnings(Callback):
+    """Looks at every episode's figures and prints what is out of bounds.
+
+    Args:
+        config: AlgoConfig of the run.
+        discrete: whether the actions are indices, which have no log-std.
+    """
+
+    def __init__(self, config, discrete: bool):
+        super().__init__()
+        self._config, self._discrete = config, discrete
+        self._said: set[tuple[str, str]] = set()
+
+    def episode_end(self, params):
+        """Prints new warnings."""
+        for kind, text in warnings(params.metrics, params.reward_max, self._config, self._discrete):
+            if (kind, params.phase) not in self._said:
+                self._said.add((kind, params.phase))
+                print(f"Warning: episode {params.cur_episode}, {text}", flush=True)
+
+
+def warnings(metrics: dict, reward_max: float, config, discrete: bool):
+    """Yields (kind, text) for each figure that is out of bounds.
+
+    Args:
+        metrics: means over an episode.
+        reward_max: largest |r| seen.
+        config: AlgoConfig of the run.
+        discrete: as above.
+    """
+    if metrics["ess"] < MIN_ESS:
+        yield "ess", f"ESS/B is {metrics['ess']:.3f}: a handful of rows decide the policy's steps; raise lam"
+    if config.gamma < 1:
+        bound = max(reward_max * config.reward_scale / (1 - config.gamma), 1.0)  # untrained critics are not 0
+        if abs(metrics["q_mean"]) > Q_EXCESS * bound:
+            yield "q", (f"mean Q is {metrics['q_mean']:.4g}, more than {Q_EXCESS:.0f} times r_max/(1-gamma) = "
+                        f"{bound:.4g}: the critics diverge; lower critic_lr or tau")  # fmt: skip
+    if not discrete:
+        low, high = config.log_std_min, config.log_std_max
+        place = (math.log(max(metrics["mean_std"], 1e-30)) - low) / (high - low)
+        side = "lower" if place < STD_MARGIN else "upper" if place > 1 - STD_MARGIN else None
+        if side:
+            key = "log_std_min" if side == "lower" else "log_std_max"
+            yield "std", f"the policy's std {metrics['mean_std']:.3g} sits on its {side} bound; see {key}"

@@ -1,0 +1,111 @@
+"""Files that are whole or not there: atomic writes, checksums, and reading arrays that somebody else wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import struct
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from awac.data.files import npy_header
+from awac.errors import AWACError, CheckpointError
+
+READ_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError,
+               SyntaxError, AttributeError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
+               zlib.error)  # fmt: skip
+"""What parsers of damaged files raise."""
+
+
+def write(target: Path, fill) -> dict:
+    """Lets `fill` write a temporary file beside `target`, then puts it in place, on the disk before it is visible.
+
+    Returns:
+        The file's fingerprint.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temp = target.with_name(f".{target.stem}.tmp{target.suffix}")
+    try:
+        fill(temp)
+        os.chmod(temp, 0o644)  # MindSpore leaves its files read-only
+        with open(temp, "rb+") as file:
+            os.fsync(file.fileno())
+        noted = fingerprint(temp)
+        os.replace(temp, target)
+        _sync_folder(target.parent)
+        return noted
+    finally:
+        with contextlib.suppress(OSError):
+            temp.unlink()
+
+
+def fingerprint(path: Path) -> dict:
+    """Size and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return {"size": file.tell(), "sha256": digest.hexdigest()}
+
+
+def matches(path: Path, expected: dict) -> bool:
+    """Whether a regular file, not a link to one, has this fingerprint; the size is looked at first.
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = path.lstat()
+    regular = stat.S_ISREG(found.st_mode)
+    return regular and found.st_size == expected["size"] and fingerprint(path) == expected
+
+
+def read_text(path: Path, most: int = 64 << 20) -> str:
+    """The text of a regular file of a sane size.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: it is something else, too large, or not UTF-8.
+    """
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        raise ValueError(f"{path.name} is not a file of that kind")
+    return path.read_text(encoding="utf-8")
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; declared sizes are held against the file's before anything is allocated.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                npy_header(archive, info, str(path))
+                with archive.open(info) as file:
+                    arrays[info.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+    except (AWACError, *READ_ERRORS) as error:
+        raise CheckpointError(f"{path} is damaged ({first_line(error)})") from error
+    return arrays
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power loss, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
