@@ -154,7 +154,7 @@ def load_config(preset="ant", env_yaml=None, algo_yaml=None, overrides=None) -> 
         preset: a name in `PRESETS`.
         env_yaml: path of a YAML mapping with `EnvConfig` keys.
         algo_yaml: path of a YAML mapping with `AlgoConfig` and `TrainConfig` keys.
-        overrides: mapping of keys to values; text is parsed as YAML.
+        overrides: mapping of keys to values.
 
     Raises:
         ConfigError: unknown preset or key, a value of the wrong type or out of range, an unreadable file.
@@ -165,10 +165,7 @@ def load_config(preset="ant", env_yaml=None, algo_yaml=None, overrides=None) -> 
     for path, sections in ((env_yaml, {"env"}), (algo_yaml, {"algo", "train"})):
         if path is not None:
             config = _with(config, _read_yaml(path), path, sections)
-    parsed = {
-        key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in (overrides or {}).items()
-    }
-    return _with(config, parsed, "command line")
+    return _with(config, overrides or {}, "command line")
 
 
 def nearest(name: str, known) -> str:
@@ -214,7 +211,7 @@ def _typed(key, value, kind, source):
             return value
         if option is bool and isinstance(value, bool):
             return value
-        if option is int and isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value):
+        if option is int and (type(value) is int or (isinstance(value, float) and value.is_integer())):
             return int(value)
         if option is float and (number := _as_float(value)) is not None:
             return number
