@@ -1,0 +1,256 @@
+"""Configuration: presets, YAML files and overrides, and one clear line for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+
+import pytest
+
+from awac.config import PRESETS, SECTIONS, AlgoConfig, Config, EnvConfig, TrainConfig, algorithm_config, load_config
+from awac.errors import ConfigError
+
+SPACES = {"obs_size": 27, "raw_obs_size": 111, "action_size": 8, "discrete": False}
+
+
+def values(config):
+    """All fields by name."""
+    return {key: value for section in dataclasses.asdict(config).values() for key, value in section.items()}
+
+
+def yaml_file(tmp_path, text, name="a.yaml"):
+    (tmp_path / name).write_text(text)
+    return str(tmp_path / name)
+
+
+def test_the_default_is_the_ant_preset():
+    assert load_config() == load_config("ant")
+    assert load_config().env.task == "ant-expert-v2"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_differs_from_the_defaults_where_it_says_so(preset):
+    config, default = values(load_config(preset)), values(Config())
+    assert {key: value for key, value in config.items() if value != default[key]} == {
+        key: value for key, value in PRESETS[preset].items() if value != default[key]
+    }
+
+
+@pytest.mark.parametrize(
+    "preset, expected",
+    [
+        ("paper", {"actor_hidden": (256,) * 4, "critic_hidden": (256, 256), "batch_size": 1024, "weighting": "softmax",
+                   "lam": 2.0, "actor_weight_decay": 1e-4, "state_dependent_std": False, "log_std_min": -6.0,
+                   "log_std_max": 0.0, "loss_reduction": "mean"}),
+        ("mindrl", {"actor_hidden": (256,) * 4, "critic_hidden": (256,) * 4, "loss_reduction": "sum"}),
+    ],
+)  # fmt: skip
+def test_the_published_recipes(preset, expected):
+    found = values(load_config(preset))
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_no_field_is_in_two_sections():
+    names = [field.name for cls in SECTIONS.values() for field in dataclasses.fields(cls)]
+    assert len(names) == len(set(names))
+
+
+def test_later_sources_win(tmp_path):
+    env = yaml_file(tmp_path, "task: hopper-medium-v2\neval_episodes: 3\n", "env.yaml")
+    algo = yaml_file(tmp_path, "lam: 0.5\nbatch_size: 32\nseed: 4\n", "algo.yaml")
+    config = load_config("paper", env, algo, {"seed": 9})
+    assert (config.env.task, config.env.eval_episodes) == ("hopper-medium-v2", 3)
+    assert (config.algo.lam, config.algo.batch_size, config.train.seed) == (0.5, 32, 9)
+    assert config.algo.actor_hidden == (256,) * 4
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}"])
+def test_an_empty_yaml_file_changes_nothing(tmp_path, text):
+    path = yaml_file(tmp_path, text)
+    assert load_config("ant", path, path) == load_config("ant")
+
+
+@pytest.mark.parametrize(
+    "key, given, expected",
+    [
+        ("actor_lr", 1, 1.0),
+        ("actor_lr", "1e-4", 1e-4),
+        ("batch_size", 64.0, 64),
+        ("actor_hidden", [8, 9], (8, 9)),
+        ("dataset", None, None),
+        ("dataset", "@odd: name.hdf5", "@odd: name.hdf5"),
+        ("dataset", "123", "123"),
+        ("download", True, True),
+    ],
+)
+def test_values_take_the_type_of_their_field(key, given, expected):
+    found = values(load_config("ant", overrides={key: given}))[key]
+    assert found == expected and type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "key, nearest", [("lamda", "lam"), ("batchsize", "batch_size"), ("evalepisodes", "eval_episodes")]
+)
+def test_an_unknown_key_names_the_nearest_one(key, nearest):
+    with pytest.raises(ConfigError, match=f"unknown key '{key}': did you mean '{nearest}'"):
+        load_config("ant", overrides={key: 1})
+
+
+@pytest.mark.parametrize("key", ["zzzzzz", "", 7, None])
+def test_an_unknown_key_that_is_like_none(key):
+    with pytest.raises(ConfigError, match="unknown key"):
+        load_config("ant", overrides={key: 1})
+
+
+def test_an_unknown_preset_names_the_nearest_one():
+    with pytest.raises(ConfigError, match="'papr' is unknown: did you mean 'paper'.*one of ant, "):
+        load_config("papr")
+
+
+def test_each_yaml_file_takes_its_own_sections(tmp_path):
+    path = yaml_file(tmp_path, "lam: 1.0\n")
+    with pytest.raises(ConfigError, match="unknown key 'lam'"):
+        load_config("ant", env_yaml=path)
+    path = yaml_file(tmp_path, "task: hopper-medium-v2\n")
+    with pytest.raises(ConfigError, match="unknown key 'task'"):
+        load_config("ant", algo_yaml=path)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("batch_size", "many"),
+        ("batch_size", 1.5),
+        ("batch_size", True),
+        ("batch_size", None),
+        ("batch_size", float("inf")),
+        ("batch_size", float("nan")),
+        ("lam", "big"),
+        ("lam", [1]),
+        ("lam", float("nan")),
+        ("lam", float("inf")),
+        ("lam", True),
+        ("actor_lr", 10**400),
+        ("critic_layer_norm", 1),
+        ("critic_layer_norm", "yes"),
+        ("weighting", 3),
+        ("task", None),
+        ("task", 5),
+        ("actor_hidden", 256),
+        ("actor_hidden", []),
+        ("actor_hidden", [256, 0]),
+        ("actor_hidden", [256, -1]),
+        ("actor_hidden", [1.5]),
+        ("actor_hidden", [True]),
+        ("actor_hidden", [10**9]),
+        ("actor_hidden", {"a": 1}),
+    ],
+)
+def test_a_wrong_type_is_refused(key, value):
+    with pytest.raises(ConfigError, match=f"command line: {key} = .* is not a valid") as caught:
+        load_config("ant", overrides={key: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides, says",
+    [
+        ({"lam": 0}, "lam = 0.0 must be positive"),
+        ({"lam": -1}, "lam = -1.0 must be positive"),
+        ({"batch_size": 0}, "batch_size = 0 must be positive"),
+        ({"eval_episodes": 0}, "eval_episodes = 0 must be positive"),
+        ({"seed": -1}, "seed = -1 must be at least 0"),
+        ({"gamma": 1.01}, "gamma = 1.01 must be between 0 and 1"),
+        ({"tau": -0.1}, "tau = -0.1 must be between 0 and 1"),
+        ({"offline_share": 2}, "offline_share = 2.0 must be between 0 and 1"),
+        ({"weighting": "sofmax"}, "weighting = 'sofmax': did you mean 'softmax'"),
+        ({"loss_reduction": "median"}, "one of mean, sum"),
+        ({"log_std_min": 1.0}, "log_std_min must be below log_std_max"),
+        ({"steps_per_call": 33}, "n_steps_per_episode must be a multiple of steps_per_call"),
+        ({"offline_train_steps": 1500}, "offline_train_steps must be a multiple of n_steps_per_episode"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(overrides, says):
+    with pytest.raises(ConfigError) as caught:
+        load_config("ant", overrides=overrides)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["- 1\n- 2\n", "just text", "lam: [1\n", "\tlam: 1", "\x00", "!!python/object:os.system {}"]
+)
+def test_a_file_that_is_no_yaml_mapping_is_refused(tmp_path, text):
+    path = yaml_file(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config("ant", algo_yaml=path)
+    assert str(caught.value).startswith(path) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\xfa", None])
+def test_a_file_that_cannot_be_read_is_refused(tmp_path, content):
+    path = tmp_path / "a.yaml"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="a.yaml"):
+        load_config("ant", algo_yaml=str(path))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_config_comes_back_from_json(preset):
+    config = load_config(preset, overrides={"dataset": "x.hdf5", "seed": 3})
+    assert Config.from_dict(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+@pytest.mark.parametrize("stored", [{"algo": {"lambda": 1}}, {"algo": {"lam": -1}}, {"train": {"seed": "x"}}])
+def test_a_stored_config_is_checked_too(stored):
+    with pytest.raises(ConfigError, match="stored config"):
+        Config.from_dict(stored)
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_config().algo.lam = 3.0
+
+
+def test_every_field_has_a_docstring():
+    for cls in (EnvConfig, AlgoConfig, TrainConfig):
+        body = ast.parse(inspect.getsource(cls)).body[0].body[1:]
+        for field, text in zip(body[::2], body[1::2], strict=True):
+            assert isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr), ast.unparse(field)
+
+
+class TestWiring:
+    """`algorithm_config` is what mindspore-rl builds the run from."""
+
+    def test_it_holds_the_parts_that_mindspore_rl_asks_for(self):
+        from mindspore_rl.agent.actor import Actor
+        from mindspore_rl.agent.learner import Learner
+        from mindspore_rl.environment import Environment
+
+        config = load_config("ant", overrides={"task": "hopper-medium-v2", "seed": 3, "steps_per_call": 20})
+        wired = algorithm_config(config, SPACES)
+        assert issubclass(wired["actor"]["type"], Actor) and issubclass(wired["learner"]["type"], Learner)
+        for name in ("collect_environment", "eval_environment"):
+            assert issubclass(wired[name]["type"], Environment)
+            assert wired[name]["params"][wired[name]["type"].__name__] == {"task": "hopper-medium-v2"}
+        assert wired["learner"]["params"] == {"config": config.algo, "steps": 20}
+        assert wired["policy_and_network"]["params"] == {
+            "config": config.algo,
+            "seed": 3,
+            "state_space_dim": 27,
+            "action_space_dim": 8,
+            "discrete": False,
+        }
+
+    def test_mindspore_rl_builds_learner_actor_and_environment_from_it(self, graph_mode):
+        from mindspore_rl.core import MSRL
+
+        overrides = {"task": "Pendulum-v1", "actor_hidden": [16], "critic_hidden": [16], "steps_per_call": 2}
+        config = load_config("ant", overrides=overrides)
+        msrl = MSRL(algorithm_config(config, {"obs_size": 3, "raw_obs_size": 3, "action_size": 1, "discrete": False}))
+        assert msrl.learner.steps == 2 and msrl.learner.config == config.algo
+        assert msrl.learner.actor.obs_size == 3 and msrl.learner.actor.action_size == 1
+        assert msrl.actors.environment is msrl.collect_environment
+        assert msrl.collect_environment.reset().shape == (3,)
