@@ -7,51 +7,14 @@ same inputs give the same networks, which is what makes a resumed run equal to o
 from __future__ import annotations
 
 import mindspore as ms
-import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore import ParameterTuple, Tensor, ops
 
 from awac import losses
 from awac._rl import Learner
+from awac.gradient_step import Adam, polyak, unpack, unpack_noise
 
 METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
 """What a call returns, each the mean over its K steps."""
-
-
-class Adam(nn.Cell):
-    """Adam (Kingma & Ba 2015) with L2 weight decay, one fused kernel per parameter.
-
-    `nn.Adam` twice in one graph clashes on its step counter; this one keeps its state where a checkpoint finds it.
-    """
-
-    def __init__(self, parameters, learning_rate: float, name: str, weight_decay: float = 0.0):
-        super().__init__(auto_prefix=False)
-        self.parameters = ParameterTuple(parameters)
-        self.m = self._zeros_like(parameters, f"{name}.m")
-        self.v = self._zeros_like(parameters, f"{name}.v")
-        self.beta1_power = Parameter(Tensor(1.0, ms.float32), name=f"{name}.beta1_power", requires_grad=False)
-        self.beta2_power = Parameter(Tensor(1.0, ms.float32), name=f"{name}.beta2_power", requires_grad=False)
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.update = ops.Adam()
-
-    @staticmethod
-    def _zeros_like(parameters, name):
-        return ParameterTuple(
-            [
-                Parameter(Tensor(np.zeros(p.shape, np.float32)), name=f"{name}.{i}", requires_grad=False)
-                for i, p in enumerate(parameters)
-            ]
-        )
-
-    def construct(self, gradients):
-        self.beta1_power *= 0.9
-        self.beta2_power *= 0.999
-        for i in range(len(self.parameters)):
-            gradient = gradients[i]
-            if self.weight_decay > 0:
-                gradient = gradient + self.weight_decay * self.parameters[i]
-            self.update(self.parameters[i], self.m[i], self.v[i], self.beta1_power, self.beta2_power,
-                        self.learning_rate, 0.9, 0.999, 1e-8, gradient)  # fmt: skip
-        return True
 
 
 class AWACLearner(Learner):
@@ -106,17 +69,17 @@ class AWACLearner(Learner):
 
         Both losses see the critics as they are before the step, as in the authors' code.
         """
-        obs, next_obs, action, reward, terminated = self.unpack(rows)
-        noise_next, noise_pi = self.unpack_noise(noise)
+        obs, next_obs, action, reward, terminated = unpack(rows, self.actor.obs_size, self.actor.columns)
+        noise_next, noise_pi = unpack_noise(noise)
         next_value = self.actor.state_value(self.actor(next_obs), self.target_critic, next_obs, noise_next)
         target = losses.td_target(reward * self.config.reward_scale, terminated, next_value, self.config.gamma)
         (critic_loss, q_data), critic_gradients = self.critic_gradient(obs, action, target)
         (actor_loss, actor_info), actor_gradients = self.actor_gradient(obs, action, noise_pi, q_data)
         self.critic_adam(critic_gradients)
         self.actor_adam(actor_gradients)
-        self.blend(self.target_parameters, self.critic_parameters, self.config.tau)
+        polyak(self.target_parameters, self.critic_parameters, self.config.tau)
         if self.config.actor_ema > 0:
-            self.blend(self.average_parameters, self.actor_parameters, 1.0 - self.config.actor_ema)
+            polyak(self.average_parameters, self.actor_parameters, 1.0 - self.config.actor_ema)
         spread, adv_mean, ess = actor_info
         return ops.stack((critic_loss, actor_loss, spread, q_data.mean(), adv_mean, ess, reward.mean()))
 
@@ -137,29 +100,6 @@ class AWACLearner(Learner):
         loss = losses.actor_loss(self.actor.log_prob(dist, action), weights, self.config.loss_reduction)
         info = (self.actor.spread(dist), adv.mean(), losses.effective_sample_share(weights))
         return loss, ops.stop_gradient(info)
-
-    def blend(self, slow, fast, rate):
-        """slow ← (1 − rate)·slow + rate·fast, Polyak averaging."""
-        for i in range(len(slow)):
-            ops.assign(slow[i], slow[i] * (1.0 - rate) + fast[i] * rate)
-        return True
-
-    def unpack(self, rows):
-        """Rows (B, W) → obs (B, O), next_obs (B, O), action (B, A), reward (B,), terminated (B,)."""
-        size, columns, batch = self.actor.obs_size, self.actor.columns, rows.shape[0]
-        obs = ops.slice(rows, (0, 0), (batch, size))
-        next_obs = ops.slice(rows, (0, size), (batch, size))
-        action = ops.slice(rows, (0, 2 * size), (batch, columns))
-        reward = ops.slice(rows, (0, 2 * size + columns), (batch, 1)).reshape(-1)
-        terminated = ops.slice(rows, (0, 2 * size + columns + 1), (batch, 1)).reshape(-1)
-        return obs, next_obs, action, reward, terminated
-
-    def unpack_noise(self, noise):
-        """Noise (2, B, A) → noise for π(s′) and for π(s), each (B, A)."""
-        _, batch, size = noise.shape
-        first = ops.slice(noise, (0, 0, 0), (1, batch, size)).reshape(batch, size)
-        second = ops.slice(noise, (1, 0, 0), (1, batch, size)).reshape(batch, size)
-        return first, second
 
     @property
     def deployed_actor(self):

@@ -49,13 +49,28 @@ def advantage(q_data, value):
     return ops.stop_gradient(q_data.min(axis=0) - value)
 
 
+def expected_value(probs, q):
+    """V(s) = Σ_a p(a|s)·Q(s, a): exact for the policy's probabilities, an estimate for the shares of sampled actions.
+
+    Args:
+        probs: (B, A) probabilities.
+        q: (B, A) values of all actions.
+
+    Returns:
+        (B,) values.
+    """
+    return (probs * q).sum(-1)
+
+
 def softmax_weights(adv, lam):
     """B·softmax(A/λ): eq. (13) with the partition function estimated on the batch, so that the mean weight is 1."""
     return ops.stop_gradient(ops.softmax(adv / lam, axis=0) * adv.shape[0])
 
 
-def exp_weights(adv, lam, clip):
-    """min(exp(A/λ), clip): eq. (13) without its partition function."""
+def exp_weights(adv, lam, clip=None):
+    """min(exp(A/λ), clip): eq. (13) without its partition function; None does not clip."""
+    if clip is None:
+        return ops.stop_gradient(ops.exp(adv / lam))
     return ops.stop_gradient(ops.exp(ops.minimum(adv / lam, ops.log(ops.scalar_to_tensor(clip)))))
 
 

@@ -13,6 +13,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from awac import losses
 from awac.networks import MLP
 
 
@@ -42,14 +43,11 @@ class GaussianActor(nn.Cell):
 
     def sample(self, dist, noise):
         """Action from standard normal noise (B, A), clipped to the bounds."""
-        mean, log_std = dist
-        return ops.clamp(mean + ops.exp(log_std) * noise, -1.0, 1.0)
+        return gaussian_sample(dist, noise)
 
     def log_prob(self, dist, action):
         """(B,) log-density of the unclipped Gaussian, as in eq. (13)."""
-        mean, log_std = dist
-        z = (action - mean) * ops.exp(-log_std)
-        return (-0.5 * ops.square(z) - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return gaussian_log_prob(dist, action)
 
     def spread(self, dist):
         """Scalar: the mean standard deviation, for the log."""
@@ -74,7 +72,7 @@ class CategoricalActor(nn.Cell):
 
     def log_prob(self, dist, action):
         """(B,) log-probability of actions (B, 1) given as indices."""
-        return (dist * _one_hot(action, self.action_size)).sum(-1)
+        return at_action(dist, action)
 
     def spread(self, dist):
         """Scalar: the mean standard deviation of the action's indicator, √Σπ(1−π)."""
@@ -83,7 +81,7 @@ class CategoricalActor(nn.Cell):
 
     def state_value(self, dist, critic, obs, noise):
         """(B,) V(s) = Σ_a π(a|s) min_i Q_i(s, a), exactly."""
-        return (ops.exp(dist) * critic.all_actions(obs).min(axis=0)).sum(-1)
+        return losses.expected_value(ops.exp(dist), critic.all_actions(obs).min(axis=0))
 
 
 class ContinuousCritic(nn.Cell):
@@ -115,11 +113,30 @@ class DiscreteCritic(nn.Cell):
 
     def construct(self, obs, action):
         """(B, O), (B, 1) indices → (2, B)."""
-        return (self.all_actions(obs) * _one_hot(action, self.action_size)).sum(-1)
+        return at_action(self.all_actions(obs), action)
 
 
-def _one_hot(action, size):
-    return ops.one_hot(action.reshape(-1).astype(ms.int32), size, Tensor(1.0, ms.float32), Tensor(0.0, ms.float32))
+def gaussian_sample(dist, noise):
+    """(…, B, A) actions from a distribution (mean, log-std) and standard normal noise, clipped to the bounds."""
+    mean, log_std = dist
+    return ops.clamp(mean + ops.exp(log_std) * noise, -1.0, 1.0)
+
+
+def gaussian_log_prob(dist, action):
+    """(B,) log-density of the unclipped Gaussian (mean, log-std)."""
+    mean, log_std = dist
+    z = (action - mean) * ops.exp(-log_std)
+    return (-0.5 * ops.square(z) - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def one_hot(action, size):
+    """Indices of actions (…,) → (…, size) float32."""
+    return ops.one_hot(action.astype(ms.int32), size, Tensor(1.0, ms.float32), Tensor(0.0, ms.float32))
+
+
+def at_action(values, action):
+    """(…, B) entries of values (…, B, A) at actions (B, 1) given as indices."""
+    return (values * one_hot(action.reshape(-1), values.shape[-1])).sum(-1)
 
 
 class AWACPolicy:
@@ -187,6 +204,12 @@ def parameter_arrays(cell: nn.Cell) -> dict[str, np.ndarray]:
     return {_short(p.name): p.asnumpy().copy() for p in cell.get_parameters()}
 
 
+def assign_array(parameter: Parameter, value: np.ndarray) -> None:
+    """Gives a parameter another value, also where a compiled graph already uses it."""
+    # Not set_data: once a graph is compiled, it leaves the graph with memory that is freed.
+    ops.assign(parameter, Tensor(np.ascontiguousarray(value)))
+
+
 def load_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:
     """The inverse of `parameter_arrays`.
 
@@ -198,8 +221,7 @@ def load_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:
         value = arrays[_short(parameter.name)]
         if value.shape != parameter.shape:
             raise ValueError(f"{parameter.name} has shape {parameter.shape}, the file holds {value.shape}")
-        # Not set_data: once a graph is compiled, it leaves the graph with memory that is freed.
-        ops.assign(parameter, Tensor(np.ascontiguousarray(value)))
+        assign_array(parameter, value)
 
 
 def _short(name: str) -> str:

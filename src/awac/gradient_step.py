@@ -1,0 +1,74 @@
+"""What a compiled gradient step is made of in both `AWACLearner` and `AWAC`: unpacking, Adam, Polyak averaging."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+
+class Adam(nn.Cell):
+    """Adam (Kingma & Ba 2015) with L2 weight decay, one fused kernel per parameter.
+
+    `nn.Adam` twice in one graph clashes on its step counter; this one keeps its state where a checkpoint finds it.
+    """
+
+    def __init__(self, parameters, learning_rate: float, name: str, weight_decay: float = 0.0):
+        super().__init__(auto_prefix=False)
+        self.parameters = ParameterTuple(parameters)
+        self.m = self._zeros_like(parameters, f"{name}.m")
+        self.v = self._zeros_like(parameters, f"{name}.v")
+        self.beta1_power = Parameter(Tensor(1.0, ms.float32), name=f"{name}.beta1_power", requires_grad=False)
+        self.beta2_power = Parameter(Tensor(1.0, ms.float32), name=f"{name}.beta2_power", requires_grad=False)
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.update = ops.Adam()
+
+    @staticmethod
+    def _zeros_like(parameters, name):
+        return ParameterTuple(
+            [
+                Parameter(Tensor(np.zeros(p.shape, np.float32)), name=f"{name}.{i}", requires_grad=False)
+                for i, p in enumerate(parameters)
+            ]
+        )
+
+    def state(self) -> list[Parameter]:
+        """What it remembers between steps."""
+        return [*self.m, *self.v, self.beta1_power, self.beta2_power]
+
+    def construct(self, gradients):
+        self.beta1_power *= 0.9
+        self.beta2_power *= 0.999
+        for i in range(len(self.parameters)):
+            gradient = gradients[i]
+            if self.weight_decay > 0:
+                gradient = gradient + self.weight_decay * self.parameters[i]
+            self.update(self.parameters[i], self.m[i], self.v[i], self.beta1_power, self.beta2_power,
+                        self.learning_rate, 0.9, 0.999, 1e-8, gradient)  # fmt: skip
+        return True
+
+
+def polyak(slow, fast, rate):
+    """slow ← (1 − rate)·slow + rate·fast, Polyak averaging."""
+    for i in range(len(slow)):
+        ops.assign(slow[i], slow[i] * (1.0 - rate) + fast[i] * rate)
+    return True
+
+
+def unpack(rows, size, columns):
+    """Rows (B, W) of `Replay` → obs and next_obs (B, size), action (B, columns), reward and terminated (B,)."""
+    batch = rows.shape[0]
+    obs = ops.slice(rows, (0, 0), (batch, size))
+    next_obs = ops.slice(rows, (0, size), (batch, size))
+    action = ops.slice(rows, (0, 2 * size), (batch, columns))
+    reward = ops.slice(rows, (0, 2 * size + columns), (batch, 1)).reshape(-1)
+    terminated = ops.slice(rows, (0, 2 * size + columns + 1), (batch, 1)).reshape(-1)
+    return obs, next_obs, action, reward, terminated
+
+
+def unpack_noise(noise):
+    """Noise (2, …) → noise for π(s′) and for π(s), each (…); (1, …) serves for both."""
+    shape = noise.shape[1:]
+    start, rest = (0,) * len(shape), (1, *shape)
+    second = ops.slice(noise, (noise.shape[0] - 1, *start), rest)
+    return ops.slice(noise, (0, *start), rest).reshape(shape), second.reshape(shape)
