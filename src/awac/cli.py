@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+from pathlib import Path
 
 from awac.errors import AWACError, ConfigError, Interrupted
 
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train offline, then online", allow_abbrev=False))
     _add_eval(commands.add_parser("eval", help="evaluate a checkpoint", allow_abbrev=False))
     _add_collect(commands.add_parser("collect", help="record a data set in D4RL's layout", allow_abbrev=False))
+    _add_export(commands.add_parser("export", help="a checkpoint without its training state", allow_abbrev=False))
     _add_report(commands.add_parser("report", help="curves and score table of finished runs", allow_abbrev=False))
     _add_doctor(commands.add_parser("doctor", help="check a data set before training on it", allow_abbrev=False))
     return parser
@@ -107,6 +109,13 @@ def _add_collect(parser) -> None:
     parser.add_argument("--out", required=True, help="the .hdf5 file to write")
 
 
+def _add_export(parser) -> None:
+    parser.set_defaults(run=_export)
+    parser.add_argument("--ckpt_path", required=True, help="folder of a training run")
+    parser.add_argument("--episode", type=_positive, help="a certain checkpoint (default: the newest complete one)")
+    parser.add_argument("--out", required=True, help="folder to write to")
+
+
 def _add_report(parser) -> None:
     parser.set_defaults(run=_report)
     parser.add_argument("runs", nargs="+", metavar="[NAME=]FOLDER", help="runs; those of one name are seeds of a curve")
@@ -153,6 +162,12 @@ def _collect(args) -> None:
     print(record(args.task, args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic))
 
 
+def _export(args) -> None:
+    from awac.checkpoint import export
+
+    print(export(Path(args.ckpt_path), Path(args.out), args.episode))
+
+
 def _report(args) -> None:
     from awac.report import report
 
@@ -170,8 +185,14 @@ def _parsed(value: str, item: str):
 
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {item!r}: the value is not readable") from None
+    except (
+        yaml.YAMLError,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ):  # PyYAML lets its constructors' through
+        raise ConfigError(f"--set {item[:80]!r}: the value is not readable") from None
 
 
 def _positive(text: str) -> int:
