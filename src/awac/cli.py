@@ -183,15 +183,11 @@ def _doctor(args) -> int:
 def _parsed(value: str, item: str):
     import yaml
 
+    from awac.config import YAML_ERRORS
+
     try:
         return yaml.safe_load(value)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        LookupError,
-        TypeError,
-        RecursionError,
-    ):  # PyYAML lets its constructors' through
+    except YAML_ERRORS:
         raise ConfigError(f"--set {item[:80]!r}: the value is not readable") from None
 
 

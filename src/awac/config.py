@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import math
 import os
+import reprlib
 import types
 import typing
 from dataclasses import dataclass
@@ -168,6 +169,10 @@ def load_config(preset="ant", env_yaml=None, algo_yaml=None, overrides=None) -> 
     return _with(config, overrides or {}, "command line")
 
 
+YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""PyYAML lets its constructors' own errors through: the 99th of a month, a number of 5,000 digits."""
+
+
 def nearest(name: str, known) -> str:
     """`: did you mean X` for a misspelt name, or nothing."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
@@ -180,8 +185,9 @@ def _read_yaml(path: str) -> dict:
     try:
         with open(path, encoding="utf-8") as file:
             values = yaml.safe_load(file)
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+    except (OSError, *YAML_ERRORS) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{path}: not readable as YAML ({reason})") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -211,14 +217,29 @@ def _typed(key, value, kind, source):
             return value
         if option is bool and isinstance(value, bool):
             return value
-        if option is int and (type(value) is int or (isinstance(value, float) and value.is_integer())):
+        if option is int and _is_whole(value):
             return int(value)
         if option is float and (number := _as_float(value)) is not None:
             return number
         if typing.get_origin(option) is tuple and _are_widths(value):
             return tuple(value)
     expected = getattr(kind, "__name__", str(kind)).replace("tuple", "list of positive whole numbers")
-    raise ConfigError(f"{source}: {key} = {value!r} is not a valid {expected}")
+    raise ConfigError(f"{source}: {key} = {_shown(value)} is not a valid {expected}")
+
+
+def _is_whole(value) -> bool:
+    return (type(value) is int or (isinstance(value, float) and value.is_integer())) and abs(value) < 1 << 63
+
+
+_REPR = reprlib.Repr()  # short: YAML's aliases can make a small file a value of astronomic size
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 2, 4, 4, 60, 60
+
+
+def _shown(value) -> str:
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # Python does not write out numbers of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _are_widths(value) -> bool:
