@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own log: errors only
 with contextlib.suppress(ImportError):  # mindspore-rl imports gym, which prints an upgrade notice into every log
@@ -13,4 +14,16 @@ with contextlib.suppress(ImportError):  # mindspore-rl imports gym, which prints
 
 from awac.envs.registry import make_env  # noqa: E402
 
-__all__ = ["make_env"]
+if TYPE_CHECKING:
+    from awac.agent import AWAC
+
+__all__ = ["AWAC", "make_env"]
+
+
+def __getattr__(name: str):
+    """`AWAC` on first use: it needs MindSpore, whose import takes seconds."""
+    if name != "AWAC":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from awac.agent import AWAC
+
+    return AWAC

@@ -207,7 +207,7 @@ def parameter_arrays(cell: nn.Cell) -> dict[str, np.ndarray]:
 def assign_array(parameter: Parameter, value: np.ndarray) -> None:
     """Gives a parameter another value, also where a compiled graph already uses it."""
     # Not set_data: once a graph is compiled, it leaves the graph with memory that is freed.
-    ops.assign(parameter, Tensor(np.ascontiguousarray(value)))
+    ops.assign(parameter, Tensor(np.asarray(value, order="C")))
 
 
 def load_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,299 @@
+"""AWAC: the algorithm as one class, for notebooks and scripts that bring their own networks.
+
+It sits beside the main structure and shares its losses, optimiser and replay rows with it. The networks decide the kind
+of action: an actor that gives logits has discrete actions, one that gives (mean, log-std) continuous ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import ParameterTuple, Tensor, nn, ops
+
+from awac import agent_checks as checks
+from awac import agent_file, losses
+from awac.errors import ConfigError, DataError, DivergenceError
+from awac.gradient_step import Adam, polyak, unpack, unpack_noise
+from awac.policy import assign_array, at_action, gaussian_log_prob, gaussian_sample, one_hot
+
+STREAMS = ("act", "noise", "batch")
+
+
+class AWAC(nn.Cell):
+    """Advantage-weighted actor-critic, Nair et al. 2020, algorithm 1, on networks of the caller's.
+
+    Every update is one compiled call, in MindSpore's graph mode (`ms.set_context(mode=ms.GRAPH_MODE)`) three times as
+    fast as in its default mode. The settings are part of the compiled graph, so they can't be changed afterwards.
+    Random numbers come from numpy generators that `save` keeps.
+
+    Args:
+        critic: maps states (B, S) to Q values (B, A); with a Gaussian actor, states and actions (B, A) to (B, 1). Two
+            of them in a list or tuple are twins: the lower one is believed.
+        critic_target: networks of the same shapes; they start as a copy of `critic`.
+        actor: maps states to logits (B, A), or to mean and log-std of actions that are clipped to [−1, 1].
+        lam: temperature λ of the weights.
+        tau: Polyak factor τ of the target critics.
+        gamma: discount factor γ.
+        num_action_samples: actions drawn to estimate the value of a state; None takes the exact expectation, which
+            only discrete actions have.
+        critic_lr: Adam's learning rate for the critics.
+        actor_lr: Adam's learning rate for the actor.
+        use_adv: weigh with exp(A/λ), where A = Q(s, a) − V(s), instead of exp(Q/λ).
+        weight_clip: largest weight, or None.
+        seed: of the generators.
+
+    Raises:
+        ConfigError: a setting is out of range, or the networks don't go together.
+    """
+
+    def __init__(self, critic, critic_target, actor, lam=0.3, tau=5e-3, gamma=0.9, num_action_samples=1,
+                 critic_lr=3e-4, actor_lr=3e-4, use_adv=False, *, weight_clip=None, seed=0):  # fmt: skip
+        super().__init__()
+        self.lam = checks.above_0("lam", lam)
+        self.weight_clip = None if weight_clip is None else checks.above_0("weight_clip", weight_clip)
+        self.tau, self.gamma = checks.share("tau", tau), checks.share("gamma", gamma)
+        exact = num_action_samples is None
+        self.num_action_samples = None if exact else checks.whole("num_action_samples", num_action_samples, 1)
+        self.use_adv = bool(use_adv)
+        critics, targets = checks.networks(critic, critic_target, actor)
+        self.critics, self.targets, self.actor = nn.CellList(critics), nn.CellList(targets), actor
+        self.copies = len(critics)
+        self.critic_parameters = ParameterTuple(self.critics.trainable_params())
+        self.actor_parameters = ParameterTuple(self.actor.trainable_params())
+        self.online_parameters = ParameterTuple(self.critics.get_parameters())
+        self.target_parameters = ParameterTuple(self.targets.get_parameters())
+        for target, online in zip(self.target_parameters, self.online_parameters, strict=True):
+            assign_array(target, online.asnumpy())
+        self.critic_adam = Adam(self.critic_parameters, checks.above_0("critic_lr", critic_lr), "critic_adam")
+        self.actor_adam = Adam(self.actor_parameters, checks.above_0("actor_lr", actor_lr), "actor_adam")
+        self.critic_gradient = ops.value_and_grad(self.critic_loss, None, self.critic_parameters, has_aux=True)
+        self.actor_gradient = ops.value_and_grad(self.actor_loss, None, self.actor_parameters, has_aux=True)
+        self.state_size, self.action_size, self.columns, self.discrete = 0, 0, 0, True  # the first states tell
+        streams = np.random.SeedSequence(checks.whole("seed", seed, 0)).spawn(len(STREAMS))
+        self.rngs = {name: np.random.default_rng(s) for name, s in zip(STREAMS, streams, strict=True)}
+
+    def get_action(self, state, num_samples=1, deterministic=False) -> np.ndarray:
+        """Draws actions from the policy.
+
+        Args:
+            state: (B, S).
+            num_samples: actions per state.
+            deterministic: take the most probable action instead.
+
+        Returns:
+            (B, num_samples) int64 indices, or (B, num_samples, A) float32 in [−1, 1].
+        """
+        state = checks.states("state", state)
+        self._meet(state.shape[1])
+        dist = self.distribution(Tensor(state))
+        shape = (len(state), checks.whole("num_samples", num_samples, 1), self.action_size)
+        if self.discrete:
+            logits = dist.asnumpy()[:, None]
+            noise = np.zeros(shape) if deterministic else self.rngs["act"].gumbel(size=shape)
+            return (logits + noise).argmax(-1)
+        mean, log_std = (x.asnumpy()[:, None] for x in dist)
+        noise = np.zeros(shape) if deterministic else self.rngs["act"].standard_normal(shape)
+        return np.clip(mean + np.exp(log_std) * noise, -1.0, 1.0).astype(np.float32)
+
+    def update_critic(self, state, action, reward, next_state, done) -> float:
+        """One step of the critics towards r + γ·(1 − done)·V(s′), eq. (9), then of their targets.
+
+        Args:
+            state: (B, S).
+            action: (B,) or (B, 1) integers; (B, A) floats in [−1, 1] for a Gaussian actor.
+            reward: (B,) or (B, 1).
+            next_state: (B, S).
+            done: (B,) or (B, 1), true where the episode ended for good; a time limit is not such an end.
+
+        Returns:
+            The loss before the step.
+        """
+        return self._run(self._pack(state, action, reward, next_state, done), "critic")["critic_loss"]
+
+    def update_actor(self, state, action) -> float:
+        """One step of the actor towards the data's actions, each weighted by what the critics think of it, eq. (13).
+
+        Args:
+            state: (B, S).
+            action: as for `update_critic`.
+
+        Returns:
+            The loss before the step.
+        """
+        state = checks.states("state", state)
+        zeros = np.zeros(len(state), np.float32)
+        return self._run(self._pack(state, action, zeros, state, zeros), "actor")["actor_loss"]
+
+    def update(self, batch) -> dict[str, float]:
+        """`update_critic`, then `update_actor`, in one compiled call.
+
+        Args:
+            batch: (state, action, reward, next_state, done), each as for `update_critic`.
+
+        Returns:
+            `critic_loss`, `actor_loss`, `q_mean` (the critics at the data's actions) and `ess` (the effective share of
+            the batch under the weights: 1 is behaviour cloning, 0 is no row at all).
+        """
+        return self._run(self._pack(*batch), "both")
+
+    def learn(self, memory, batch_size: int, steps=1, offline_share=None) -> dict[str, float]:
+        """`update` on `steps` batches of a `Replay`, all in one compiled call.
+
+        The networks see states as the memory's normaliser leaves them; `get_action` takes them as they are.
+
+        Returns:
+            The same as `update`, means over the steps.
+
+        Raises:
+            DataError: the memory is empty or smaller than a batch.
+        """
+        held = memory.offline_size + memory.online_size
+        if checks.whole("batch_size", batch_size, 1) > held > 0:
+            raise DataError(f"a batch of {batch_size} rows is larger than the memory, which holds {held}")
+        rows = memory.sample(self.rngs["batch"], checks.whole("steps", steps, 1), batch_size, offline_share)
+        self._meet(memory.normalizer.size)
+        checks.rows(rows, self.state_size, self.action_size, self.discrete)
+        return self._run(rows, "both")
+
+    def save(self, path) -> None:
+        """Writes networks, optimisers and generators to a .ckpt file that is whole or not there."""
+        agent_file.write(path, self._named_parameters(), self.rngs)
+
+    def load(self, path) -> None:
+        """Reads what `save` wrote into networks of the same shapes; on an error nothing is changed.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of other networks.
+        """
+        parameters = self._named_parameters()
+        arrays, self.rngs = agent_file.read(path, parameters, STREAMS)
+        for name, parameter in parameters.items():
+            assign_array(parameter, arrays[name])
+
+    def _meet(self, state_size: int) -> None:
+        """Learns the sizes from the networks at the first states, and holds later ones against them."""
+        if not self.state_size:
+            self.action_size, self.discrete = checks.probe(self.critics, self.actor, state_size)
+            if not self.discrete and self.num_action_samples is None:
+                raise ConfigError("num_action_samples=None, the exact expectation, needs discrete actions")
+            self.state_size, self.columns = state_size, 1 if self.discrete else self.action_size
+        if state_size != self.state_size:
+            raise DataError(f"states have {state_size} values, the ones before had {self.state_size}")
+
+    def _pack(self, state, action, reward, next_state, done) -> np.ndarray:
+        """A checked batch in the layout of `Replay`'s rows, (1, B, W)."""
+        state = checks.states("state", state)
+        self._meet(state.shape[1])
+        return checks.pack(state, action, reward, next_state, done, self.action_size, self.discrete)
+
+    def _run(self, rows: np.ndarray, part: str) -> dict[str, float]:
+        """One compiled call on rows (K, B, W)."""
+        noise = self._noise(rows.shape[0], rows.shape[1], part)
+        critic_loss, actor_loss, q_mean, ess = self(Tensor(rows), Tensor(noise), part).asnumpy().tolist()
+        if not math.isfinite(critic_loss + actor_loss):
+            raise DivergenceError(
+                f"critic loss {critic_loss:g}, actor loss {actor_loss:g}: the networks are spoilt; load what was saved "
+                f"before, then use a larger lam, a weight_clip, or lower learning rates"
+            )
+        ess = ess if math.isfinite(ess) else 0.0  # every weight is 0
+        return {"critic_loss": critic_loss, "actor_loss": actor_loss, "q_mean": q_mean, "ess": ess}
+
+    def _noise(self, steps: int, batch: int, part: str) -> np.ndarray:
+        """Noise (K, U, N, B, A), U as `unpack_noise` has it; a single 0 where nothing is drawn."""
+        uses = (part != "actor") + (part != "critic" and self.use_adv and not self.discrete)
+        if not uses or self.num_action_samples is None:
+            return np.zeros((steps, 1, 1, 1, 1), np.float32)
+        shape, rng = (steps, uses, self.num_action_samples, batch, self.action_size), self.rngs["noise"]
+        if not self.discrete:
+            return rng.standard_normal(shape, np.float32)
+        tiny = np.finfo(np.float32).tiny
+        return -np.log(np.maximum(rng.standard_exponential(shape, np.float32), tiny))  # Gumbel
+
+    def _named_parameters(self) -> dict:
+        """What `save` keeps, by network and position."""
+        groups = {
+            "critic": self.online_parameters,
+            "critic_target": self.target_parameters,
+            "actor": self.actor.get_parameters(),
+            "critic_adam": self.critic_adam.state(),
+            "actor_adam": self.actor_adam.state(),
+        }
+        return {f"{name}.{i}": p for name, group in groups.items() for i, p in enumerate(group)}
+
+    # What follows is compiled.
+
+    @ms.jit
+    def construct(self, rows, noise, part):
+        """Rows (K, B, W), noise (K, U, N, B, A) → (4,) losses, mean Q and ESS/B, means over the K steps."""
+        k = ops.scalar_to_tensor(0, ms.int32)
+        total = ops.zeros((4,), ms.float32)
+        while k < rows.shape[0]:
+            total = total + self.step(ops.gather(rows, k, 0), ops.gather(noise, k, 0), part)
+            k = k + 1
+        return total / rows.shape[0]
+
+    @ms.jit
+    def distribution(self, state):
+        """(B, S) → log-probabilities (B, A), or mean and log-std."""
+        return ops.log_softmax(self.actor(state), -1) if self.discrete else self.actor(state)
+
+    def step(self, rows, noise, part):
+        """One step on rows (B, W) of the `critic`, the `actor` or `both`."""
+        obs, next_obs, action, reward, terminated = unpack(rows, self.state_size, self.columns)
+        noise_next, noise_pi = unpack_noise(noise)
+        critic_loss = actor_loss = q_mean = ess = ops.scalar_to_tensor(0.0)
+        if part != "actor":
+            next_value = self.state_value(self.targets, next_obs, self.distribution(next_obs), noise_next)
+            target = losses.td_target(reward, terminated, next_value, self.gamma)
+            (critic_loss, q_mean), gradients = self.critic_gradient(obs, action, target)
+            self.critic_adam(gradients)
+            polyak(self.target_parameters, self.online_parameters, self.tau)
+        if part != "critic":
+            (actor_loss, ess), gradients = self.actor_gradient(obs, action, noise_pi)
+            self.actor_adam(gradients)
+        return ops.stack((critic_loss, actor_loss, q_mean, ess))
+
+    def critic_loss(self, obs, action, target):
+        """Eq. (9); also returns the mean of Q(s, a)."""
+        q_data = self.q_values(self.critics, obs, action)
+        return losses.critic_loss(q_data, target), ops.stop_gradient(q_data.mean())
+
+    def actor_loss(self, obs, action, noise):
+        """Eq. (13); also returns ESS/B."""
+        dist = self.distribution(obs)
+        value = self.state_value(self.critics, obs, dist, noise, True) if self.use_adv else 0.0
+        adv = losses.advantage(self.q_values(self.critics, obs, action), value)
+        weights = losses.exp_weights(adv, self.lam, self.weight_clip)
+        log_prob = at_action(dist, action) if self.discrete else gaussian_log_prob(dist, action)
+        share = losses.effective_sample_share(weights / weights.max())  # the square of a large weight overflows
+        return losses.actor_loss(log_prob, weights), ops.stop_gradient(share)
+
+    def q_values(self, critics, obs, action):
+        """(C, B) critics at the given actions."""
+        return ops.stack([self.q_value(critics[i], obs, action) for i in range(self.copies)])
+
+    def q_value(self, critic, obs, action):
+        """(B,) one critic at the given actions."""
+        return at_action(critic(obs), action) if self.discrete else critic(obs, action).reshape(-1)
+
+    def state_value(self, critics, obs, dist, noise, exact=False):
+        """(B,) V(s) from actions sampled with noise (N, B, A); `exact` sums over them where they are discrete."""
+        if self.discrete:
+            if exact or self.num_action_samples is None:
+                probs = ops.exp(dist)
+            else:  # the Gumbel trick: the largest of logits plus Gumbel noise is a sample
+                probs = one_hot(ops.argmax(dist + noise, -1), self.action_size).mean(0)
+            return losses.expected_value(probs, self.lowest(critics, obs))
+        samples, batch, size = noise.shape
+        actions = gaussian_sample(dist, noise).reshape(samples * batch, size)
+        q = self.q_values(critics, ops.tile(obs, (samples, 1)), actions).min(axis=0)
+        return q.reshape(samples, batch).mean(0)
+
+    def lowest(self, critics, obs):
+        """(B, A) the lower of the twins, or the only critic."""
+        lowest = critics[0](obs)
+        for i in range(1, self.copies):
+            lowest = ops.minimum(lowest, critics[i](obs))
+        return lowest

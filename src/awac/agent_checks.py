@@ -1,0 +1,172 @@
+"""What `AWAC` asks of its settings, networks and batches: every mistake is one line that names the argument."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from awac.data.transitions import BOUND_TOLERANCE
+from awac.errors import AWACError, ConfigError, DataError
+
+PROBES = 3
+
+
+def above_0(name: str, value) -> float:
+    """The value, a finite number above 0."""
+    if not _is_number(value) or value <= 0:
+        raise ConfigError(f"{name} = {value!r} must be a number above 0")
+    return float(value)
+
+
+def share(name: str, value) -> float:
+    """The value, a number from 0 to 1."""
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise ConfigError(f"{name} = {value!r} must be a number from 0 to 1")
+    return float(value)
+
+
+def whole(name: str, value, least: int) -> int:
+    """The value, a whole number of at least `least`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} = {value!r} must be a whole number, {least} or more")
+    return int(value)
+
+
+def networks(critic, critic_target, actor) -> tuple[list, list]:
+    """The critics and their targets as lists of one or two.
+
+    Raises:
+        ConfigError: something is no network, or the networks don't go together.
+    """
+    critics, targets = (list(one) if isinstance(one, (list, tuple)) else [one] for one in (critic, critic_target))
+    for net in (*critics, *targets, actor):
+        if not isinstance(net, nn.Cell):
+            raise ConfigError(f"critic, critic_target and actor must be nn.Cells, not {type(net).__name__}")
+    if len(critics) not in (1, 2) or len(critics) != len(targets):
+        found = f"{len(critics)} critics and {len(targets)} targets"
+        raise ConfigError(f"{found}: give one network each, or two of both for twin critics")
+    shapes = [[p.shape for net in nets for p in net.get_parameters()] for nets in (critics, targets)]
+    if shapes[0] != shapes[1]:
+        raise ConfigError("critic_target has other layers than critic; build both alike")
+    owned = [id(p) for net in (*critics, *targets, actor) for p in net.get_parameters()]
+    if len(owned) != len(set(owned)):
+        raise ConfigError("two of the networks share parameters; build each of them anew")
+    return critics, targets
+
+
+def probe(critics, actor, state_size: int) -> tuple[int, bool]:
+    """Runs the networks once.
+
+    Returns:
+        The number of actions or the length of the action vector, and whether actions are discrete.
+
+    Raises:
+        ConfigError: they don't take such states, or what they give doesn't go together.
+    """
+    obs = Tensor(np.zeros((PROBES, state_size), np.float32))
+    out = _try("actor", actor, obs)
+    discrete = not isinstance(out, (tuple, list))
+    shapes = [tuple(getattr(x, "shape", ())) for x in ([out] if discrete else out)]
+    size = shapes[0][-1] if shapes and shapes[0] else 0
+    wanted = [{(PROBES, size)}] if discrete else [{(PROBES, size)}, {(PROBES, size), (1, size)}]
+    if len(shapes) != len(wanted) or any(shape not in one for shape, one in zip(shapes, wanted, strict=True)):
+        raise ConfigError(f"the actor gives {shapes} for {PROBES} states; wanted are logits (B, A) or mean and log-std")
+    for critic in critics:
+        extra = () if discrete else (Tensor(np.zeros((PROBES, size), np.float32)),)
+        found = tuple(getattr(_try("critic", critic, obs, *extra), "shape", ()))
+        if discrete and found != (PROBES, size):
+            raise ConfigError(f"the actor gives {size} logits a state, the critic values of shape {found[1:]}")
+        if not discrete and found not in ((PROBES, 1), (PROBES,)):
+            raise ConfigError(f"the critic gives shape {found} for {PROBES} states and actions; wanted is (B, 1)")
+    return size, discrete
+
+
+def states(name: str, values) -> np.ndarray:
+    """(B, S) float32."""
+    values = _numbers(name, values)
+    if values.ndim != 2 or 0 in values.shape:
+        raise DataError(f"{name} has shape {values.shape}; expected (B, S)")
+    return np.ascontiguousarray(values, np.float32)
+
+
+def pack(state, action, reward, next_state, done, action_size: int, discrete: bool) -> np.ndarray:
+    """A batch in the layout of `Replay`'s rows, (1, B, W).
+
+    Args:
+        state: (B, S) from `states`.
+        action: (B,) or (B, 1) integers; (B, A) for continuous actions.
+        reward: (B,) or (B, 1).
+        next_state: (B, S).
+        done: (B,) or (B, 1).
+        action_size: as `probe` gives it.
+        discrete: the same.
+
+    Raises:
+        DataError: shapes, types or values are wrong.
+    """
+    batch, next_state = len(state), states("next_state", next_state)
+    if next_state.shape != state.shape:
+        raise DataError(f"next_state has shape {next_state.shape}, state {state.shape}")
+    action = _numbers("action", action)
+    if discrete and action.dtype.kind not in "iu":
+        raise DataError(f"action is of type {action.dtype}; the actor gives logits, so actions are integers")
+    width = 1 if discrete else action_size
+    if action.shape != (batch, width) and (width > 1 or action.shape != (batch,)):
+        raise DataError(f"action has shape {action.shape}; expected {(batch, width)}")
+    columns = [_column("reward", reward, batch), _column("done", done, batch)]
+    packed = np.concatenate([state, next_state, action.reshape(batch, width), *columns], axis=1, dtype=np.float32)
+    rows(packed[None], state.shape[1], action_size, discrete)
+    return packed[None]
+
+
+def rows(packed: np.ndarray, state_size: int, action_size: int, discrete: bool) -> None:
+    """Checks the values of rows (K, B, W).
+
+    Raises:
+        DataError: they have another width, hold NaN or infinity, or actions that are out of range.
+    """
+    width = 2 * state_size + (1 if discrete else action_size) + 2
+    if packed.shape[-1] != width:
+        raise DataError(f"rows of the memory have {packed.shape[-1]} columns, the networks need {width}")
+    if not np.isfinite(packed.sum(dtype=np.float64)):
+        raise DataError("the batch has NaN or infinite values; remove those rows")
+    action = packed[..., 2 * state_size : -2]
+    low, high = (0, action_size - 1) if discrete else (-1.0 - BOUND_TOLERANCE, 1.0 + BOUND_TOLERANCE)
+    if action.min() < low or action.max() > high:
+        worst = action.min() if action.min() < low else action.max()
+        known = f"0..{action_size - 1}" if discrete else "the range [-1, 1]"
+        raise DataError(f"action {worst:g} is outside {known}")
+    if discrete and (action != np.trunc(action)).any():
+        raise DataError("the memory's actions are fractions; the actor gives logits, so actions are integers")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _try(name: str, net, *inputs):
+    try:
+        return net(*inputs)
+    except AWACError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        shapes = " and ".join(str(x.shape) for x in inputs)
+        raise ConfigError(f"the {name} does not take an input of shape {shapes}: {lines[0]}") from error
+
+
+def _numbers(name: str, values) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{name} holds {values.dtype}, not numbers")
+    return values
+
+
+def _column(name: str, values, batch: int) -> np.ndarray:
+    values = _numbers(name, values)
+    if values.shape not in ((batch,), (batch, 1)):
+        raise DataError(f"{name} has shape {values.shape}; expected {(batch,)}")
+    return values.reshape(batch, 1)

@@ -1,0 +1,63 @@
+"""The one file that `AWAC.save` writes: parameters by name and the state of the random generators, in a .ckpt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from awac import checkpoint, storage
+from awac.errors import CheckpointError
+
+GENERATORS = "generators"
+
+
+def write(path, parameters: dict, rngs: dict[str, np.random.Generator]) -> None:
+    """Writes a file that is whole or not there.
+
+    Raises:
+        CheckpointError: it can't be written, or its name does not end in .ckpt.
+    """
+    path = _named(path)
+    states = json.dumps({name: rng.bit_generator.state for name, rng in rngs.items()}).encode()
+    data = [{"name": name, "data": Tensor(p.asnumpy())} for name, p in parameters.items()]
+    data.append({"name": GENERATORS, "data": Tensor(np.frombuffer(states, np.uint8).copy())})
+    try:
+        storage.write(path, lambda temp: ms.save_checkpoint(data, str(temp)))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} could not be written ({storage.first_line(error)})") from error
+
+
+def read(path, parameters: dict, streams) -> tuple[dict[str, np.ndarray], dict[str, np.random.Generator]]:
+    """Arrays for each of the parameters, and the generators.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of other networks.
+    """
+    path = _named(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    arrays = checkpoint.read_arrays(path)
+    for name, parameter in parameters.items():
+        if name not in arrays or arrays[name].shape != parameter.shape:
+            raise CheckpointError(f"{path} was saved with other networks: {name} is missing or of another shape")
+    if set(arrays) - set(parameters) != {GENERATORS}:
+        raise CheckpointError(f"{path} was saved with other networks: it holds more than these have")
+    try:
+        states = json.loads(arrays[GENERATORS].tobytes())
+        rngs = {name: np.random.default_rng() for name in streams}
+        for name, rng in rngs.items():
+            rng.bit_generator.state = states[name]
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} holds no sound state of the generators") from error
+    return {name: arrays[name] for name in parameters}, rngs
+
+
+def _named(path) -> Path:
+    path = Path(path)
+    if path.suffix != ".ckpt":
+        raise CheckpointError(f"{path}: the name of a checkpoint ends in .ckpt")
+    return path

@@ -1,0 +1,231 @@
+"""The class `AWAC`: both updates against numpy for every option, its random draws and its file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import mindspore as ms
+import numpy as np
+import pytest
+from agents import RATES, A, B, S, agent, batch, memory, weights
+from reference import Adam, Reference
+from tiny import algo
+
+from awac.policy import parameter_arrays
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
+
+class Numpy:
+    """Both updates in float64, from the definition."""
+
+    def __init__(self, our, gaussian):
+        self.our, self.gaussian = our, gaussian
+        arrays = [parameter_arrays(critic) for critic in our.critics]
+        stacked = {name: np.stack([arrays[0][name], arrays[-1][name]]) for name in arrays[0]}
+        config = SimpleNamespace(**{**vars(algo()), "critic_layer_norm": False})
+        self.net = Reference(config, parameter_arrays(our.actor), stacked, not gaussian)
+        self.critics, self.targets = self.net.critics[: our.copies], self.net.targets[: our.copies]
+        self.critic_adams = [Adam(RATES["critic_lr"]) for _ in self.critics]
+        self.actor_adam = Adam(RATES["actor_lr"])
+
+    def lowest(self, nets, obs):
+        return np.minimum.reduce([net.forward(obs)[0] for net in nets])
+
+    def value(self, nets, obs, noise):
+        if self.gaussian:
+            mean, log_std, _ = self.net.gaussian(obs)
+            actions = np.clip(mean + np.exp(log_std) * noise, -1, 1)
+            return np.mean([self.lowest(nets, np.hstack([obs, a]))[:, 0] for a in actions], axis=0)
+        log_probs = self.net.log_softmax(obs)
+        probs = np.exp(log_probs)
+        if self.our.num_action_samples is not None:
+            probs = np.mean([np.eye(A)[(log_probs + g).argmax(1)] for g in noise], axis=0)
+        return (probs * self.lowest(nets, obs)).sum(axis=1)
+
+    def step(self, batch, noise):
+        state, action, reward, following, done = (np.asarray(x, np.float64) for x in batch)
+        size, inputs = len(state), np.hstack([state, action]) if self.gaussian else state
+        column = np.zeros(size, int) if self.gaussian else action.astype(int)
+        target = reward + self.our.gamma * (1 - done) * self.value(self.targets, following, noise[0])
+        critic_loss = 0.0
+        for net, slow, adam in zip(self.critics, self.targets, self.critic_adams, strict=True):
+            out, cache = net.forward(inputs)
+            error = out[np.arange(size), column] - target
+            by_out = np.zeros_like(out)
+            by_out[np.arange(size), column] = 2 * error / size
+            critic_loss += (error**2).mean()
+            adam(net.weights, net.backward(by_out, cache))
+            tau = self.our.tau
+            slow.weights = {k: (1 - tau) * v + tau * net.weights[k] for k, v in slow.weights.items()}
+        adv = self.lowest(self.critics, inputs)[np.arange(size), column]
+        if self.our.use_adv and self.gaussian:
+            adv = adv - self.value(self.critics, state, noise[-1])
+        elif self.our.use_adv:
+            adv = adv - (np.exp(self.net.log_softmax(state)) * self.lowest(self.critics, state)).sum(axis=1)
+        weight = np.minimum(np.exp(adv / self.our.lam), self.our.weight_clip or np.inf)
+        log_prob, _, backward = self.net.actor_terms(state, action if self.gaussian else action[:, None])
+        self.actor_adam(self.net.actor.weights, backward(-weight / size))
+        ess = weight.sum() ** 2 / (size * (weight**2).sum())
+        return {"critic_loss": critic_loss, "actor_loss": -(log_prob * weight).mean(), "ess": ess}
+
+
+def assert_equal_weights(our, expected):
+    nets = (our.actor, *our.critics, *our.targets)
+    for net, theirs in zip(nets, (expected.net.actor, *expected.critics, *expected.targets), strict=True):
+        for name, value in parameter_arrays(net).items():
+            np.testing.assert_allclose(value, theirs.weights[name], atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "gaussian, twins, options",
+    [
+        (False, False, {"num_action_samples": 5, "use_adv": True, "weight_clip": 1.02, "lam": 1.0, "gamma": 0.99}),
+        (False, True, {"num_action_samples": None, "use_adv": True}),
+        (True, True, {"num_action_samples": 4, "use_adv": True}),
+    ],
+)
+def test_both_updates_equal_numpy(gaussian, twins, options):
+    our = agent(gaussian, twins, **options)
+    expected, drawn, draw = Numpy(our, gaussian), [], our._noise
+    our._noise = lambda *args: drawn.append(draw(*args)) or drawn[-1]
+    for seed in range(2):
+        found = our.update(batch(gaussian, seed))
+        for name, value in expected.step(batch(gaussian, seed), drawn[-1][0].astype(np.float64)).items():
+            assert found[name] == pytest.approx(value, rel=1e-3), name
+    assert_equal_weights(our, expected)
+
+
+def test_the_critics_update_then_the_actors_equal_both_in_one_call():
+    our = agent(gaussian=True, use_adv=True, weight_clip=1.0)
+    expected, drawn, draw = Numpy(our, True), [], our._noise
+    our._noise = lambda *args: drawn.append(draw(*args)) or drawn[-1]
+    critic_loss, actor_loss = our.update_critic(*batch(True)), our.update_actor(*batch(True)[:2])
+    found = expected.step(batch(True), np.concatenate([noise[0] for noise in drawn]).astype(np.float64))
+    assert (critic_loss, actor_loss) == pytest.approx((found["critic_loss"], found["actor_loss"]), rel=1e-4)
+    assert_equal_weights(our, expected)
+
+
+def test_targets_start_as_copies():
+    our = agent(twins=True)
+    for online, target in zip(our.online_parameters, our.target_parameters, strict=True):
+        np.testing.assert_array_equal(online.asnumpy(), target.asnumpy())
+
+
+@pytest.fixture(scope="module")
+def twin():
+    our = agent(twins=True)
+    our._meet(S)
+    return our
+
+
+class TestExpectation:
+    """V(s) as the compiled functions give it, against π and the lower twin's values (B, A)."""
+
+    def value(self, twin, samples):
+        twin.num_action_samples = samples
+        state = ms.Tensor(batch()[0])
+        dist, noise = twin.distribution(state), ms.Tensor(twin._noise(1, B, "critic")[0, 0])
+        value = twin.state_value(twin.targets, state, dist, noise).asnumpy()
+        return value, np.exp(dist.asnumpy()), twin.lowest(twin.targets, state).asnumpy()
+
+    def test_the_exact_one_is_the_sum_over_all_actions(self, twin):
+        value, probs, q = self.value(twin, None)
+        enumerated = [sum(p[a] * one[a] for a in range(A)) for p, one in zip(probs, q, strict=True)]
+        np.testing.assert_allclose(value, enumerated, rtol=1e-5)
+
+    @pytest.mark.parametrize("samples", [10, 1000, 20000])
+    def test_the_sampled_one_converges_to_it(self, twin, samples):
+        value, probs, q = self.value(twin, samples)
+        exact = (probs * q).sum(axis=1)
+        spread = np.sqrt((probs * (q - exact[:, None]) ** 2).sum(axis=1) / samples)
+        assert np.abs(value - exact).max() > 0
+        assert (np.abs(value - exact) < 4.5 * spread).all()
+
+
+class TestActions:
+    def test_drawn_in_proportion_to_the_policy(self):
+        our, state = agent(), batch()[0]
+        actions = our.get_action(state, 20000)
+        assert actions.shape == (B, 20000) and actions.dtype == np.int64
+        probs = np.exp(our.distribution(ms.Tensor(state)).asnumpy())
+        shares = np.stack([(actions == a).mean(axis=1) for a in range(A)], axis=1)
+        np.testing.assert_allclose(shares, probs, atol=0.02)
+        assert our.get_action(state).shape == (B, 1)
+        np.testing.assert_array_equal(our.get_action(state, 1, deterministic=True)[:, 0], probs.argmax(axis=1))
+
+    def test_of_a_gaussian_stay_within_the_bounds(self):
+        our, state = agent(gaussian=True), batch()[0]
+        actions = our.get_action(state, 1000)
+        assert actions.shape == (B, 1000, A) and actions.dtype == np.float32 and np.abs(actions).max() <= 1
+        mean, _ = our.distribution(ms.Tensor(state))
+        mode = our.get_action(state, deterministic=True)
+        np.testing.assert_allclose(mode[:, 0], mean.asnumpy(), rtol=1e-6)
+        assert actions.std(axis=1).min() > 0.01
+
+    def test_the_seed_decides_them(self):
+        one, same, other = (agent(seed=seed).rngs["act"].random(9) for seed in (1, 1, 2))
+        assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+class TestMemory:
+    def test_several_steps_in_one_call_equal_as_many_of_numpy(self):
+        our = agent()
+        expected, drawn, draw = Numpy(our, False), [], our._noise
+        our._noise = lambda *args: drawn.append(draw(*args)) or drawn[-1]
+        rows = memory().sample(agent().rngs["batch"], 3, B)
+        found, history = our.learn(memory(), B, steps=3), []
+        for one, noise in zip(rows, drawn[0], strict=True):
+            state, following, action, reward, done = np.split(one, [S, 2 * S, 2 * S + 1, 2 * S + 2], axis=1)
+            step = (state, action[:, 0], reward[:, 0], following, done[:, 0])
+            history.append(expected.step(step, noise.astype(np.float64)))
+        for name in history[0]:
+            assert found[name] == pytest.approx(np.mean([one[name] for one in history]), rel=1e-3), name
+        assert_equal_weights(our, expected)
+
+
+def test_a_loaded_agent_goes_on_as_the_saved_one_to_the_bit(tmp_path):
+    ours, others = agent(), agent(net_seed=5, seed=9)
+    for our in (ours, others):  # compiled before anything is loaded
+        our.update(batch())
+    ours.save(tmp_path / "agent.ckpt")
+    others.load(tmp_path / "agent.ckpt")
+    results = [(our.update(batch(seed=1)), our.get_action(batch()[0], 9).tolist(), weights(our))
+               for our in (ours, others)]  # fmt: skip
+    assert results[0][:2] == results[1][:2]
+    assert all(np.array_equal(one, other) for one, other in zip(results[0][2], results[1][2], strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["agent.ckpt"]
+
+
+def test_only_the_first_call_compiles():
+    our = agent()
+    our.update(batch())
+    times = []
+    for seed in range(9):
+        start = time.perf_counter()
+        our.update(batch(seed=seed))
+        times.append(time.perf_counter() - start)
+    assert np.median(times) < 0.1
+
+
+def test_the_package_stays_light_and_the_class_works_in_the_default_mode():
+    script = """
+import sys, awac
+assert "mindspore" not in sys.modules
+from mindspore import nn
+import numpy as np
+nets = [nn.SequentialCell(nn.Dense(4, 8), nn.ReLU(), nn.Dense(8, 2)) for _ in range(3)]
+agent = awac.AWAC(*nets, num_action_samples=None, use_adv=True, critic_lr=1e-2)
+assert "gym" not in sys.modules
+state = np.eye(4)
+losses = [agent.update((state, np.arange(4) % 2, np.ones(4), state, np.ones(4)))["critic_loss"] for _ in range(30)]
+assert losses[-1] < 0.5 * losses[0], losses
+"""
+    folder = str(Path(__file__).parents[1] / "src")
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120,
+                            env={"PYTHONPATH": folder, "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"})  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")

@@ -1,0 +1,135 @@
+"""What the class `AWAC` refuses, each in one line, and that a refusal changes nothing."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+import pytest
+from agents import HIDDEN, A, B, S, agent, batch, memory, networks, weights
+
+from awac import AWAC
+from awac.errors import AWACError, CheckpointError, ConfigError, DataError, DivergenceError
+from awac.networks import MLP
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
+
+@pytest.mark.parametrize(
+    "replay, size, words",
+    [
+        (memory(0), 1, "empty"),
+        (memory(5), 6, "6 rows is larger than the memory, which holds 5"),
+        (memory(5), 0, "batch_size"),
+        (memory(20, actions=9), 20, r"outside 0\.\.2"),
+        (memory(5, width=2), 5, "columns"),
+    ],
+)
+def test_refuses_what_it_can_not_learn_from(replay, size, words):
+    with pytest.raises(AWACError, match=words) as caught:
+        agent().learn(replay, size)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
+    agent(twins=True).save(tmp_path / "twins.ckpt")
+    agent(gaussian=True).save(tmp_path / "gaussian.ckpt")
+    agent().save(tmp_path / "cut.ckpt")
+    data = (tmp_path / "cut.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(data[: len(data) // 2])
+    our = agent()
+    before = weights(our)
+    for name in ("twins.ckpt", "gaussian.ckpt", "cut.ckpt", "missing.ckpt", "agent.npz"):
+        with pytest.raises(CheckpointError, match=name) as caught:
+            our.load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="could not be written"):
+        our.save(tmp_path / "cut.ckpt" / "agent.ckpt")
+    assert all(np.array_equal(one, other) for one, other in zip(before, weights(our), strict=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lam": value} for value in (0, -1.0, float("nan"), float("inf"), "0.3", None)]
+    + [{"tau": 1.5}, {"gamma": -0.1}, {"num_action_samples": 0}, {"num_action_samples": 1.5}, {"critic_lr": 0}]
+    + [{"num_action_samples": True}, {"actor_lr": -1}, {"weight_clip": 0}, {"seed": -1}],
+)
+def test_a_setting_out_of_range_is_named(options):
+    with pytest.raises(ConfigError, match=f"^{next(iter(options))} = ") as caught:
+        agent(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_networks_that_do_not_go_together():
+    critic, target, actor = networks()
+    wide = MLP((S, HIDDEN, A + 1), np.random.default_rng(0), "wide")
+    cases = [((critic, critic, actor), "share"), ((critic, wide, actor), "other layers"), ((critic, 1, actor), "int"),
+             (((critic, wide), target, actor), "twin"), (([], [], actor), "0 critics")]  # fmt: skip
+    for nets, words in cases:
+        with pytest.raises(ConfigError, match=words):
+            AWAC(*nets)
+    with pytest.raises(ConfigError, match=r"4 logits a state, the critic values of shape \(3,\)"):
+        AWAC(critic, target, wide).update(batch())
+    with pytest.raises(ConfigError, match="exact expectation"):
+        agent(gaussian=True, num_action_samples=None).update(batch(True))
+    with pytest.raises(ConfigError, match=r"actor does not take an input of shape \(3, 7\)") as caught:
+        agent().get_action(np.zeros((1, 7)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def either():
+    """An agent for each kind of action."""
+    return {gaussian: agent(gaussian) for gaussian in (False, True)}
+
+
+@pytest.mark.parametrize(
+    "gaussian, place, value, words",
+    [
+        (False, 1, np.full(B, A), r"action 3 is outside 0\.\.2"),
+        (False, 1, np.full(B, -1), "action -1 is outside"),
+        (False, 1, np.zeros(B, np.float32), "float32; the actor gives logits, so actions are integers"),
+        (False, 1, np.zeros((B, 2), int), r"action has shape \(8, 2\)"),
+        (False, 1, np.array(["0"] * B), "not numbers"),
+        (True, 1, np.full((B, A), 1.5), "action 1.5 is outside"),
+        (True, 1, np.zeros(B), "action has shape"),
+        (False, 0, np.zeros(S), r"state has shape \(4,\); expected \(B, S\)"),
+        (False, 0, np.zeros((0, S)), "state has shape"),
+        (False, 0, np.full((B, S), np.nan), "NaN"),
+        (False, 2, np.zeros(B - 1), "reward has shape"),
+        (False, 2, np.full(B, np.inf), "infinite"),
+        (False, 3, np.zeros((B, S + 1)), "next_state has shape"),
+        (False, 4, np.zeros((B, 2)), "done has shape"),
+    ],
+)
+def test_bad_batches_change_nothing(either, gaussian, place, value, words):
+    our, rows = either[gaussian], list(batch(gaussian))
+    before = weights(our)
+    rows[place] = value
+    with pytest.raises(DataError, match=words) as caught:
+        our.update(rows)
+    assert "\n" not in str(caught.value)
+    assert all(np.array_equal(one, other) for one, other in zip(before, weights(our), strict=True))
+
+
+def test_states_of_another_width_than_before(either):
+    either[False].get_action(np.zeros((1, S)))
+    with pytest.raises(DataError, match="states have 5 values, the ones before had 4"):
+        either[False].get_action(np.zeros((1, S + 1)))
+
+
+def test_columns_are_as_good_as_vectors(either):
+    rows = batch()
+    columns = [rows[0], *(x.reshape(B, 1) for x in rows[1:3]), rows[3], ms.Tensor(rows[4].reshape(B, 1))]
+    packed = [either[False]._pack(*one) for one in (rows, columns)]
+    np.testing.assert_array_equal(*packed)
+
+
+def test_weights_that_overflow_stop_and_those_that_vanish_are_told():
+    state, action, _, following, done = batch()
+    our = agent(lam=1e-3, critic_lr=1.0)
+    for _ in range(3):
+        vanished = our.update((state, action, np.full(B, -50.0), following, done))
+    assert vanished["ess"] == 0 and vanished["actor_loss"] == 0
+    with pytest.raises(DivergenceError, match="weight_clip"):
+        for _ in range(30):
+            our.update((state, action, np.full(B, 50.0), following, done))
