@@ -21,8 +21,8 @@ from awac.data.d4rl import resolve_dataset
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.doctor import quick
-from awac.envs.registry import make_env
-from awac.errors import CheckpointError, ConfigError
+from awac.envs.registry import make_env, parse_d4rl_id
+from awac.errors import CheckpointError, ConfigError, DataError
 from awac.evaluate import Evaluator
 from awac.sanity import Warnings
 from awac.trainer import AWACTrainer
@@ -130,9 +130,12 @@ def train(
 
 def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, source) -> None:
     start = time.perf_counter()
-    data, origin = resolve_dataset(config.env.dataset or config.env.task, download=config.env.download)
+    task = config.env.task
+    env = make_env(task)
+    if config.env.dataset is None and parse_d4rl_id(task) is None:
+        raise DataError(f"task '{task}' has no data set of its own; give one with --dataset (awac collect records it)")
+    data, origin = resolve_dataset(config.env.dataset or task, download=config.env.download)
     print(origin.describe(), flush=True)
-    env = make_env(config.env.task)
     data.check_env(str(origin.path), env.observation_space, env.action_space)
     for finding in quick(data, env, config.env.task):
         print(f"Data warning: {finding.check}: {finding.text}", flush=True)
