@@ -76,16 +76,19 @@ def layers_of(model) -> dict[str, np.ndarray]:
 
 def load_layers(model, layers) -> None:
     """Starts the actor from the shipped format."""
-    size = layers["layers.2.bias"].shape[0] // 2
+    weight, bias = layers["layers.2.weight"], layers["layers.2.bias"]
+    size = len(bias) // 2
     params = {
         f"Dense_{i}": {"kernel": layers[f"layers.{i}.weight"], "bias": layers[f"layers.{i}.bias"]} for i in (0, 1)
     }
-    params["Dense_2"] = {"kernel": layers["layers.2.weight"][:, :size], "bias": layers["layers.2.bias"][:size]}
+    params["Dense_2"] = {"kernel": weight[:, :size], "bias": bias[:size]}
     old = model.policy.actor_state.params["params"]
-    if "log_std" in old:
+    if "log_std" not in old:
+        params["Dense_3"] = {"kernel": weight[:, size:], "bias": bias[size:]}
+    elif weight[:, size:].any():  # a state-dependent std has no counterpart in PPO's policy
         params["log_std"] = old["log_std"]
     else:
-        params["Dense_3"] = {"kernel": layers["layers.2.weight"][:, size:], "bias": layers["layers.2.bias"][size:]}
+        params["log_std"] = bias[size:]
     model.policy.actor_state = model.policy.actor_state.replace(params={"params": jax.tree.map(np.asarray, params)})
 
 
