@@ -53,7 +53,7 @@ class AlgoConfig:
     """Discount factor γ."""
     tau: float = 0.005
     """Polyak factor τ of the target critics."""
-    lam: float = 2.0
+    lam: float = 5.0
     """Temperature λ of the advantage weights, eq. (13)."""
     weighting: str = "softmax"
     """`softmax`: weights normalised over the batch to mean 1; `exp`: exp(A/λ), clipped at `weight_clip`."""
@@ -67,7 +67,7 @@ class AlgoConfig:
     """Adam's learning rate for the critics."""
     actor_weight_decay: float = 0.0
     """L2 coefficient added to the policy's gradient."""
-    actor_ema: float = 0.0
+    actor_ema: float = 0.999
     """Decay of the running average of the policy's weights that acts and is saved; 0 takes the weights themselves."""
     batch_size: int = 256
     """Rows per gradient step."""
@@ -123,6 +123,8 @@ PRESETS: dict[str, dict] = {
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256),
         "critic_layer_norm": False,
+        "lam": 2.0,
+        "actor_ema": 0.0,
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
         "offline_share": 0.0,
@@ -131,6 +133,8 @@ PRESETS: dict[str, dict] = {
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256, 256, 256),
         "critic_layer_norm": False,
+        "lam": 2.0,
+        "actor_ema": 0.0,
         "state_dependent_std": True,
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
