@@ -87,8 +87,8 @@ class TrainConfig:
     """Gradient steps on the data set alone before the environment is used."""
     steps_per_call: int = 50
     """Gradient steps per call of the compiled graph; online, also the environment steps before it."""
-    offline_share: float = 0.5
-    """Share of data set rows in an online batch."""
+    offline_share: float | None = 0.5
+    """Share of data set rows in an online batch; None draws from all rows alike, so it falls as they arrive."""
     online_capacity: int = 1_000_000
     """Online rows kept; the oldest go first. Data set rows are never evicted."""
     online_warmup: int = 0
@@ -127,7 +127,7 @@ PRESETS: dict[str, dict] = {
         "actor_ema": 0.0,
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
-        "offline_share": 0.0,
+        "offline_share": None,
     },
     "mindrl": {
         "actor_hidden": (256, 256, 256, 256),
@@ -139,6 +139,7 @@ PRESETS: dict[str, dict] = {
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
         "loss_reduction": "sum",
+        "offline_share": None,
         "offline_train_steps": 5000,
     },
 }
@@ -290,7 +291,7 @@ def _check_ranges(config: Config, source: str) -> None:
     tests = {"positive": lambda v: v > 0, "at least 0": lambda v: v >= 0, "between 0 and 1": lambda v: 0 <= v <= 1}
     for wanted, keys in _RANGES.items():
         for key in keys:
-            if not tests[wanted](value(key)):
+            if value(key) is not None and not tests[wanted](value(key)):
                 raise ConfigError(f"{source}: {key} = {value(key)!r} must be {wanted}")
     for key, choices in _CHOICES.items():
         if value(key) not in choices:
