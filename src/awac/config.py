@@ -6,16 +6,13 @@ Every field is read somewhere; `load_config` refuses a key that is unknown and n
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 import os
-import reprlib
-import types
 import typing
 from dataclasses import dataclass
 
 import yaml
 
+from awac.config_values import check, nearest, typed
 from awac.errors import ConfigError
 
 
@@ -178,12 +175,6 @@ YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeErro
 """PyYAML lets its constructors' own errors through: the 99th of a month, a number of 5,000 digits."""
 
 
-def nearest(name: str, known) -> str:
-    """`: did you mean X` for a misspelt name, or nothing."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f": did you mean {close[0]!r}?" if close else ""
-
-
 def _read_yaml(path: str) -> dict:
     if not os.path.isfile(path):
         raise ConfigError(f"{path}: no such YAML file")
@@ -207,103 +198,10 @@ def _with(config: Config, values: dict, source: str, sections=frozenset(SECTIONS
         if key not in allowed:
             raise ConfigError(f"{source}: unknown key {key!r}{nearest(key, allowed)}")
         section, kind = _FIELDS[key]
-        changed[section][key] = _typed(key, value, kind, source)
+        changed[section][key] = typed(key, value, kind, source)
     config = Config(**{s: dataclasses.replace(getattr(config, s), **changed[s]) for s in SECTIONS})
-    _check_ranges(config, source)
+    check({key: getattr(getattr(config, section), key) for key, (section, _) in _FIELDS.items()}, source)
     return config
-
-
-def _typed(key, value, kind, source):
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    for option in options:
-        if option is type(None) and value is None:
-            return None
-        if option is str and isinstance(value, str):
-            return value
-        if option is bool and isinstance(value, bool):
-            return value
-        if option is int and _is_whole(value):
-            return int(value)
-        if option is float and (number := _as_float(value)) is not None:
-            return number
-        if typing.get_origin(option) is tuple and _are_widths(value):
-            return tuple(value)
-    expected = getattr(kind, "__name__", str(kind)).replace("tuple", "list of positive whole numbers")
-    raise ConfigError(f"{source}: {key} = {_shown(value)} is not a valid {expected}")
-
-
-def _is_whole(value) -> bool:
-    return (type(value) is int or (isinstance(value, float) and value.is_integer())) and abs(value) < 1 << 63
-
-
-_REPR = reprlib.Repr()  # short: YAML's aliases can make a small file a value of astronomic size
-_REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 2, 4, 4, 60, 60
-
-
-def _shown(value) -> str:
-    try:
-        return _REPR.repr(value)
-    except ValueError:  # Python does not write out numbers of more than 4,300 digits
-        return "a number of thousands of digits"
-
-
-def _are_widths(value) -> bool:
-    return isinstance(value, (list, tuple)) and bool(value) and all(type(v) is int and 0 < v <= 65536 for v in value)
-
-
-def _as_float(value) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:  # YAML reads 1e-4 (no dot) as text
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-_RANGES = {
-    "positive": (
-        "lam",
-        "weight_clip",
-        "actor_lr",
-        "critic_lr",
-        "batch_size",
-        "n_steps_per_episode",
-        "steps_per_call",
-        "online_capacity",
-        "log_every",
-        "eval_every",
-        "save_every",
-        "max_checkpoints",
-        "eval_episodes",
-        "reward_scale",
-    ),
-    "at least 0": ("actor_weight_decay", "offline_train_steps", "online_warmup", "seed"),
-    "between 0 and 1": ("gamma", "tau", "offline_share", "actor_ema"),
-}
-_CHOICES = {"weighting": ("softmax", "exp"), "loss_reduction": ("mean", "sum")}
-
-
-def _check_ranges(config: Config, source: str) -> None:
-    def value(key):
-        return getattr(getattr(config, _FIELDS[key][0]), key)
-
-    tests = {"positive": lambda v: v > 0, "at least 0": lambda v: v >= 0, "between 0 and 1": lambda v: 0 <= v <= 1}
-    for wanted, keys in _RANGES.items():
-        for key in keys:
-            if value(key) is not None and not tests[wanted](value(key)):
-                raise ConfigError(f"{source}: {key} = {value(key)!r} must be {wanted}")
-    for key, choices in _CHOICES.items():
-        if value(key) not in choices:
-            raise ConfigError(
-                f"{source}: {key} = {value(key)!r}{nearest(value(key), choices)} (one of {', '.join(choices)})"
-            )
-    if config.algo.log_std_min >= config.algo.log_std_max:
-        raise ConfigError(f"{source}: log_std_min must be below log_std_max")
-    if config.train.n_steps_per_episode % config.train.steps_per_call:
-        raise ConfigError(f"{source}: n_steps_per_episode must be a multiple of steps_per_call")
-    if config.train.offline_train_steps % config.train.n_steps_per_episode:
-        raise ConfigError(f"{source}: offline_train_steps must be a multiple of n_steps_per_episode")
 
 
 def algorithm_config(config: Config, spaces: dict) -> dict:

@@ -16,7 +16,8 @@ from gymnasium import spaces as gym_spaces
 from awac import checkpoint
 from awac._rl import Session
 from awac.callbacks import Checkpoints, EvaluateLog, LossLog
-from awac.config import Config, algorithm_config, nearest
+from awac.config import Config, algorithm_config
+from awac.config_values import nearest
 from awac.data.d4rl import resolve_dataset
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
