@@ -178,7 +178,7 @@ def _check_columns(data: Transitions):
 
 def _check_rewards(data: Transitions):
     rewards = data.rewards
-    text = f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean():.4g}"
+    text = f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean(dtype=np.float64):.4g}"
     if rewards.min() == rewards.max():
         yield Finding(
             "warn", "rewards", f"all are {rewards[0]:.4g}: no action is better than another, AWAC only clones"

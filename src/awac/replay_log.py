@@ -25,14 +25,22 @@ class ReplayLog:
         self.fingerprints: dict[str, dict] = {}
 
     def append(self, replay, saved: int, until: int | None = None) -> None:
-        """Writes the rows added since insertion `saved`, up to insertion `until` (None: all)."""
+        """Writes the rows added since insertion `saved`, up to insertion `until` (None: all).
+
+        Raises:
+            CheckpointError: the disk is full or the folder not writable.
+        """
         until = replay.inserted if until is None else until
         if until > saved:
             rows = replay.rows_since(saved)
             first = replay.inserted - len(rows)
             rows = rows[: until - first]
             name = f"rows_{first}_{until}.npy"
-            self.fingerprints[name] = storage.write(self.folder / name, lambda temp: np.save(temp, rows))
+            try:
+                self.fingerprints[name] = storage.write(self.folder / name, lambda temp: np.save(temp, rows))
+            except OSError as error:
+                reason = storage.first_line(error)
+                raise CheckpointError(f"online rows could not be written to {self.folder} ({reason})") from error
 
     def forget(self, insertion: int) -> None:
         """Drops pieces of rows up to `insertion`: those that no checkpoint needs any more."""

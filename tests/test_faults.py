@@ -1,0 +1,147 @@
+"""Struck at random, a run goes on exactly; figures that go wrong are said once, figures that break stop the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from tiny import RECORDED, settings
+
+from awac import cli, sanity
+from awac.callbacks import Table
+from awac.config import AlgoConfig
+from awac.errors import Interrupted, LogError
+from awac.interrupt import GracefulStop
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("faults, times", [("truncate disk_full", 1)])
+def test_a_struck_run_equals_one_that_never_stopped(faults, times):
+    strike(faults, times, "3")
+
+
+@pytest.mark.nightly
+def test_struck_again_and_again():
+    strike("SIGKILL SIGTERM SIGINT truncate disk_full row", 10, "24")
+
+
+def strike(faults, times, row):
+    command = [sys.executable, str(ROOT / "scripts/fault_injection.py"), "--faults", *faults.split()]
+    result = subprocess.run([*command, "--times", str(times), "--row", row], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_is_acted_on_at_the_next_check(self, number):
+        former = signal.getsignal(number)
+        with GracefulStop() as stop:
+            stop.check()
+            os.kill(os.getpid(), number)
+            with pytest.raises(Interrupted) as raised:
+                stop.check()
+        assert raised.value.number == number
+        assert signal.getsignal(number) is former
+
+    def test_a_second_signal_is_no_longer_held_back(self):
+        with GracefulStop():
+            os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def run(tmp_path, name, *arguments, **changes):
+    data = changes.pop("dataset", RECORDED)
+    changes = {"n_steps_per_episode": 4, "steps_per_call": 4, "offline_train_steps": 8, **changes}
+    folder = str(tmp_path / name)
+    return cli.main(["train", "--dataset", str(data), "--ckpt_path", folder, *arguments, *settings(**changes)])
+
+
+def state(tmp_path, name, episode):
+    with np.load(tmp_path / name / f"train_state/state_{episode}.npz", allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+class TestInitFrom:
+    def test_a_new_run_starts_at_the_switch_with_the_whole_learner(self, tmp_path, graph_mode, capsys):
+        assert run(tmp_path, "offline", "--episode", "2") == 0
+        capsys.readouterr()
+        assert run(tmp_path, "online", "--episode", "1", "--init_from", str(tmp_path / "offline"), "--seed", "5") == 0
+        out = capsys.readouterr().out
+        assert "Switch to online training after 8 offline steps" in out and "Episode 0: " in out
+        source, begun = state(tmp_path, "offline", 2), state(tmp_path, "online", 0)
+        learner = [key for key in source if key.startswith("parameter/")]
+        assert all(source[key].tobytes() == begun[key].tobytes() for key in learner) and len(learner) > 30
+        assert str(source["rng/batch"]) != str(begun["rng/batch"])
+        assert begun["counters"].tolist() == [0, 8, 0, 0]
+        assert run(tmp_path, "online", "--episode", "2", "--resume", "--seed", "5") == 0
+
+    def test_networks_of_other_sizes_and_its_own_folder_are_refused(self, tmp_path, graph_mode, capsys):
+        assert run(tmp_path, "offline", "--episode", "1") == 0
+        source = str(tmp_path / "offline")
+        assert run(tmp_path, "a", "--episode", "1", "--init_from", source, actor_hidden="[4]") == 1
+        assert "doesn't fit this run" in capsys.readouterr().err
+        assert run(tmp_path, "offline", "--episode", "1", "--init_from", source, "--overwrite") == 1
+        assert "own folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rewards", [1e6, -1e6, 0.0, "sparse", 3e38], ids=str)
+def test_adversarial_rewards_end_in_a_clear_stop_or_a_finite_result(tmp_path, graph_mode, capsys, rewards):
+    path = tmp_path / "data.hdf5"
+    with h5py.File(RECORDED) as old, h5py.File(path, "w") as new:
+        for key in ("observations", "actions", "terminals", "timeouts", "next_observations"):
+            new[key] = old[key][()]
+        count = len(new["terminals"])
+        new["rewards"] = (np.arange(count) % 500 == 0 if rewards == "sparse" else np.full(count, rewards)).astype("f4")
+    code = run(tmp_path, "run", "--episode", "4", dataset=path, critic_lr=0.1)
+    said = capsys.readouterr()
+    if code == 0:
+        assert all(np.isfinite(v).all() for k, v in state(tmp_path, "run", 4).items() if k.startswith("parameter/"))
+    else:
+        assert code == 1 and "is not finite" in said.err and "Traceback" not in said.err
+
+
+class TestWarnings:
+    GOOD = {"ess": 0.9, "q_mean": 50.0, "mean_std": 0.3}
+
+    @pytest.mark.parametrize(
+        "changes, kinds",
+        [({}, []), ({"ess": 0.04}, ["ess"]), ({"q_mean": -1001.0}, ["q"]), ({"mean_std": 0.0026}, ["std"]),
+         ({"mean_std": 0.99}, ["std"])],
+    )  # fmt: skip
+    def test_each_figure_has_its_bound(self, changes, kinds):
+        metrics = {**self.GOOD, **changes}
+        config = AlgoConfig(gamma=0.99, log_std_min=-6.0, log_std_max=0.0, reward_scale=1.0)
+        assert [kind for kind, _ in sanity.warnings(metrics, 1.0, config, False)] == kinds
+
+    def test_each_is_said_once_a_phase(self, capsys):
+        class Params(dict):
+            __getattr__ = dict.__getitem__
+
+        callback = sanity.Warnings(AlgoConfig(), False)
+        for episode, phase in enumerate(["offline", "offline", "online", "online"]):
+            metrics = {**self.GOOD, "ess": 0.01}
+            callback.episode_end(Params(metrics=metrics, reward_max=1.0, phase=phase, cur_episode=episode))
+        assert capsys.readouterr().out.count("Warning: ") == 2
+
+
+def test_a_table_that_cannot_be_written_is_one_line(tmp_path):
+    table = Table(tmp_path / "train.csv", ("episode",), 0)
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "train.csv").mkdir()
+    with pytest.raises(LogError, match="go\n? ?on with --resume"):
+        table.add({"episode": 1})
+
+
+def test_a_torn_table_keeps_its_whole_rows(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_bytes(b"episode,x\r\n1,2\r\n2,3\r\n3\r\n\x00\x00\x00")
+    Table(path, ("episode", "x"), 2)
+    assert path.read_bytes() == b"episode,x\r\n1,2\r\n2,3\r\n"
