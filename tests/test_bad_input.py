@@ -335,8 +335,11 @@ class TestDivergence:
 
 
 def test_a_process_of_its_own_prints_one_line_and_exits_with_1(tmp_path):
-    command = [sys.executable, "-m", "awac.cli", "train", "--dataset", "missing.hdf5", "--ckpt_path", "ckpt"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "awac.cli", "train", "--dataset", "missing.hdf5", "--ckpt_path", "a/b/c"]
+    # The command runs elsewhere: a relative PYTHONPATH of the tests would lead nowhere.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))}
+    pipes = {"capture_output": True, "text": True, "timeout": 60}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, **pipes)
     assert result.returncode == 1
     assert result.stdout == "" and result.stderr.startswith("awac: error: missing.hdf5: no such file")
     assert result.stderr.count("\n") == 1 and not list(tmp_path.iterdir())

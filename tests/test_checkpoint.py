@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +124,23 @@ def test_a_save_that_fails_midway_leaves_the_older_checkpoint(folder, monkeypatc
     assert usable(folder) == (5, [])
     save(folder, 6)
     assert usable(folder) == (6, [])
+
+
+def test_a_full_disk_leaves_no_traceback_in_the_log(folder, monkeypatch):
+    """Wherever the state's file breaks off: a zip that is left open complains when it is collected."""
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    big = {f"x{i}": np.zeros(2000, np.float32) for i in range(4)}
+    for limit in (2000, 15000, 30000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, former[1]))
+        try:
+            with pytest.raises(CheckpointError, match="checkpoint 6 could not be written"):
+                save(folder, 6, state=big)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        gc.collect()
+    assert not complaints and usable(folder) == (5, [])
 
 
 def test_a_save_killed_midway_leaves_the_older_checkpoint(folder):
@@ -291,6 +311,17 @@ class TestLock:
             raise ZeroDivisionError
         with checkpoint.exclusive(tmp_path):
             pass
+
+    def test_a_run_that_never_began_leaves_the_folders_that_were_there_and_no_others(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mine").mkdir()
+        for folder in ("mine/a/b", "mine", "c/../c/d"):
+            with checkpoint.exclusive(Path(folder)):
+                pass
+        assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+        with checkpoint.exclusive(Path("mine/a/b")):
+            (tmp_path / "mine/a/notes.txt").write_text("kept")
+        assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "mine", "notes.txt"]
 
     def test_a_folder_that_cannot_be_made_is_an_error(self, tmp_path):
         (tmp_path / "file").write_text("x")

@@ -14,7 +14,7 @@ import pytest
 from tiny import RECORDED, settings
 
 from awac import cli, sanity
-from awac.callbacks import Table
+from awac.callbacks import TRAIN_COLUMNS, Table
 from awac.config import AlgoConfig
 from awac.errors import Interrupted, LogError
 from awac.interrupt import GracefulStop
@@ -138,6 +138,19 @@ def test_a_table_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "train.csv").mkdir()
     with pytest.raises(LogError, match="go\n? ?on with --resume"):
         table.add({"episode": 1})
+
+
+def test_lines_that_come_a_second_time_are_announced(tmp_path, graph_mode, capsys):
+    """As after a SIGKILL with three episodes logged since the last checkpoint."""
+    assert run(tmp_path, "a", "--episode", "1") == 0
+    with open(tmp_path / "a/train.csv", "a", encoding="utf-8") as file:
+        file.writelines(f"{number}{',' * (len(TRAIN_COLUMNS) - 1)}\n" for number in (2, 3, 4))
+    capsys.readouterr()
+    assert run(tmp_path, "a", "--episode", "2", "--resume") == 0
+    out = capsys.readouterr().out
+    assert "Resume after episode 1\nTraining repeats episodes 2 to 4, not saved before it stopped: " in out
+    assert run(tmp_path, "a", "--episode", "3", "--resume") == 0
+    assert "Training repeats" not in capsys.readouterr().out
 
 
 def test_a_torn_table_keeps_its_whole_rows(tmp_path):

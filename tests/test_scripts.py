@@ -56,7 +56,7 @@ def call(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("script", [TRAIN, EVAL, "run_tests.sh", "setup.sh"])
+@pytest.mark.parametrize("script", [TRAIN, EVAL, "run_tests.sh", "setup.sh", "fault_injection.sh"])
 def test_help_goes_to_stdout(call, script):
     result = call(script, "--help")
     assert (result.returncode, result.stderr) == (0, "")
@@ -80,6 +80,11 @@ def test_help_goes_to_stdout(call, script):
         (EVAL, ["ckpt", "cpu"]),
         (EVAL, ["ckpt", "CPU", "more"]),
         ("setup.sh", ["now"]),
+        ("fault_injection.sh", ["5"]),
+        ("fault_injection.sh", ["--times", "0"]),
+        ("fault_injection.sh", ["--row"]),
+        ("fault_injection.sh", ["--faults", "--times", "2"]),
+        ("fault_injection.sh", ["--faults", "SIGKILL", "fire", "row"]),
     ],
 )
 def test_wrong_arguments_are_answered_with_usage(call, script, arguments):

@@ -27,10 +27,13 @@ class Table:
         path: the file.
         columns: the header; the first column counts episodes.
         after: rows beyond this episode are dropped.
+
+    Attributes:
+        dropped: the last episode of those rows; `after` if there was none.
     """
 
     def __init__(self, path: Path, columns, after: int):
-        self._path, self._columns = path, columns
+        self._path, self._columns, self.dropped = path, columns, after
         rows = self._former(after) if after and path.is_file() else []
         temp = path.with_name(f".{path.name}.tmp")
         with _or_stop(path):
@@ -48,7 +51,9 @@ class Table:
     def _former(self, after: int) -> list[list[str]]:
         with open(self._path, newline="", encoding="utf-8", errors="replace") as file:
             rows = csv.reader(line.replace("\0", "") for line in file)
-            return [r for r in rows if len(r) == len(self._columns) and r[0].isdecimal() and int(r[0]) <= after]
+            whole = [r for r in rows if len(r) == len(self._columns) and r[0].isdecimal()]
+        self.dropped = max([after, *(int(r[0]) for r in whole)])
+        return [r for r in whole if int(r[0]) <= after]
 
 
 @contextlib.contextmanager
@@ -78,7 +83,14 @@ class LossLog(Callback):
 
     def __init__(self, folder: Path, every: int, after: int):
         super().__init__()
-        self._table, self._every = Table(folder / "train.csv", TRAIN_COLUMNS, after), every
+        self._table, self._every, self._after = Table(folder / "train.csv", TRAIN_COLUMNS, after), every, after
+
+    def begin(self, params):
+        """Says which lines of a log that goes on come a second time: those of episodes that were not saved."""
+        first, last = self._after + 1, self._table.dropped
+        if last >= first:
+            lost = f"episode {first}" if last == first else f"episodes {first} to {last}"
+            print(f"Training repeats {lost}, not saved before it stopped: lines above are written again", flush=True)
 
     def episode_end(self, params):
         """Writes the figures of the episode that ended."""

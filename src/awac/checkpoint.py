@@ -58,7 +58,7 @@ def save(folder: Path, episode: int, networks: dict, state: dict | None, about: 
             files[path] = storage.write(folder / path, lambda temp, data=data: ms.save_checkpoint(data, str(temp)))
         if state is not None:
             path = STATE.format(episode)
-            files[path] = storage.write(folder / path, lambda temp: np.savez(temp, **state))
+            files[path] = storage.write_npz(folder / path, state)
         manifest = json.dumps({"format": FORMAT, "episode": episode, **about, "files": files}, indent=1)
         storage.write(folder / MANIFEST.format(episode), lambda temp: temp.write_text(manifest, encoding="utf-8"))
     except (OSError, RuntimeError, ValueError) as error:
@@ -165,7 +165,8 @@ def load_state(folder: Path, episode: int) -> dict[str, np.ndarray]:
 @contextlib.contextmanager
 def exclusive(folder: Path):
     """Holds the folder for one run; a second one is refused with the first one's pid."""
-    path, made = folder / "run.lock", not folder.exists()
+    path = folder / "run.lock"
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+", encoding="ascii")  # noqa: SIM115
@@ -186,9 +187,9 @@ def exclusive(folder: Path):
             yield
         finally:
             path.unlink(missing_ok=True)
-            if made:
-                with contextlib.suppress(OSError):  # a run that never began leaves no empty folder
-                    folder.rmdir()
+            with contextlib.suppress(OSError):  # a run that never began leaves no empty folders
+                for place in made:
+                    place.rmdir()
 
 
 def was_started(folder: Path) -> bool:

@@ -62,8 +62,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_train(parser) -> None:
+    from awac.config import PRESETS
+
     parser.set_defaults(run=_train)
-    parser.add_argument("--preset", default="ant", help="recipe: ant, paper, mindrl (default: %(default)s)")
+    parser.add_argument("--preset", default="ant", help=f"recipe: {', '.join(PRESETS)} (default: %(default)s)")
     parser.add_argument(
         "--episode", type=_positive, default=500, help="training episodes in all (default: %(default)s)"
     )
