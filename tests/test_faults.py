@@ -14,10 +14,11 @@ import pytest
 from tiny import RECORDED, settings
 
 from awac import cli, sanity
-from awac.callbacks import TRAIN_COLUMNS, Table
+from awac.callbacks import TRAIN_COLUMNS
 from awac.config import AlgoConfig
 from awac.errors import Interrupted, LogError
 from awac.interrupt import GracefulStop
+from awac.tables import Table, keep_copies
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -153,8 +154,22 @@ def test_lines_that_come_a_second_time_are_announced(tmp_path, graph_mode, capsy
     assert "Training repeats" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kept", range(0, 26, 5))
+def test_a_table_cut_anywhere_gets_its_rows_back(tmp_path, kept):
+    path = tmp_path / "train.csv"
+    path.write_bytes(b"episode,x\r\n1,20\r\n2,30\r\n")
+    keep_copies(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept])
+    Table(path, ("episode", "x"), 2)
+    assert path.read_bytes() == whole
+    (tmp_path / "train_state/train.csv").write_bytes(whole[:kept])  # or the copy
+    Table(path, ("episode", "x"), 2)
+    assert path.read_bytes() == whole
+
+
 def test_a_torn_table_keeps_its_whole_rows(tmp_path):
     path = tmp_path / "train.csv"
-    path.write_bytes(b"episode,x\r\n1,2\r\n2,3\r\n3\r\n\x00\x00\x00")
-    Table(path, ("episode", "x"), 2)
+    path.write_bytes(b"episode,x\r\n1,2\r\n2,3\r\n3\r\n4,5\x00\x00\r\n5,1\x00\x00\x00\r\n6,12")
+    Table(path, ("episode", "x"), 9)
     assert path.read_bytes() == b"episode,x\r\n1,2\r\n2,3\r\n"

@@ -175,7 +175,7 @@ def test_a_run_leaves_its_last_checkpoints_and_no_temporary_files(straight):
     kept = [p.format(n) for p in (*networks, "train_state/state_{}.npz", "manifest_{}.json") for n in (5, 6)]
     # Checkpoint 5 still needs rows 10 to 40 of the ring.
     rows = ["replay/rows_0_20.npy", "replay/rows_20_40.npy", "replay/rows_40_60.npy"]
-    assert names == sorted([*kept, *rows, "eval.csv", "train.csv"])
+    assert names == sorted([*kept, *rows, "eval.csv", "train.csv", "train_state/eval.csv", "train_state/train.csv"])
 
 
 @pytest.fixture(scope="module")

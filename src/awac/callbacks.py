@@ -5,77 +5,17 @@ The log lines "Episode N: …" and "Evaluate for episode N …" are read by scri
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import os
 from pathlib import Path
 
 from awac._rl import Callback
 from awac.envs.registry import normalized_score
-from awac.errors import CheckpointError, LogError
+from awac.errors import CheckpointError
 from awac.learner import METRICS
+from awac.tables import Table
 
 RULE = "-----------------------------------------"
 TRAIN_COLUMNS = ("episode", "phase", *METRICS, "per_step_time_ms", "gradient_steps", "env_steps", "train_return")
 EVAL_COLUMNS = ("episode", "phase", "mean_return", "std_return", "min_return", "falls", "normalized_score", "env_steps")
-
-
-class Table:
-    """A CSV file with a fixed header; a resumed run first drops the rows that it will write again.
-
-    Args:
-        path: the file.
-        columns: the header; the first column counts episodes.
-        after: rows beyond this episode are dropped.
-
-    Attributes:
-        dropped: the last episode of those rows; `after` if there was none.
-    """
-
-    def __init__(self, path: Path, columns, after: int):
-        self._path, self._columns, self.dropped = path, columns, after
-        rows = self._former(after) if after and path.is_file() else []
-        temp = path.with_name(f".{path.name}.tmp")
-        with _or_stop(path):
-            with open(temp, "w", newline="", encoding="utf-8") as new:
-                csv.writer(new).writerows([columns, *rows])
-                _sync(new)
-            os.replace(temp, path)
-
-    def add(self, values: dict) -> None:
-        """Appends one row, on the disk before a checkpoint says that it is there."""
-        with _or_stop(self._path), open(self._path, "a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow([_text(values[name]) for name in self._columns])
-            _sync(file)
-
-    def _former(self, after: int) -> list[list[str]]:
-        with open(self._path, newline="", encoding="utf-8", errors="replace") as file:
-            rows = csv.reader(line.replace("\0", "") for line in file)
-            whole = [r for r in rows if len(r) == len(self._columns) and r[0].isdecimal()]
-        self.dropped = max([after, *(int(r[0]) for r in whole)])
-        return [r for r in whole if int(r[0]) <= after]
-
-
-@contextlib.contextmanager
-def _or_stop(path: Path):
-    try:
-        yield
-    except OSError as error:
-        raise LogError(
-            f"{path} can't be written ({error.strerror}); training stops, the last checkpoint is kept: make room and "
-            f"go on with --resume"
-        ) from error
-
-
-def _sync(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _text(value):
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 class LossLog(Callback):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from mindspore import Tensor, ops
 
-from awac import checkpoint, storage
+from awac import checkpoint, storage, tables
 from awac.errors import CheckpointError
 from awac.policy import parameter_arrays
 
@@ -73,6 +73,11 @@ class TrainingState:
             "value_net_2": {key: value[1] for key, value in snapshot.critics.items()},
         }
         self.replay_log.append(t.replay, self.rows_saved, inserted)
+        try:
+            tables.keep_copies(t.folder)
+        except OSError as error:
+            reason = storage.first_line(error)
+            raise CheckpointError(f"the tables could not be copied to {t.folder} ({reason})") from error
         about = {
             "config": dataclasses.asdict(t.config),
             "spaces": t.spaces,

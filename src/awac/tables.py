@@ -1,0 +1,95 @@
+"""The CSV files of a run, and their copies beside the training state."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+from pathlib import Path
+
+from awac import storage
+from awac.errors import LogError
+
+COPIES = "train_state"
+NAMES = ("train.csv", "eval.csv")
+
+
+class Table:
+    """A CSV file with a fixed header; a resumed run first drops the rows that it will write again.
+
+    Rows that the file has lost (a power cut, somebody's editor) come from the copy that the checkpoint left.
+
+    Args:
+        path: the file.
+        columns: the header; the first column counts episodes.
+        after: rows beyond this episode are dropped.
+
+    Attributes:
+        dropped: the last episode of those rows; `after` if there was none.
+    """
+
+    def __init__(self, path: Path, columns, after: int):
+        self._path, self._columns = path, columns
+        former: dict[int, list[str]] = {}
+        for source in (path.parent / COPIES / path.name, path) if after else ():
+            former.update(self._rows(source))
+        self.dropped = max([after, *former])
+        rows = [former[episode] for episode in sorted(former) if episode <= after]
+        temp = path.with_name(f".{path.name}.tmp")
+        with _or_stop(path):
+            with open(temp, "w", newline="", encoding="utf-8") as new:
+                csv.writer(new).writerows([columns, *rows])
+                _sync(new)
+            os.replace(temp, path)
+
+    def add(self, values: dict) -> None:
+        """Appends one row, on the disk before a checkpoint says that it is there."""
+        with _or_stop(self._path), open(self._path, "a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([_text(values[name]) for name in self._columns])
+            _sync(file)
+
+    def _rows(self, path: Path) -> dict[int, list[str]]:
+        """Whole rows by episode: a line without its end may lack digits, and zeros stand where a page was lost."""
+        if not path.is_file():
+            return {}
+        lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
+        rows = [line.rstrip("\r").split(",") for line in lines if "\0" not in line]
+        return {int(row[0]): row for row in rows if len(row) == len(self._columns) and _counts(row[0])}
+
+
+def keep_copies(folder: Path) -> None:
+    """Copies a run's tables as they are.
+
+    Raises:
+        OSError: the disk is full or the folder not writable; earlier copies are untouched.
+    """
+    for path in (folder / name for name in NAMES):
+        if path.is_file():
+            content = path.read_bytes()
+            storage.write(folder / COPIES / path.name, lambda temp, content=content: temp.write_bytes(content))
+
+
+def _counts(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 12
+
+
+@contextlib.contextmanager
+def _or_stop(path: Path):
+    try:
+        yield
+    except OSError as error:
+        raise LogError(
+            f"{path} can't be written ({error.strerror}); training stops, the last checkpoint is kept: make room and "
+            f"go on with --resume"
+        ) from error
+
+
+def _sync(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _text(value):
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else value
