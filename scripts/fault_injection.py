@@ -44,8 +44,22 @@ def start(folder: Path, *flags: str, limit: int | None = None) -> subprocess.Pop
 
 def finish(process: subprocess.Popen, folder: Path) -> None:
     out, _ = process.communicate(timeout=600)
+    check(process, out, folder)
+
+
+def check(process: subprocess.Popen, out: str, folder: Path) -> None:
     if process.returncode != 0:
         raise Lost(f"{folder.name} ended with {process.returncode}: {out[-300:]}")
+
+
+def resume(folder: Path) -> None:
+    """Goes on to the end; where a cut hit the only checkpoint there was, the run says so and starts over as it says."""
+    process = start(folder, go_on(folder))
+    out, _ = process.communicate(timeout=600)
+    if process.returncode == 1 and "--overwrite starts over" in out:
+        process = start(folder, "--overwrite")
+        out, _ = process.communicate(timeout=600)
+    check(process, out, folder)
 
 
 def strike(process: subprocess.Popen, number: int, rng: random.Random, span: float) -> float:
@@ -107,7 +121,7 @@ def inject(fault: str, folder: Path, rng: random.Random, span: float, row: int) 
                 slowest = max(slowest, seconds)
             if fault == "truncate":
                 cut_something(folder, rng)
-    finish(start(folder, go_on(folder)), folder)
+    resume(folder)
     if slowest > SECONDS_TO_STOP:
         raise Lost(f"{fault} took {slowest:.1f} s")
     return slowest

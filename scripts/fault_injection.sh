@@ -14,8 +14,9 @@ byte by byte, train.csv (but for the step time) and eval.csv row by row. --row s
 24). Prints a table; the exit code is 0 if nothing was lost and nothing differs, 1 if something did, 2 for a wrong
 argument. Takes some seconds for each strike.
 
-Faults: SIGKILL, SIGTERM, SIGINT; truncate (SIGKILL, then a file written last is cut short, as a power loss may do);
-disk_full (no file may grow beyond a few kB); row (SIGKILL, again and again).
+Faults: SIGKILL, SIGTERM, SIGINT; truncate (SIGKILL, then a file written last is cut short, as a power loss may do; if
+it hit the only checkpoint so far, the run is started over); disk_full (no file may grow beyond a few kB); row (SIGKILL,
+again and again).
 USAGE
 }
 

@@ -28,6 +28,7 @@ from awac.evaluate import Evaluator
 from awac.sanity import Warnings
 from awac.trainer import AWACTrainer
 
+START_OVER = "--overwrite starts over"
 DEVICES = ("CPU", "GPU", "Ascend", "Auto")
 
 
@@ -197,7 +198,10 @@ def select_device(target: str) -> None:
 
 
 def _manifest_to_resume(folder: Path, config: Config) -> dict:
-    manifest = checkpoint.newest(folder, need_state=True)
+    try:
+        manifest = checkpoint.newest(folder, need_state=True)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {START_OVER}") from None
     stored, _ = _read_about(folder, manifest)
     for section in ("env", "algo", "train"):
         for field in dataclasses.fields(getattr(config, section)):
