@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_a_struck_run_equals_one_that_never_stopped():
-    strike("truncate", 1, "1")
+    strike("SIGKILL", 1, "1")
 
 
 @pytest.mark.nightly
