@@ -122,6 +122,7 @@ def plot(runs: list[Run], path: str, reference: float | None = None, title: str 
     axes.set_xlabel("training episode (1000 gradient steps); dotted: switch to online")
     axes.set_ylabel("evaluation return, mean action")
     axes.set_title(title or runs[0].task)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # from 0: a cut axis makes noise look like a fall
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
     figure.tight_layout()
