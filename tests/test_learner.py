@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import mindspore as ms
 import numpy as np
 import pytest
 from reference import Network, Reference
 from tiny import ACT, BATCH, OBS, STEPS, algo, experience, learner, parameters
 
+from awac import native
 from awac.config import PRESETS
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
@@ -109,6 +115,83 @@ def test_a_call_equals_the_numpy_implementation(preset, changes, discrete):
             np.testing.assert_allclose(value, expected.average[name], atol=1e-5, err_msg=f"average {name}")
     else:
         assert our.deployed_actor is our.actor
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Learners made from now on do without the native operator."""
+    monkeypatch.setenv("AWAC_NATIVE", "0")
+
+
+@pytest.mark.parametrize(
+    "preset, changes, discrete",
+    [(preset, {}, False) for preset in PRESETS]
+    + [
+        ("ant", {"weighting": "exp", "weight_clip": 1.05, "lam": 0.5, "reward_scale": 2.0}, False),
+        ("ant", {"weighting": "exp", "weight_clip": 1.05, "lam": 0.5}, True),
+        ("paper", {}, True),
+    ],
+)
+def test_the_native_steps_equal_the_plain_ones(monkeypatch, preset, changes, discrete):
+    """Losses and every parameter after 20 steps; Adam's moments, sums that partly cancel, are the gradients."""
+    config = algo(preset, actor_lr=3e-4, critic_lr=3e-4, **changes)
+    fast = learner(config, discrete, steps=20)
+    if fast.native is None:
+        pytest.skip("no compiler, or not x86-64 Linux")
+    monkeypatch.setenv("AWAC_NATIVE", "0")
+    slow = learner(config, discrete, steps=20)
+    assert slow.native is None
+    results = [our.learn(experience(discrete, steps=20)) for our in (fast, slow)]
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5, atol=1e-6)
+    assert results[0][1] == results[1][1] == 20
+    expected = parameters(slow)
+    for name, value in parameters(fast).items():
+        atol = (3e-5 if "_adam." in name else 1e-5) * np.abs(expected[name]).max()
+        np.testing.assert_allclose(value, expected[name], rtol=0, atol=atol, err_msg=name)
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("preset, changes, discrete", [("ant", {}, False), ("paper", {"weighting": "exp"}, True)])
+def test_the_plain_steps_equal_the_numpy_implementation(preset, changes, discrete):
+    test_a_call_equals_the_numpy_implementation(preset, changes, discrete)
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/g++", "false"])
+def test_without_a_compiler_the_plain_steps_serve(monkeypatch, tmp_path, compiler):
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("AWAC_CACHE_DIR", str(tmp_path))
+    native._build.cache_clear()
+    try:
+        assert native.library() is None
+        assert learner(algo()).native is None
+    finally:
+        native._build.cache_clear()
+
+
+FINGERPRINT = """
+import hashlib
+import numpy as np
+from tiny import OBS, ACT, algo, learner, parameters
+from awac.session import select_device
+
+select_device("CPU")
+our = learner(algo("ant", critic_hidden=(200, 70), actor_hidden=(130,)), steps=3)
+rng = np.random.default_rng(0)
+our.learn((rng.normal(size=(3, 300, 2 * OBS + ACT + 2)).astype("f4"), rng.normal(size=(3, 2, 300, ACT)).astype("f4")))
+print(hashlib.sha256(b"".join(value.tobytes() for value in parameters(our).values())).hexdigest())
+"""
+
+
+def test_the_number_of_threads_changes_nothing():
+    found = set()
+    for threads in ("1", "3"):
+        environment = dict(os.environ, OMP_NUM_THREADS=threads, PYTHONPATH=os.pathsep.join(sys.path))
+        done = subprocess.run(
+            [sys.executable, "-c", FINGERPRINT], env=environment, cwd=Path(__file__).parent, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        found.add(done.stdout.split()[-1])
+    assert len(found) == 1
 
 
 def test_one_call_of_k_steps_equals_k_calls_of_one(single, many, start):

@@ -2,6 +2,9 @@
 
 Rows and noise for all K steps come from the host, so a call is a pure function of its inputs and the parameters: the
 same inputs give the same networks, which is what makes a resumed run equal to one that never stopped.
+
+On a CPU with a C++ compiler, the K steps run as one operator (`native`); what is written here is then its definition,
+which the tests hold it against.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import ParameterTuple, Tensor, ops
 
-from awac import losses
+from awac import losses, native
 from awac._rl import Learner
 from awac.gradient_step import Adam, polyak, unpack, unpack_noise
+from awac.policy import CategoricalActor
 
 METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
 """What a call returns, each the mean over its K steps."""
@@ -38,6 +42,11 @@ class AWACLearner(Learner):
         self.critic_adam = Adam(self.critic_parameters, config.critic_lr, "critic_adam")
         self.critic_gradient = ops.value_and_grad(self.critic_loss, None, self.critic_parameters, has_aux=True)
         self.actor_gradient = ops.value_and_grad(self.actor_loss, None, self.actor_parameters, has_aux=True)
+        library = native.library()
+        if library:
+            self.state = native.state(self)
+            self.settings = native.settings(config, self.actor, isinstance(self.actor, CategoricalActor))
+        self.native = native.learn(library, len(METRICS), len(self.state)) if library else None
 
     def learn(self, experience):
         """Takes K gradient steps.
@@ -53,6 +62,9 @@ class AWACLearner(Learner):
         return metrics.asnumpy(), int(bad_step.asnumpy())
 
     def construct(self, rows, noise):
+        if self.native is not None:
+            metrics, bad_step = self.native(self.settings, rows, noise, *self.state)
+            return metrics, bad_step.reshape(())
         k = ops.scalar_to_tensor(0, ms.int32)
         bad_step = ops.scalar_to_tensor(self.steps, ms.int32)
         total = ops.zeros((len(METRICS),), ms.float32)
