@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands.add_parser("export", help="a checkpoint without its training state", allow_abbrev=False))
     _add_report(commands.add_parser("report", help="curves and score table of finished runs", allow_abbrev=False))
     _add_doctor(commands.add_parser("doctor", help="check a data set before training on it", allow_abbrev=False))
+    _add_bench(commands.add_parser("bench", help="training speed, against other code bases", allow_abbrev=False))
     return parser
 
 
@@ -134,6 +135,27 @@ def _add_doctor(parser) -> None:
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
 
 
+def _add_bench(parser) -> None:
+    from awac.bench.run import IMPLEMENTATIONS
+    from awac.bench.workloads import WORKLOADS
+
+    parser.set_defaults(run=_bench)
+    parser.description = (
+        "Times training steps, alternating between implementations; scripts/bench_setup.sh installs the other ones. "
+        + "; ".join(f"{w.name}: {w.about}" for w in WORKLOADS.values())
+    )
+    parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="(default: all)")
+    parser.add_argument("--implementation", nargs="+", choices=IMPLEMENTATIONS, help="(default: all)")
+    parser.add_argument("--rounds", type=_positive, default=5, help="chunks for each (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a chunk (default: %(default)s)")
+    parser.add_argument("--python", help="interpreter with PyTorch and JAX (default: that of .venv-bench)")
+    parser.add_argument("--json", metavar="FILE", help="file for the figures")
+    parser.add_argument("--plot", metavar="PNG", help="bar chart to write")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--growth", action="store_true", help="instead: time and memory by rows, batch and width")
+    other.add_argument("--parts", action="store_true", help="instead: where the time of a default run goes")
+
+
 def _train(args) -> None:
     from awac.config import load_config
     from awac.session import train
@@ -180,6 +202,19 @@ def _doctor(args) -> int:
     from awac.doctor import doctor
 
     return doctor(args.dataset, args.task, args.download)
+
+
+def _bench(args) -> None:
+    from awac.bench import growth, output, run
+
+    if args.growth or args.parts:
+        rows = growth.growth() if args.growth else growth.parts()
+    else:
+        rows = run.bench(args.workload, args.implementation, args.rounds, args.seconds, args.python)
+        if args.plot:
+            output.plot(rows, args.plot)
+    if args.json:
+        output.write_json(rows, args.json)
 
 
 def _parsed(value: str, item: str):

@@ -1,0 +1,57 @@
+"""What `awac bench` shows: a table, a JSON file, a bar chart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from awac.errors import ConfigError
+
+
+def table(rows: list[dict]) -> str:
+    """A Markdown table."""
+    lines = ["| implementation | steps/s | ÷ PyTorch eager | share of the ceiling |", "|---|---|---|---|"]
+    for row in rows:
+        ratio = f"{row['ratio_to_torch_eager']:.2f}" if row["ratio_to_torch_eager"] else "–"
+        lines.append(
+            f"| {row['implementation']} | {row['steps_per_s']:.1f} | {ratio} | {row['share_of_ceiling']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict], path: str) -> None:
+    """Bars of steps/s relative to PyTorch eager, or to this package where that was not measured."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    workloads = list(dict.fromkeys(row["workload"] for row in rows))
+    names = list(dict.fromkeys(row["implementation"] for row in rows))
+    speeds = {(row["workload"], row["implementation"]): row["steps_per_s"] for row in rows}
+    base = "torch-eager" if "torch-eager" in names else "awac"
+    figure, axes = pyplot.subplots(figsize=(7.5, 4.2), dpi=150)
+    for i, name in enumerate(names):
+        heights = [speeds.get((w, name), 0.0) / speeds.get((w, base), np.inf) for w in workloads]
+        axes.bar(np.arange(len(workloads)) + 0.8 * i / len(names), heights, 0.8 / len(names), align="edge", label=name)
+    axes.set_xticks(np.arange(len(workloads)) + 0.4, workloads)
+    axes.set_ylabel(f"training steps/s, {base} = 1")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def write_json(rows: list[dict], path: str) -> None:
+    """Writes the rows of `bench`.
+
+    Raises:
+        ConfigError: the file can't be written.
+    """
+    try:
+        Path(path).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written ({error.strerror})") from None

@@ -1,0 +1,257 @@
+"""`awac bench`: training steps a second, measured in short alternating chunks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from awac.bench.output import table
+from awac.bench.workloads import CHECK_STEPS, WORKLOADS, Workload
+from awac.errors import AWACError
+
+PEERS = Path(__file__).parent / "peers"
+ROWS = 200_000
+
+
+class BenchError(AWACError):
+    """An implementation can't be run, or computes something else."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """How one is started.
+
+    Attributes:
+        script: in `peers/`.
+        arguments: of the script.
+        packages: what the other environment must have; none means this one.
+        workloads: names of the ones it can run, or None for all.
+        noise: whether noise can be given to it from outside; if not, the check takes 0.
+        tolerance: of the check, relative.
+    """
+
+    script: str
+    arguments: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    workloads: tuple[str, ...] | None = None
+    noise: bool = True
+    tolerance: float = 1e-4
+
+
+IMPLEMENTATIONS = {
+    "awac": Implementation("awac_learner.py"),
+    "torch-eager": Implementation("torch_corl.py", packages=("torch",)),
+    "torch-compile": Implementation("torch_corl.py", ("--compile",), packages=("torch",)),
+    "jax-scan": Implementation("jax_scan.py", packages=("jax", "optax")),
+    "mindspore-rl": Implementation("mindspore_rl_awac.py", workloads=("w1", "w2"), noise=False, tolerance=1e-3),
+}
+PRODUCTS = {
+    "sgemm numpy": Implementation("sgemm.py"),
+    "sgemm mindspore": Implementation("sgemm.py", ("--mindspore",)),
+}
+"""The step's matrix products alone; the faster one is the ceiling."""
+
+
+class Worker:
+    """A process that holds one implementation of one workload and waits to be asked.
+
+    Args:
+        name: for messages.
+        implementation: what to start.
+        python: interpreter.
+        folder: for the arrays that go to and fro.
+    """
+
+    def __init__(self, name: str, implementation: Implementation, python: str, folder: Path):
+        self.name, self.folder = name, folder
+        self.log = open(folder / f"{name}.log", "w+")  # noqa: SIM115
+        environment = dict(os.environ)
+        if not implementation.packages:
+            environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+        self.process = subprocess.Popen(
+            [python, str(PEERS / implementation.script), *implementation.arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment,
+        )  # fmt: skip
+
+    def ask(self, **request) -> dict:
+        """Sends a request and waits for the answer.
+
+        Raises:
+            BenchError: the process died.
+        """
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline())
+        except (OSError, ValueError):
+            self.log.seek(0)
+            lines = [line for line in self.log.read().splitlines() if line.strip()]
+            raise BenchError(f"{self.name} died ({lines[-1] if lines else 'no message'})") from None
+
+    def check(self, batches: Path) -> dict[str, np.ndarray]:
+        """Losses and weights after the steps on given batches and noise."""
+        out = self.folder / f"{self.name}.npz"
+        self.ask(do="check", arrays=str(batches), out=str(out))
+        with np.load(out, allow_pickle=False) as file:
+            return dict(file)
+
+    def steps_per_s(self, seconds: float) -> float:
+        """Steps a second over a chunk of about that length."""
+        answer = self.ask(do="time", seconds=seconds)
+        return answer["steps"] / answer["seconds"]
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+def bench(workloads, implementations, rounds: int, seconds: float, python: str | None) -> list[dict]:
+    """Measures and prints a table; returns the rows of the JSON file.
+
+    Args:
+        workloads: names.
+        implementations: names, or None for all.
+        rounds: alternating chunks each.
+        seconds: length of a chunk.
+        python: interpreter of the environment with PyTorch and JAX, or None to look for it.
+    """
+    chosen = {name: IMPLEMENTATIONS[name] for name in implementations or IMPLEMENTATIONS}
+    other = peers_python(python)
+    for name, implementation in list(chosen.items()):
+        if implementation.packages and not _has(other, implementation.packages):
+            where = other or "no other environment"
+            print(f"{name}: skipped, {where} lacks {' and '.join(implementation.packages)} (scripts/bench_setup.sh)")
+            del chosen[name]
+    found = []
+    for workload in (WORKLOADS[name] for name in workloads):
+        print(f"\n{workload.name}: {workload.about}; {workload.flops() / 1e9:.3f} GFLOP a step", flush=True)
+        rows = _measure(workload, chosen, other, rounds, seconds)
+        print(table(rows), flush=True)
+        found += rows
+    return found
+
+
+def _measure(workload: Workload, chosen, other, rounds, seconds) -> list[dict]:
+    with tempfile.TemporaryDirectory() as name:
+        folder, workers = Path(name), {}
+        for zero in (False, True):
+            _write_batches(workload, folder, zero)
+        reference: dict[bool, dict] = {}
+        try:
+            for key, implementation in {"awac": IMPLEMENTATIONS["awac"], **chosen, **PRODUCTS}.items():
+                if implementation.workloads and workload.name not in implementation.workloads:
+                    print(f"{key}: skipped, it has no such networks")
+                    continue
+                python = other if implementation.packages else sys.executable
+                try:
+                    workers[key] = Worker(key, implementation, python, folder)
+                    _prepare(workers[key], workload, implementation, folder, reference)
+                except BenchError as error:
+                    if key == "awac":
+                        raise
+                    print(f"{key}: left out: {error}", flush=True)
+                    workers.pop(key).close()
+            speeds: dict[str, list[float]] = {key: [] for key in workers}
+            for _ in range(rounds):
+                for key, worker in workers.items():
+                    speeds[key].append(worker.steps_per_s(seconds))
+        finally:
+            for worker in workers.values():
+                worker.close()
+    return _rows(workload, chosen, {key: median(values) for key, values in speeds.items()})
+
+
+def _prepare(worker: Worker, workload: Workload, implementation, folder: Path, reference: dict) -> None:
+    settings = {**workload.settings(), "products": workload.products()}
+    worker.ask(do="load", settings=settings, arrays=str(folder / "load.npz"))
+    if worker.name in PRODUCTS:
+        worker.steps_per_s(0.1)
+        return
+    if worker.name == "awac":
+        reference.update({zero: worker.check(folder / f"check-{zero}.npz") for zero in (False, True)})
+    else:
+        expected = reference[not implementation.noise]
+        found = worker.check(folder / f"check-{not implementation.noise}.npz")
+        _compare(found, expected, implementation.tolerance)
+    worker.steps_per_s(0.1)  # compiles
+
+
+def _compare(found: dict, expected: dict, tolerance: float) -> None:
+    """Raises BenchError where a loss, or the weights together, differ.
+
+    By the 2-norm of all weights: where rounding decides whether a ReLU is active, Adam makes whole steps of a few.
+    """
+    apart = {key: _apart([found[key]], [expected[key]]) for key in ("critic_loss", "actor_loss")}
+    weights = sorted(expected.keys() & found.keys() - apart.keys())
+    apart["weights"] = _apart([found[key] for key in weights], [expected[key] for key in weights])
+    for key, value in apart.items():
+        if not value <= tolerance:
+            raise BenchError(f"after {CHECK_STEPS} steps its {key} differ from awac's by {value:.1e}, relatively")
+
+
+def _apart(one, other) -> float:
+    difference = sum(float(np.square(a.astype(np.float64) - b).sum()) for a, b in zip(one, other, strict=True))
+    return (difference / sum(float(np.square(b.astype(np.float64)).sum()) for b in other)) ** 0.5
+
+
+def _write_batches(workload: Workload, folder: Path, zero_noise: bool) -> None:
+    weights = {f"weights/{key}": value for key, value in workload.weights().items()}
+    np.savez(folder / "load.npz", **weights, **{f"rows/{k}": v for k, v in workload.rows(ROWS).items()})
+    size = workload.algo.batch_size
+    rows = {k: v.reshape(CHECK_STEPS, size, *v.shape[1:]) for k, v in workload.rows(CHECK_STEPS * size, 3).items()}
+    noise = workload.noise(CHECK_STEPS) * (0.0 if zero_noise else 1.0)
+    np.savez(folder / f"check-{zero_noise}.npz", noise=noise.astype(np.float32),
+             **{f"rows/{k}": v for k, v in rows.items()})  # fmt: skip
+
+
+def _rows(workload: Workload, chosen, speeds: dict[str, float]) -> list[dict]:
+    ceiling, eager = max(speeds[key] for key in PRODUCTS), speeds.get("torch-eager")
+    rate = " and ".join(f"{speeds[key] * workload.flops() / 1e9:.0f} GFLOP/s ({key[6:]})" for key in PRODUCTS)
+    print(f"matrix products alone: {rate}, so at most {ceiling:.1f} steps/s")
+    return [
+        {
+            "workload": workload.name,
+            "implementation": key,
+            "steps_per_s": round(speeds[key], 2),
+            "ratio_to_torch_eager": round(speeds[key] / eager, 3) if eager else None,
+            "share_of_ceiling": round(speeds[key] / ceiling, 3),
+        }
+        for key in chosen
+        if key in speeds
+    ]
+
+
+def peers_python(given: str | None) -> str | None:
+    """Interpreter of the peers' environment: given, $AWAC_BENCH_PYTHON, or .venv-bench here or in the checkout."""
+    given = given or os.environ.get("AWAC_BENCH_PYTHON")
+    if given:
+        return given
+    for folder in (Path.cwd(), Path(__file__).parents[3]):
+        python = folder / ".venv-bench" / "bin" / "python"
+        if python.exists():
+            return str(python)
+    return None
+
+
+def _has(python: str | None, packages) -> bool:
+    code = "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"
+    try:
+        return python is not None and subprocess.run([python, "-c", code, *packages], timeout=60).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False

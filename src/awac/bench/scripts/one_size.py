@@ -1,0 +1,48 @@
+"""The default learner at one size: time of a step and peak memory, as JSON on the last line."""
+
+import dataclasses
+import json
+import statistics
+import sys
+import time
+
+import numpy as np
+
+from awac.config import load_config
+from awac.data.normalizer import Normalizer
+from awac.data.replay import Replay
+from awac.data.transitions import Transitions
+from awac.learner import AWACLearner
+from awac.policy import AWACPolicy
+from awac.session import select_device
+
+OBS, ACT, STEPS, CALLS = 111, 8, 50, 7
+
+
+def main(rows: int, batch: int, width: int) -> dict:
+    """Measures; the data comes in as a data set does: float32 arrays that the replay packs."""
+    select_device("CPU")
+    algo = load_config("ant").algo
+    algo = dataclasses.replace(algo, batch_size=batch, actor_hidden=(width,) * 2, critic_hidden=(width,) * 2)
+    rng = np.random.default_rng(0)
+    obs, reward = rng.standard_normal((rows + 1, OBS), np.float32), rng.standard_normal(rows, np.float32)
+    action, no = rng.uniform(-1, 1, (rows, ACT)).astype(np.float32), np.zeros(rows, bool)
+    replay = Replay(Transitions(obs[:-1], action, reward, obs[1:], no, no), Normalizer.identity(OBS), 0)
+    del obs, action, reward
+    policy = AWACPolicy({"config": algo, "seed": 0, "state_space_dim": OBS, "action_space_dim": ACT, "discrete": False})
+    names = ("actor_net", "average_actor_net", "critic_net", "target_critic_net")
+    learner = AWACLearner({"config": algo, "steps": STEPS, **{name: getattr(policy, name) for name in names}})
+    times = []
+    for _ in range(CALLS + 1):
+        start = time.perf_counter()
+        noise = rng.standard_normal((STEPS, 2, batch, ACT), np.float32)
+        learner.learn((replay.sample(rng, STEPS, batch), noise))
+        times.append((time.perf_counter() - start) / STEPS)
+    with open("/proc/self/status") as file:
+        peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    size = 4 * rows * replay.width
+    return {"ms_per_step": 1e3 * statistics.median(times[1:]), "peak_mb": peak / 1024, "rows_mb": size / 2**20}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))))

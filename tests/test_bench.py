@@ -1,0 +1,91 @@
+"""`awac bench`: the short form without the other code bases, its JSON, the check that guards the figures, growth."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from awac import cli
+from awac.bench import growth, output, run
+from awac.bench.workloads import WORKLOADS
+
+FIELDS = {"workload", "implementation", "steps_per_s", "ratio_to_torch_eager", "share_of_ceiling"}
+
+
+@pytest.fixture
+def alone(monkeypatch, tmp_path):
+    """A place without an environment of the other code bases."""
+    monkeypatch.setenv("AWAC_BENCH_PYTHON", str(tmp_path / "none" / "python"))
+    monkeypatch.chdir(tmp_path)
+
+
+def rows(**speeds):
+    return [
+        {"workload": "ant", "implementation": name.replace("_", "-"), "steps_per_s": speed,
+         "ratio_to_torch_eager": None, "share_of_ceiling": 0.5}
+        for name, speed in speeds.items()
+    ]  # fmt: skip
+
+
+def test_the_short_form_measures_what_is_there(alone, capsys, tmp_path):
+    arguments = ["--workload", "ant", "--rounds", "1", "--seconds", "0.1", "--json", "out.json"]
+    assert cli.main(["bench", *arguments]) == 0
+    printed = capsys.readouterr().out
+    for name in ("torch-eager", "torch-compile", "jax-scan"):
+        assert f"{name}: skipped" in printed
+    assert "mindspore-rl: skipped" in printed
+    (row,) = json.loads((tmp_path / "out.json").read_text())
+    assert set(row) == FIELDS
+    assert (row["workload"], row["implementation"], row["ratio_to_torch_eager"]) == ("ant", "awac", None)
+    assert row["steps_per_s"] > 0 and 0 < row["share_of_ceiling"] < 2
+
+
+def test_an_unknown_workload_is_refused(alone, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "--workload", "w9"])
+    assert "w9" in capsys.readouterr().err
+
+
+def test_an_implementation_that_computes_something_else_is_left_out():
+    same = {"critic_loss": np.float32(2), "actor_loss": np.float32(1), "policy.0.weight": np.ones((3, 3), np.float32)}
+    run._compare(dict(same), same, 1e-4)
+    for key in same:
+        with pytest.raises(run.BenchError, match="differ"):
+            run._compare({**same, key: same[key] * 1.001}, same, 1e-4)
+    with pytest.raises(run.BenchError):
+        run._compare({**same, "actor_loss": np.float32("nan")}, same, 1e-4)
+
+
+def test_a_process_that_dies_says_why(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit('no such thing')\n")
+    worker = run.Worker("it", run.Implementation(str(script)), sys.executable, tmp_path)
+    with pytest.raises(run.BenchError, match="it died .no such thing"):
+        worker.ask(do="load")
+    worker.close()
+
+
+def test_the_operations_are_those_of_the_paper_s_step():
+    """The default: 14 passes forward or backward of about 2·B·weights each, less the gradients of the inputs."""
+    ant = WORKLOADS["ant"]
+    critic, actor = 35 * 256 + 256 * 256 + 256, 27 * 256 + 256 * 256 + 256 * 8
+    passes = 2 * 256 * (2 * (5 * critic - 35 * 256) + 4 * actor - 27 * 256)
+    assert ant.flops() == passes
+    assert Counter(ant.products())[256, 256, 256] == 2 * (3 + 1 + 1) + (2 + 1 + 1)
+    assert WORKLOADS["w3"].critic_sizes == (4, 128, 128, 2)
+
+
+def test_the_chart_is_drawn(tmp_path):
+    output.plot(rows(awac=2.0, torch_eager=1.0), str(tmp_path / "bars.png"))
+    assert (tmp_path / "bars.png").stat().st_size > 1000
+
+
+def test_growth_measures_each_size_by_itself(capsys):
+    found = growth.growth(rows=(2000,), batches=(32,), widths=())
+    assert [(row["axis"], row["rows"], row["batch"]) for row in found] == [("rows", 2000, 256), ("batch", 100_000, 32)]
+    assert all(row["ms_per_step"] > 0 and row["peak_mb"] > row["rows_mb"] for row in found)
+    assert capsys.readouterr().out.count("\n") == 4
