@@ -1,4 +1,4 @@
-"""Behaviour policies: small tanh-Gaussian networks in plain numpy, and uniform random actions."""
+"""Behaviour policies: small tanh-Gaussian or ε-greedy networks in plain numpy, and uniform random actions."""
 
 from __future__ import annotations
 
@@ -29,15 +29,18 @@ class BehaviourPolicy:
             a Gaussian that tanh squashes. The first one's `in` may be less than the observation: the rest is not seen.
             Empty for uniform actions.
         action_space: what uniform actions are drawn from; None for a network.
+        epsilon: of a network that gives a value to each action of a Discrete space, the share of uniform actions; the
+            rest have the largest value. None for a Gaussian.
     """
 
     name: str
     layers: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     action_space: spaces.Space | None = None
+    epsilon: float | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> BehaviourPolicy:
-        """Reads a policy from .npz with `layers.{i}.weight` and `layers.{i}.bias`.
+        """Reads a policy from .npz with `layers.{i}.weight` and `layers.{i}.bias`, and `epsilon` if it is ε-greedy.
 
         Raises:
             DataError: the file is missing or holds no such network.
@@ -47,11 +50,13 @@ class BehaviourPolicy:
             with np.load(path, allow_pickle=False) as arrays:
                 count = sum(key.startswith("layers.") and key.endswith(".weight") for key in arrays)
                 layers = tuple((arrays[f"layers.{i}.weight"], arrays[f"layers.{i}.bias"]) for i in range(count))
+                epsilon = float(arrays["epsilon"]) if "epsilon" in arrays else None
         except FileNotFoundError:
             raise DataError(f"{path}: no such behaviour policy; check the path") from None
         except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
             raise DataError(f"{path}: is no behaviour policy (.npz with layers.0.weight, layers.0.bias, …)") from None
-        policy = cls(path.stem, tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers))
+        layers = tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers)
+        policy = cls(path.stem, layers, epsilon=epsilon)
         policy._check(str(path))
         return policy
 
@@ -70,13 +75,26 @@ class BehaviourPolicy:
         Args:
             observation: (O,) raw.
             rng: source of the noise.
-            deterministic: take tanh(μ) instead of tanh(μ + σ·ε); uniform actions ignore it.
+            deterministic: take tanh(μ) instead of tanh(μ + σ·ε), or the best action; uniform actions ignore it.
 
         Returns:
             (action, log_prob).
         """
         if self.action_space is not None:
             return _uniform(self.action_space, rng)
+        outputs = self._forward(observation)
+        if self.epsilon is not None:
+            return _epsilon_greedy(outputs, 0.0 if deterministic else self.epsilon, rng)
+        size = len(outputs) // 2
+        mean, log_std = outputs[:size], np.clip(outputs[size:], *LOG_STD_BOUNDS)
+        noise = np.zeros(size, np.float32) if deterministic else rng.standard_normal(size, np.float32)
+        before_tanh = mean + np.exp(log_std) * noise
+        gaussian = -0.5 * np.square(noise) - log_std - 0.5 * math.log(2 * math.pi)
+        # log(1 − tanh²u) written so that it neither underflows nor needs a tolerance.
+        squash = 2.0 * (math.log(2.0) - before_tanh - np.logaddexp(0.0, -2.0 * before_tanh))
+        return np.tanh(before_tanh), float((gaussian - squash).sum())
+
+    def _forward(self, observation: np.ndarray) -> np.ndarray:
         weight, _ = self.layers[0]
         hidden = np.asarray(observation[: len(weight)], np.float32)
         for i, (weight, bias) in enumerate(self.layers):
@@ -84,14 +102,7 @@ class BehaviourPolicy:
             hidden = np.einsum("i,ij->j", hidden, weight) + bias
             if i < len(self.layers) - 1:
                 hidden = np.maximum(hidden, 0.0)
-        size = len(hidden) // 2
-        mean, log_std = hidden[:size], np.clip(hidden[size:], *LOG_STD_BOUNDS)
-        noise = np.zeros(size, np.float32) if deterministic else rng.standard_normal(size, np.float32)
-        before_tanh = mean + np.exp(log_std) * noise
-        gaussian = -0.5 * np.square(noise) - log_std - 0.5 * math.log(2 * math.pi)
-        # log(1 − tanh²u) written so that it neither underflows nor needs a tolerance.
-        squash = 2.0 * (math.log(2.0) - before_tanh - np.logaddexp(0.0, -2.0 * before_tanh))
-        return np.tanh(before_tanh), float((gaussian - squash).sum())
+        return hidden
 
     def check_env(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Checks that the policy can act in an environment with these spaces.
@@ -101,12 +112,18 @@ class BehaviourPolicy:
         """
         if not self.layers:
             return
-        wanted, given = len(self.layers[0][0]), len(self.layers[-1][1]) // 2
-        if not isinstance(action_space, spaces.Box):
-            raise DataError(f"behaviour policy {self.name} gives continuous actions but the task's are discrete")
         assert isinstance(observation_space, spaces.Box), "make_env gives no other"
-        if wanted > observation_space.shape[0] or given != action_space.shape[0]:
-            sizes = f"{observation_space.shape[0]} and {action_space.shape[0]}"
+        wanted, outputs = len(self.layers[0][0]), len(self.layers[-1][1])
+        if isinstance(action_space, spaces.Discrete):
+            needs, given, actions = "discrete", outputs, int(action_space.n)
+        else:
+            assert isinstance(action_space, spaces.Box), "make_env gives no other"
+            needs, given, actions = "continuous", outputs // 2, action_space.shape[0]
+        gives = "continuous" if self.epsilon is None else "discrete"
+        if gives != needs:
+            raise DataError(f"behaviour policy {self.name} gives {gives} actions but the task's are {needs}")
+        if wanted > observation_space.shape[0] or given != actions:
+            sizes = f"{observation_space.shape[0]} and {actions}"
             raise DataError(
                 f"behaviour policy {self.name} is made for {wanted} observation values and {given} actions; "
                 f"the task has {sizes}"
@@ -115,6 +132,8 @@ class BehaviourPolicy:
     def digest(self) -> str:
         """Short fingerprint of the weights, for names of cached files."""
         weights = hashlib.sha256(self.name.encode())
+        if self.epsilon is not None:
+            weights.update(np.float64(self.epsilon).tobytes())
         for layer in self.layers:
             for array in layer:
                 weights.update(np.ascontiguousarray(array).tobytes())
@@ -128,7 +147,9 @@ class BehaviourPolicy:
             if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
                 raise DataError(f"{source}: weights are NaN or infinite; train the policy again")
             width = len(bias)
-        if width is None or width % 2:
+        if self.epsilon is not None and not 0.0 <= self.epsilon <= 1.0:
+            raise DataError(f"{source}: epsilon is {self.epsilon}; it must lie in [0, 1]")
+        if width is None or (self.epsilon is None and width % 2):
             raise DataError(
                 f"{source}: the last layer must give mean and log-std of each action; found {width} outputs"
             )
@@ -146,6 +167,14 @@ def shipped_policy(name: str) -> BehaviourPolicy:
     raise DataError(
         f"the shipped behaviour policy {name}.npz is missing from ckpt/behaviour; get it from the repository"
     )
+
+
+def _epsilon_greedy(values: np.ndarray, epsilon: float, rng: np.random.Generator) -> tuple[int, float]:
+    """The action of the largest value or, with probability ε, a uniform one; and its log-probability."""
+    best = int(values.argmax())
+    action = int(rng.integers(len(values))) if epsilon and rng.random() < epsilon else best
+    with np.errstate(divide="ignore"):
+        return action, float(np.log(epsilon / len(values) + (1.0 - epsilon) * (action == best)))
 
 
 def _uniform(space: spaces.Space, rng: np.random.Generator):

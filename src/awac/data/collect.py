@@ -203,12 +203,16 @@ def provenance(env_id: str, policies: list[BehaviourPolicy], seed: int, determin
             continue
         group = "policy" if len(policies) == 1 else f"policy_{policy.name}"
         metadata[f"{group}/nonlinearity"] = "relu"
-        metadata[f"{group}/output_distribution"] = "tanh_gaussian"
+        metadata[f"{group}/output_distribution"] = "tanh_gaussian" if policy.epsilon is None else "epsilon_greedy"
         for i, (weight, bias) in enumerate(policy.layers[:-1]):
             metadata[f"{group}/fc{i}/weight"], metadata[f"{group}/fc{i}/bias"] = weight.T, bias
         weight, bias = policy.layers[-1]
         size = len(bias) // 2
-        for name, outputs in (("last_fc", slice(size)), ("last_fc_log_std", slice(size, None))):
+        heads = [("last_fc", slice(size)), ("last_fc_log_std", slice(size, None))]
+        if policy.epsilon is not None:
+            metadata[f"{group}/epsilon"] = policy.epsilon
+            heads = [("last_fc", slice(None))]
+        for name, outputs in heads:
             metadata[f"{group}/{name}/weight"], metadata[f"{group}/{name}/bias"] = weight[:, outputs].T, bias[outputs]
     return metadata
 
