@@ -39,42 +39,60 @@ struct Mlp {
   }
 };
 
-// One layer's hidden outputs in place: ReLU of z, or of z normalised; `normal` keeps what comes before ReLU.
-inline void activate(float *z, int64_t size, const float *bias, float *normal, float *inverse) {
-#pragma omp simd
-  for (int64_t j = 0; j < size; ++j) z[j] += bias[j];
-  if (inverse) {
-    float sum = 0.0f, squares = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < size; ++j) sum += z[j];
-    const float mean = sum / size;
-#pragma omp simd reduction(+ : squares)
-    for (int64_t j = 0; j < size; ++j) squares += (z[j] - mean) * (z[j] - mean);
-    const float scale = *inverse = 1.0f / std::sqrt(squares / size + kEpsilon);
-#pragma omp simd
-    for (int64_t j = 0; j < size; ++j) z[j] = (z[j] - mean) * scale;
-    if (normal) std::copy(z, z + size, normal);
+// Σ f(j), in four sums at a time: one alone would wait for each addition to end.
+template <class F>
+inline float total(int64_t size, F f) {
+  const int64_t q = size / 4;
+  float a = 0.0f, b = 0.0f, c = 0.0f, d = 0.0f;
+#pragma omp simd reduction(+ : a, b, c, d)
+  for (int64_t j = 0; j < q; ++j) {
+    a += f(j);
+    b += f(j + q);
+    c += f(j + 2 * q);
+    d += f(j + 3 * q);
   }
+  for (int64_t j = 4 * q; j < size; ++j) a += f(j);
+  return (a + b) + (c + d);
+}
+
+inline float relu(float x) { return x < 0.0f ? 0.0f : x; }  // this way round a NaN stays one
+
+// One layer's hidden outputs in place: ReLU of z plus bias.
+inline void activate(float *z, int64_t size, const float *bias) {
 #pragma omp simd
-  for (int64_t j = 0; j < size; ++j) z[j] = z[j] < 0.0f ? 0.0f : z[j];  // this way round a NaN stays one
+  for (int64_t j = 0; j < size; ++j) z[j] = relu(z[j] + bias[j]);
+}
+
+// The same with LayerNorm before ReLU. `normal` keeps what comes before ReLU, `inverse` the inverse deviation.
+inline void activate(float *z, int64_t size, const float *bias, float *normal, float *inverse) {
+  const float mean = total(size, [=](int64_t j) { return z[j] += bias[j]; }) / size;
+  const float squares = total(size, [=](int64_t j) { return (z[j] - mean) * (z[j] - mean); });
+  const float scale = *inverse = 1.0f / std::sqrt(squares / size + kEpsilon);
+#pragma omp simd
+  for (int64_t j = 0; j < size; ++j) {
+    normal[j] = (z[j] - mean) * scale;
+    z[j] = relu(normal[j]);
+  }
 }
 
 // dL/d(output) → dL/dz of one hidden layer, in place.
-inline void activate_back(float *g, int64_t size, const float *active, const float *normal, const float *inverse) {
+inline void activate_back(float *g, int64_t size, const float *active) {
 #pragma omp simd
   for (int64_t j = 0; j < size; ++j) g[j] = active[j] > 0.0f ? g[j] : 0.0f;
-  if (!inverse) return;
+}
+
+inline void activate_back(float *g, int64_t size, const float *active, const float *normal, float inverse) {
   float sum = 0.0f, along = 0.0f;
 #pragma omp simd reduction(+ : sum, along)
   for (int64_t j = 0; j < size; ++j) {
+    g[j] = active[j] > 0.0f ? g[j] : 0.0f;
     sum += g[j];
     along += g[j] * normal[j];
   }
   sum /= size;
   along /= size;
-  const float scale = *inverse;
 #pragma omp simd
-  for (int64_t j = 0; j < size; ++j) g[j] = scale * (g[j] - sum - normal[j] * along);
+  for (int64_t j = 0; j < size; ++j) g[j] = inverse * (g[j] - sum - normal[j] * along);
 }
 
 // Rows of x, `stride` apart → y (rows, out). With a tape, its rows from `first` on keep what the gradient needs.
@@ -97,12 +115,13 @@ inline void forward(const Mlp &net, const float *x, int64_t stride, int64_t rows
         for (int64_t j = 0; j < out; ++j) z[r * out + j] += net.bias[i][j];
         continue;
       }
-      float inverse, *kept = nullptr, *scale = net.norm ? &inverse : nullptr;
-      if (tape && net.norm) {
-        kept = tape->normal[i].data() + (first + r) * out;
-        scale = tape->inverse[i].data() + first + r;
+      if (!net.norm) {
+        activate(z + r * out, out, net.bias[i]);
+        continue;
       }
-      activate(z + r * out, out, net.bias[i], kept, scale);
+      float inverse;  // without a tape, z itself takes what nobody will read
+      activate(z + r * out, out, net.bias[i], tape ? tape->normal[i].data() + (first + r) * out : z + r * out,
+               tape ? tape->inverse[i].data() + first + r : &inverse);
     }
     x = z;
     stride = out;
@@ -117,10 +136,12 @@ inline void backward(const Mlp &net, Tape &tape, int64_t first, int64_t rows) {
     dnnl_sgemm('N', 'T', rows, in, out, 1.0f, tape.gradient[i].data() + first * out, out, net.weight[i], out, 0.0f, g,
                in);
     for (int64_t r = first; r < first + rows; ++r, g += in) {
-      const int64_t at = r * in;
-      const bool norm = net.norm;
-      activate_back(g, in, tape.active[i - 1].data() + at, norm ? tape.normal[i - 1].data() + at : nullptr,
-                    norm ? tape.inverse[i - 1].data() + r : nullptr);
+      const float *active = tape.active[i - 1].data() + r * in;
+      if (net.norm) {
+        activate_back(g, in, active, tape.normal[i - 1].data() + r * in, tape.inverse[i - 1][r]);
+      } else {
+        activate_back(g, in, active);
+      }
     }
   }
 }

@@ -16,20 +16,27 @@ from awac.learner import AWACLearner
 from awac.policy import AWACPolicy
 from awac.session import select_device
 
-OBS, ACT, STEPS, CALLS = 111, 8, 50, 7
+OBS, VARYING, ACT, STEPS, CALLS = 111, 27, 8, 50, 15
 
 
 def main(rows: int, batch: int, width: int) -> dict:
-    """Measures; the data comes in as a data set does: float32 arrays that the replay packs."""
+    """Measures; the data is like the Ant's, float32 arrays with 84 columns that are always 0."""
     select_device("CPU")
     algo = load_config("ant").algo
     algo = dataclasses.replace(algo, batch_size=batch, actor_hidden=(width,) * 2, critic_hidden=(width,) * 2)
     rng = np.random.default_rng(0)
-    obs, reward = rng.standard_normal((rows + 1, OBS), np.float32), rng.standard_normal(rows, np.float32)
-    action, no = rng.uniform(-1, 1, (rows, ACT)).astype(np.float32), np.zeros(rows, bool)
-    replay = Replay(Transitions(obs[:-1], action, reward, obs[1:], no, no), Normalizer.identity(OBS), 0)
-    del obs, action, reward
-    policy = AWACPolicy({"config": algo, "seed": 0, "state_space_dim": OBS, "action_space_dim": ACT, "discrete": False})
+    obs, following = np.zeros((rows, OBS), np.float32), np.zeros((rows, OBS), np.float32)
+    for column in range(VARYING):
+        obs[:, column] = rng.standard_normal(rows, np.float32)
+        following[:, column] = rng.standard_normal(rows, np.float32)
+    reward, no = rng.standard_normal(rows, np.float32), np.zeros(rows, bool)
+    action = rng.random((rows, ACT), np.float32)
+    normalizer = Normalizer.fit(obs)
+    replay = Replay(Transitions(obs, action, reward, following, no, no), normalizer, 0)
+    del obs, following, action, reward
+    policy = AWACPolicy(
+        {"config": algo, "seed": 0, "state_space_dim": VARYING, "action_space_dim": ACT, "discrete": False}
+    )
     names = ("actor_net", "average_actor_net", "critic_net", "target_critic_net")
     learner = AWACLearner({"config": algo, "steps": STEPS, **{name: getattr(policy, name) for name in names}})
     times = []
@@ -40,7 +47,7 @@ def main(rows: int, batch: int, width: int) -> dict:
         times.append((time.perf_counter() - start) / STEPS)
     with open("/proc/self/status") as file:
         peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
-    size = 4 * rows * replay.width
+    size = 4 * rows * (2 * OBS + ACT + 2)
     return {"ms_per_step": 1e3 * statistics.median(times[1:]), "peak_mb": peak / 1024, "rows_mb": size / 2**20}
 
 
