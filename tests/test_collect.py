@@ -179,6 +179,31 @@ def test_a_policy_for_another_robot_is_refused(medium, task):
         collect(task, medium, rows=5)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "epsilon", "task", "words"),
+    [
+        (3, 2, None, "CartPole-v1", "net gives continuous actions but the task's are discrete"),
+        (4, 2, 0.1, "Pendulum-v1", "net gives discrete actions but the task's are continuous"),
+        (4, 3, 0.1, "CartPole-v1", "made for 4 observation values and 3 actions; the task has 4 and 2"),
+        (5, 2, 0.1, "CartPole-v1", "made for 5 observation values and 2 actions; the task has 4 and 2"),
+        (3, 4, None, "Pendulum-v1", "made for 3 observation values and 2 actions; the task has 3 and 1"),
+    ],
+)
+def test_a_policy_that_does_not_fit_the_task_says_why(inputs, outputs, epsilon, task, words):
+    policy = BehaviourPolicy("net", ((np.zeros((inputs, outputs)), np.zeros(outputs)),), epsilon=epsilon)
+    env = make_env(task)
+    with pytest.raises(DataError, match=words):
+        policy.check_env(env.observation_space, env.action_space)
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, 1.1, np.nan])
+def test_a_share_of_uniform_actions_out_of_range_is_refused(tmp_path, epsilon):
+    layers = {"layers.0.weight": np.zeros((4, 2)), "layers.0.bias": np.zeros(2)}
+    np.savez(tmp_path / "policy.npz", epsilon=epsilon, **layers)
+    with pytest.raises(DataError, match=r"policy\.npz: epsilon is .*must lie in \[0, 1\]"):
+        BehaviourPolicy.load(tmp_path / "policy.npz")
+
+
 def test_an_unknown_task_is_refused(medium):
     with pytest.raises(TaskError, match="unknown task"):
         collect("ant-expert-v7", medium, rows=5)
@@ -238,6 +263,16 @@ def test_record_writes_a_data_set_and_says_what_is_in_it(tmp_path, policy):
     assert line.endswith(f"ant.hdf5: 80 rows, {len(returns)} episodes, mean return {returns.mean():.1f}")
 
 
+def test_record_takes_a_shipped_policy_by_its_files_name(tmp_path):
+    record("CartPole-v1", "cartpole_dqn", tmp_path / "cartpole.hdf5", rows=300, progress=False)
+    data, policy = load_dataset(tmp_path / "cartpole.hdf5"), shipped_policy("cartpole_dqn")
+    rng = np.random.default_rng(0)
+    best = [policy(observation, rng, deterministic=True) for observation in data.observations]
+    assert 0.7 < (data.actions.reshape(-1) == best).mean() < 0.9  # half of the 40 % random actions are the best one
+    with h5py.File(tmp_path / "cartpole.hdf5") as file:
+        assert file["metadata/policy/epsilon"][()] == pytest.approx(0.4)
+
+
 def test_record_takes_a_policy_file(tmp_path):
     layers = {"layers.0.weight": np.zeros((3, 2), np.float32), "layers.0.bias": np.float32([0.5, -9.0])}
     np.savez(tmp_path / "mine.npz", **layers)
@@ -250,6 +285,8 @@ def test_record_takes_a_policy_file(tmp_path):
     [
         ("hopper-medium-v2", "expert", "new.hdf5", "no expert policy ships for hopper-medium-v2"),
         ("Ant-v5", "medium", "new.hdf5", "no medium policy ships"),
+        ("CartPole-v1", "expert", "new.hdf5", "no expert policy ships for CartPole-v1; give random, .*cartpole_dqn"),
+        (ANT, "cartpole_dqn", "new.hdf5", "gives discrete actions but the task's are continuous"),
         (ANT, "none.npz", "new.hdf5", "no such behaviour policy"),
         (ANT, "random", "there", "exists already"),
         (ANT, "random", "there/new.hdf5", "cannot be made"),

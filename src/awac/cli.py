@@ -71,7 +71,7 @@ def _add_train(parser) -> None:
         "--episode", type=_positive, default=500, help="training episodes in all (default: %(default)s)"
     )
     parser.add_argument("--task", help="environment: D4RL id, Gymnasium id, or gym:ID (default: ant-expert-v2)")
-    parser.add_argument("--dataset", metavar="ID_OR_PATH", help="D4RL id or an .hdf5/.npz file (default: the task's)")
+    parser.add_argument("--dataset", metavar="ID_OR_PATH", help="id or an .hdf5/.npz file (default: the task's)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
     parser.add_argument("--ckpt_path", default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)")
     parser.add_argument("--seed", type=_natural, help="seed of the run (default: 0)")
@@ -104,7 +104,7 @@ def _add_collect(parser) -> None:
     parser.set_defaults(run=_collect)
     parser.add_argument("--task", default="ant-expert-v2", help="environment (default: %(default)s)")
     parser.add_argument(
-        "--policy", default="expert", help="random, medium, expert or an .npz file (default: %(default)s)"
+        "--policy", default="expert", help="random, medium, expert, cartpole_dqn or an .npz file (default: %(default)s)"
     )
     parser.add_argument("--rows", type=_positive, help="transitions to record (default: 200000)")
     parser.add_argument("--seed", type=_natural, default=0, help="seed of the recording (default: %(default)s)")
@@ -130,7 +130,7 @@ def _add_report(parser) -> None:
 def _add_doctor(parser) -> None:
     parser.set_defaults(run=_doctor)
     parser.description = "Checks a data set, a verdict (ok, warn, fail) a line; the exit code is 1 where one fails."
-    parser.add_argument("dataset", metavar="DATASET", help="D4RL id or an .hdf5/.npz file")
+    parser.add_argument("dataset", metavar="DATASET", help="D4RL id, CartPole-v1 or an .hdf5/.npz file")
     parser.add_argument("--task", help="environment to hold it against (default: what the id or file name says)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
 

@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from awac.data.collect import GENERATED
 from awac.data.d4rl import resolve_dataset
 from awac.data.files import PHYSICS, REQUIRED, load_columns, transitions
 from awac.data.normalizer import CONSTANT
@@ -104,7 +105,7 @@ def quick(data: Transitions, env: gymnasium.Env, task: str) -> list[Finding]:
 
 
 def _locate(dataset: str, download: bool) -> tuple[Path, str]:
-    if parse_d4rl_id(dataset) is None and Path(dataset).expanduser().exists():
+    if parse_d4rl_id(dataset) is None and dataset not in GENERATED and Path(dataset).expanduser().exists():
         path = Path(dataset).expanduser()  # read below: a file with NaN is to be reported key by key
         return path, f"{path}, {os.path.getsize(path) / 1e6:.1f} MB"
     _, origin = resolve_dataset(dataset, download=download)
@@ -112,6 +113,8 @@ def _locate(dataset: str, download: bool) -> tuple[Path, str]:
 
 
 def _guess_task(dataset: str, path: Path) -> str | None:
+    if dataset in GENERATED:
+        return dataset
     task = parse_d4rl_id(dataset) or parse_d4rl_id(path.stem.replace("_", "-"))
     return task.id if task else None
 
@@ -179,7 +182,8 @@ def _check_columns(data: Transitions):
 def _check_rewards(data: Transitions):
     rewards = data.rewards
     text = f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean(dtype=np.float64):.4g}"
-    if rewards.min() == rewards.max():
+    costly_ends = rewards[0] != 0 and data.terminated.any()  # then a constant reward tells long episodes from short
+    if rewards.min() == rewards.max() and not costly_ends:
         yield Finding(
             "warn", "rewards", f"all are {rewards[0]:.4g}: no action is better than another, AWAC only clones"
         )

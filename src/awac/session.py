@@ -18,6 +18,7 @@ from awac._rl import Session
 from awac.callbacks import Checkpoints, EvaluateLog, LossLog
 from awac.config import Config, algorithm_config
 from awac.config_values import nearest
+from awac.data.collect import GENERATED
 from awac.data.d4rl import resolve_dataset
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
@@ -134,7 +135,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     start = time.perf_counter()
     task = config.env.task
     env = make_env(task)
-    if config.env.dataset is None and parse_d4rl_id(task) is None:
+    if config.env.dataset is None and parse_d4rl_id(task) is None and task not in GENERATED:
         raise DataError(f"task '{task}' has no data set of its own; give one with --dataset (awac collect records it)")
     data, origin = resolve_dataset(config.env.dataset or task, download=config.env.download)
     print(origin.describe(), flush=True)

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 from pathlib import Path
 
+import gymnasium
 import h5py
 import mujoco
 import numpy as np
@@ -19,19 +20,18 @@ import numpy as np
 from awac.data.behaviour import BehaviourPolicy, shipped_policy
 from awac.data.progress import Progress
 from awac.data.recorder import Recorder, episodes_of
-from awac.envs.registry import make_env, parse_d4rl_id
+from awac.envs.registry import VERSIONS, make_env, parse_d4rl_id
 from awac.errors import DataError
 
 DEFAULT_ROWS = 200_000
-# The mixes that can be generated, by robot, and the behaviour policies with equal shares of their rows.
-GENERATED = {
-    "ant": {
-        "random": ("random",),
-        "medium": ("medium",),
-        "expert": ("expert",),
-        "medium-expert": ("medium", "expert"),
-    }
-}
+# The data sets that can be generated, and the behaviour policies with equal shares of their rows.
+GENERATED: dict[str, tuple[str, ...]] = {"CartPole-v1": ("cartpole_dqn",)}
+for _version in VERSIONS:
+    GENERATED[f"ant-random-{_version}"] = ("random",)
+    GENERATED[f"ant-medium-{_version}"] = ("ant_medium",)
+    GENERATED[f"ant-expert-{_version}"] = ("ant_expert",)
+    GENERATED[f"ant-medium-expert-{_version}"] = ("ant_medium", "ant_expert")
+_EPISODES = {"CartPole-v1": 50}  # generated whole instead of DEFAULT_ROWS rows
 _CHUNK_ROWS = 1000
 _ROWS_WORTH_A_WORKER = 5000  # below, starting a process takes longer than the rows
 
@@ -108,7 +108,7 @@ def record(
 
     Args:
         task: a task of `make_env`.
-        policy: `random`, the name of a shipped policy of the task's robot (`medium`, `expert`), or a path to an .npz.
+        policy: `random`, a shipped policy (`ant_expert`, `expert` if the task is an Ant), or a path to an .npz.
         out: the HDF5 file to write; it must not exist yet.
         rows: number of rows; None for DEFAULT_ROWS.
         seed: of everything random.
@@ -142,14 +142,14 @@ def record(
 def generate(
     dataset_id: str, rows: int | None = None, seed: int = 0, progress: bool = True, workers: int | None = None
 ) -> Path:
-    """Makes a stand-in for a D4RL file from the shipped behaviour policies, or finds it in the cache.
+    """Makes a data set with the shipped behaviour policies, or finds it in the cache.
 
-    The cached file's name holds seed, rows and a digest of the policies and the engine's version, so that a change of
+    The cached file's name holds seed, size and a digest of the policies and the engine's version, so that a change of
     any of them makes a new file.
 
     Args:
-        dataset_id: a D4RL id of a robot and mix in GENERATED.
-        rows: number of rows; None for DEFAULT_ROWS.
+        dataset_id: an id in GENERATED.
+        rows: number of rows; None for DEFAULT_ROWS, or 50 episodes of CartPole.
         seed: of everything random.
         progress: show a bar on stderr if that is a terminal.
         workers: processes; None for one a core, at most four and fewer for few rows.
@@ -157,34 +157,38 @@ def generate(
     Raises:
         DataError: there are no behaviour policies for that id, or the cache folder cannot be written.
     """
-    task = parse_d4rl_id(dataset_id)
-    if task is None or task.mix not in GENERATED.get(task.robot, {}):
+    if dataset_id not in GENERATED:
         raise DataError(f"{dataset_id} cannot be generated: no behaviour policies ship for it")
-    rows = DEFAULT_ROWS if rows is None else rows
-    if rows < 2:
-        raise DataError(f"{dataset_id}: {rows} rows are too few; ask for at least 2")
-    policies = [_named_policy(dataset_id, name) for name in GENERATED[task.robot][task.mix]]
-    made_by = "-".join([policy.digest() for policy in policies] + [mujoco.__version__])
+    whole = rows is None and dataset_id in _EPISODES
+    size = _EPISODES[dataset_id] if whole else DEFAULT_ROWS if rows is None else rows
+    if size < 2:
+        raise DataError(f"{dataset_id}: {size} rows are too few; ask for at least 2")
+    policies = [_named_policy(dataset_id, name) for name in GENERATED[dataset_id]]
+    engine = mujoco.__version__ if parse_d4rl_id(dataset_id) else gymnasium.__version__
+    made_by = "-".join([policy.digest() for policy in policies] + [engine])
     digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
-    path = cache_folder() / f"{dataset_id}-seed{seed}-rows{rows}-{digest}.hdf5"
+    path = cache_folder() / f"{dataset_id}-seed{seed}-{'episodes' if whole else 'rows'}{size}-{digest}.hdf5"
     if path.is_file():
         return path
     _make_folder(path.parent, "set AWAC_CACHE_DIR to a folder you can write")
-    workers = workers or _worker_count(rows)
-    shares = np.diff(np.linspace(0, rows, len(policies) + 1).astype(int))
+    workers = workers or _worker_count(size)
+    shares = np.diff(np.linspace(0, size, len(policies) + 1).astype(int)).tolist()
     parts = [
-        collect(dataset_id, policy, rows=int(share), seed=seed, part=part, workers=workers, progress=progress)
+        collect(
+            dataset_id,
+            policy,
+            rows=None if whole else share,
+            episodes=share if whole else None,
+            seed=seed,
+            part=part,
+            workers=workers,
+            progress=progress,
+        )
         for part, (policy, share) in enumerate(zip(policies, shares, strict=True))
     ]
     columns = {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
     write_hdf5(path, columns, provenance(dataset_id, policies, seed))
     return path
-
-
-def behaviour_names(dataset_id: str) -> list[str]:
-    """Names of the policies behind a generated data set, such as `["ant_medium", "ant_expert"]`; else none."""
-    task = parse_d4rl_id(dataset_id)
-    return [] if task is None else [f"{task.robot}_{name}" for name in GENERATED.get(task.robot, {}).get(task.mix, ())]
 
 
 def provenance(env_id: str, policies: list[BehaviourPolicy], seed: int, deterministic: bool = False) -> dict:
@@ -270,13 +274,15 @@ def _make_folder(folder: Path, remedy: str) -> None:
 
 
 def _named_policy(env_id: str, name: str) -> BehaviourPolicy:
-    """`random`, a shipped policy of the robot, or one from a file."""
+    """`random`, a shipped policy, or one from a file."""
     if name == "random":
         with contextlib.closing(make_env(env_id)) as env:
             return BehaviourPolicy.random(env.action_space)
+    shipped = sorted({policy for policies in GENERATED.values() for policy in policies} - {"random"})
     task = parse_d4rl_id(env_id)
-    if name not in ("medium", "expert"):
-        return BehaviourPolicy.load(name)
-    if task is None or name not in GENERATED.get(task.robot, {}):
-        raise DataError(f"no {name} policy ships for {env_id}; give an .npz file or `random`")
-    return shipped_policy(f"{task.robot}_{name}")
+    stem = f"{task.robot}_{name}" if task and name in ("medium", "expert") else name
+    if stem in shipped:
+        return shipped_policy(stem)
+    if name in ("medium", "expert"):
+        raise DataError(f"no {name} policy ships for {env_id}; give random, {', '.join(shipped)} or an .npz file")
+    return BehaviourPolicy.load(name)
