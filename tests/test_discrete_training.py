@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import os
 import re
@@ -16,6 +17,7 @@ from gymnasium import spaces
 from tiny import settings
 
 from awac import cli
+from awac.data.behaviour import BehaviourPolicy
 from awac.envs.registry import make_env
 from awac.errors import TaskError
 
@@ -71,6 +73,47 @@ def test_a_run_on_cartpole_has_the_log_the_tables_and_the_checkpoints(tmp_path):
     for name in ("policy/policy_6", "value_net_1/model_1_6", "value_net_2/model_2_6"):
         assert (tmp_path / "ckpt" / f"{name}.ckpt").is_file()
     assert (tmp_path / "ckpt" / "train.csv").is_file() and (tmp_path / "ckpt" / "eval.csv").is_file()
+
+
+def test_an_epsilon_greedy_policy_takes_uniform_actions_with_probability_epsilon():
+    values = np.float32([0.0, 3.0, 1.0])
+    policy = BehaviourPolicy("net", ((np.zeros((2, 3), np.float32), values),), epsilon=0.6)
+    rng = np.random.default_rng(0)
+    samples = [policy.sample(np.zeros(2), rng) for _ in range(3000)]
+    actions = np.array([action for action, _ in samples])
+    chances = np.array([0.2, 0.6, 0.2])
+    np.testing.assert_allclose(np.bincount(actions) / len(actions), chances, atol=0.03)
+    np.testing.assert_allclose([log_prob for _, log_prob in samples], np.log(chances)[actions], rtol=1e-6)
+    assert {policy(np.zeros(2), rng, deterministic=True) for _ in range(20)} == {1}
+
+
+def test_the_cartpole_preset_needs_nothing_else(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWAC_CACHE_DIR", str(tmp_path))
+    short = ["n_steps_per_episode=50", "offline_train_steps=100", "log_every=1", "eval_every=2", "eval_episodes=2"]
+    command = ["--preset", "cartpole", "--episode", "4", "--ckpt_path", "ckpt", "--set", *short]
+    assert cli.main(["train", *command]) == 0
+    log = capsys.readouterr().out
+    assert re.match(r"Data set CartPole-v1: \d+ rows, 50 episodes, .*the shipped behaviour policy cartpole_dqn", log)
+    assert "Warning" not in log and "Data warning" not in log
+    assert re.findall(rf"Episode (\d+): critic_loss is {NUMBER}, actor_loss is", log) == ["0", "1", "2", "3", "4"]
+    assert "Switch to online training after 100 offline steps" in log
+    scores = re.findall(r"Evaluate for episode (\d+) total rewards is (\S+)", log)
+    with open("ckpt/eval.csv", newline="") as file:
+        rows = [(row["episode"], f"{float(row['mean_return']):.3f}", row["phase"]) for row in csv.DictReader(file)]
+    assert rows == [(*scores[0], "offline"), (*scores[1], "online")]
+    with open("ckpt/train.csv", newline="") as file:
+        assert [row["env_steps"] for row in csv.DictReader(file)] == ["0", "0", "50", "100"]
+    assert Path("ckpt/policy/policy_4.ckpt").is_file()
+    assert cli.main(["eval", "--ckpt_path", "ckpt"]) == 0
+    assert f"Evaluate result is {scores[-1][1]}, checkpoint file in ./ckpt/" in capsys.readouterr().out
+
+
+def test_the_doctor_finds_nothing_amiss_in_cartpoles_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AWAC_CACHE_DIR", str(tmp_path))
+    assert cli.main(["doctor", "CartPole-v1"]) == 0
+    report = capsys.readouterr().out
+    assert "0 warn, 0 fail" in report and "ok   task          CartPole-v1: 4 observations" in report
 
 
 def test_a_checkpoint_of_a_discrete_policy_is_evaluated(tmp_path, monkeypatch, capsys):
@@ -156,6 +199,6 @@ def test_an_action_that_the_task_does_not_have(monkeypatch, capsys, tmp_path):
 
 def test_a_task_without_a_data_set_says_what_to_give(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    error = fails(capsys, "--task", "CartPole-v1", *EPISODES)
-    assert "task 'CartPole-v1' has no data set of its own; give one with --dataset" in error
+    error = fails(capsys, "--task", "Acrobot-v1", *EPISODES)
+    assert "task 'Acrobot-v1' has no data set of its own; give one with --dataset" in error
     assert "unknown task 'CartPol-v1'; the nearest known one is 'CartPole-v" in fails(capsys, "--task", "CartPol-v1")

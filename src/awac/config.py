@@ -139,8 +139,22 @@ PRESETS: dict[str, dict] = {
         "offline_share": None,
         "offline_train_steps": 5000,
     },
+    "cartpole": {
+        "task": "CartPole-v1",
+        "actor_hidden": (128, 64),
+        "critic_hidden": (128, 128),
+        "actor_ema": 0.995,
+        "batch_size": 128,
+        "tau": 0.02,
+        "lam": 0.5,
+        "weighting": "exp",
+        "weight_clip": 20.0,
+        "n_steps_per_episode": 200,
+        "offline_train_steps": 4000,
+        "eval_episodes": 20,
+    },
 }
-"""Recipes by name: what differs from the defaults."""
+"""Recipes by name: what differs from the defaults. `cartpole` has discrete actions and wants no file either."""
 
 SECTIONS = {"env": EnvConfig, "algo": AlgoConfig, "train": TrainConfig}
 _FIELDS = {
