@@ -11,11 +11,14 @@ from types import SimpleNamespace
 import mindspore as ms
 import numpy as np
 import pytest
-from agents import RATES, A, B, S, agent, batch, memory, weights
+from agents import HIDDEN, RATES, A, B, S, agent, batch, memory, networks, weights
+from mindspore import nn, ops
 from reference import Adam, Reference
 from tiny import algo
 
-from awac.policy import parameter_arrays
+from awac import AWAC
+from awac.networks import MLP
+from awac.policy import load_parameter_arrays, parameter_arrays
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -229,3 +232,31 @@ assert losses[-1] < 0.5 * losses[0], losses
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120,
                             env={"PYTHONPATH": folder, "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"})  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
+
+
+class Twins(nn.Cell):
+    """Both twins as one batched network: (B, S) → (2, B, A)."""
+
+    def __init__(self, separate):
+        super().__init__()
+        self.net = MLP((S, HIDDEN, A), np.random.default_rng(0), "twins", copies=2)
+        halves = [parameter_arrays(net) for net in separate]
+        load_parameter_arrays(self.net, {name: np.stack([half[name] for half in halves]) for name in halves[0]})
+
+    def construct(self, state):
+        return self.net(ops.tile(ops.expand_dims(state, 0), (2, 1, 1)))
+
+
+@pytest.mark.parametrize("samples", [None, 3])
+def test_twins_in_one_network_equal_two_networks(samples):
+    options = {**RATES, "use_adv": True, "num_action_samples": samples}
+    critics, targets, actor = networks(twins=True)
+    one = AWAC(Twins(critics), Twins(critics), networks()[2], **options)
+    load_parameter_arrays(one.actor, parameter_arrays(actor))
+    two = AWAC(critics, targets, actor, **options)
+    for seed in range(3):
+        assert one.update(batch(seed=seed)) == pytest.approx(two.update(batch(seed=seed)), rel=1e-5)
+    together = parameter_arrays(one.critics[0].net)
+    for i, net in enumerate(two.critics):
+        for name, value in parameter_arrays(net).items():
+            np.testing.assert_allclose(together[name][i], value, atol=1e-6)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from mindspore import nn, ops
 
 from awac import AWAC, make_env
 from awac.config import AlgoConfig
@@ -60,8 +61,10 @@ class Recipe:
     """Episodes played and learnt from after that."""
     online_batch: int = 256
     """Rows per gradient step then."""
-    updates_per_episode: int = 50
+    updates_per_episode: int = 20
     """Gradient steps after each of these episodes."""
+    average: float = 0.9
+    """What stays, after each of these episodes, of the running average of the actor's weights that acts; 0 for none."""
     offline_share: float | None = 0.25
     """Share of recorded rows in those batches while they are in memory; None draws from all rows alike."""
     warmup: int = 1000
@@ -74,7 +77,7 @@ RECIPES = {
     "cartpole": Recipe(),
     "reference": Recipe(
         lam=1.0, gamma=0.9, tau=5e-3, num_action_samples=10, weight_clip=None, critics=1, layer_norm=False,
-        normalise=False, online_batch=1024, updates_per_episode=1, offline_share=None, warmup=1024,
+        normalise=False, online_batch=1024, updates_per_episode=1, average=0.0, offline_share=None, warmup=1024,
     ),
 }  # fmt: skip
 """`reference` has the hyper-parameters of the PyTorch study that this experiment repeats."""
@@ -84,16 +87,26 @@ FAST = {"behaviour_episodes": 10, "offline_steps": 200, "offline_batch": 128, "o
 """What makes a recipe run in seconds, to see that everything works; nothing is learnt in that time."""
 
 
+class Critics(nn.Cell):
+    """Q values of both actions: states (B, 4) → (C, B, 2), the twins as one batched network."""
+
+    def __init__(self, recipe: Recipe, rng: np.random.Generator, name: str):
+        super().__init__()
+        self.copies = recipe.critics
+        sizes = (STATE_SIZE, *CRITIC, ACTIONS)
+        self.net = MLP(sizes, rng, name, copies=recipe.critics, layer_norm=recipe.layer_norm)
+
+    def construct(self, states):
+        return self.net(ops.tile(ops.expand_dims(states, 0), (self.copies, 1, 1)))
+
+
 def make_agent(recipe: Recipe, seed: int) -> AWAC:
     """An untrained agent; the networks' initial weights follow from the seed."""
     rng = np.random.default_rng(seed)
 
-    def critics(name):
-        sizes = (STATE_SIZE, *CRITIC, ACTIONS)
-        return [MLP(sizes, rng, f"{name}{i}", layer_norm=recipe.layer_norm) for i in range(recipe.critics)]
-
+    critic, target = (Critics(recipe, rng, name) for name in ("critic", "target"))
     return AWAC(
-        critics("critic"), critics("target"), MLP((STATE_SIZE, *ACTOR, ACTIONS), rng, "actor"),
+        critic, target, MLP((STATE_SIZE, *ACTOR, ACTIONS), rng, "actor"),
         lam=recipe.lam, tau=recipe.tau, gamma=recipe.gamma, num_action_samples=recipe.num_action_samples,
         critic_lr=recipe.learning_rate, actor_lr=recipe.learning_rate, use_adv=True, weight_clip=recipe.weight_clip,
         seed=seed,
@@ -108,15 +121,17 @@ def record(recipe: Recipe, seed: int) -> tuple[Transitions, np.ndarray]:
     return transitions(columns, "the careless DQN's episodes"), np.diff(ends, prepend=0)
 
 
-def acting_policy(agent: AWAC, normalizer: Normalizer) -> NumpyPolicy:
-    """The agent's actor on numpy, where one action takes 20 µs."""
-    return NumpyPolicy(parameter_arrays(agent.actor), normalizer, AlgoConfig(actor_hidden=ACTOR), discrete=True)
+def acting_policy(weights: dict[str, np.ndarray], normalizer: Normalizer) -> NumpyPolicy:
+    """An actor on numpy, where one action takes 20 µs."""
+    return NumpyPolicy(weights, normalizer, AlgoConfig(actor_hidden=ACTOR), discrete=True)
 
 
-def evaluate(agent: AWAC, normalizer: Normalizer, recipe: Recipe, seed: int) -> np.ndarray:
+def evaluate(policy: NumpyPolicy, recipe: Recipe, seed: int) -> np.ndarray:
     """Lengths of evaluation episodes; actions are drawn from the policy, as when it learns online."""
-    policy, rng = acting_policy(agent, normalizer), np.random.default_rng(seed)
-    evaluator = Evaluator(lambda: make_env(TASK), recipe.evaluation_episodes, EVALUATION_SEED + seed)
+    rng, evaluator = (
+        np.random.default_rng(seed),
+        Evaluator(lambda: make_env(TASK), recipe.evaluation_episodes, EVALUATION_SEED + seed),
+    )
     try:
         return evaluator(lambda states: policy(states, rng)).returns
     finally:
@@ -128,11 +143,16 @@ def learn_offline(agent: AWAC, memory: Replay, recipe: Recipe, calls: int = 10) 
     return [agent.learn(memory, recipe.offline_batch, recipe.offline_steps // calls) for _ in range(calls)]
 
 
-def learn_online(agent: AWAC, memory: Replay, recipe: Recipe, seed: int) -> np.ndarray:
-    """The online phase: play an episode, put it into the memory, learn. Returns the episodes' lengths."""
+def learn_online(agent: AWAC, memory: Replay, recipe: Recipe, seed: int) -> tuple[np.ndarray, NumpyPolicy]:
+    """The online phase: play an episode, put it into the memory, learn.
+
+    Returns:
+        The episodes' lengths and the policy that acts at the end.
+    """
     env, rng = make_env(TASK), np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
-    policy, lengths = acting_policy(agent, memory.normalizer), np.zeros(recipe.online_episodes, int)
+    weights = parameter_arrays(agent.actor)
+    policy, lengths = acting_policy(weights, memory.normalizer), np.zeros(recipe.online_episodes, int)
     for episode in range(recipe.online_episodes):
         ended = False
         while not ended:
@@ -144,9 +164,11 @@ def learn_online(agent: AWAC, memory: Replay, recipe: Recipe, seed: int) -> np.n
             observation = env.reset()[0] if ended else following
         if memory.online_size >= recipe.warmup:
             agent.learn(memory, recipe.online_batch, recipe.updates_per_episode, recipe.offline_share)
-            policy = acting_policy(agent, memory.normalizer)
+            newest, keep = parameter_arrays(agent.actor), recipe.average
+            weights = {name: keep * weights[name] + (1.0 - keep) * newest[name] for name in weights}
+            policy = acting_policy(weights, memory.normalizer)
     env.close()
-    return lengths
+    return lengths, policy
 
 
 def run(seed: int, recipe: Recipe, folder: str) -> dict[str, np.ndarray]:
@@ -166,12 +188,13 @@ def run(seed: int, recipe: Recipe, folder: str) -> dict[str, np.ndarray]:
     capacity = 500 * recipe.online_episodes
     agent = make_agent(recipe, seed)
     learn_offline(agent, Replay(rows, normalizer, 0), recipe)
-    lengths = {"behaviour": behaviour, "offline": evaluate(agent, normalizer, recipe, seed)}
+    policy = acting_policy(parameter_arrays(agent.actor), normalizer)
+    lengths = {"behaviour": behaviour, "offline": evaluate(policy, recipe, seed)}
     saved = f"{folder}/offline_{seed}.ckpt"
     agent.save(saved)
     for memory in MEMORIES:
         agent.load(saved)
         replay = Replay(rows if memory == "kept" else None, normalizer, capacity, action_width=1)
-        lengths[f"online_{memory}"] = learn_online(agent, replay, recipe, seed)
-        lengths[f"final_{memory}"] = evaluate(agent, normalizer, recipe, seed)
+        lengths[f"online_{memory}"], policy = learn_online(agent, replay, recipe, seed)
+        lengths[f"final_{memory}"] = evaluate(policy, recipe, seed)
     return lengths

@@ -30,14 +30,13 @@ class AWAC(nn.Cell):
 
     Args:
         critic: maps states (B, S) to Q values (B, A); with a Gaussian actor, states and actions (B, A) to (B, 1). Two
-            of them in a list or tuple are twins: the lower one is believed.
+            in a list, or one that gives (2, B, A), are twins: the lower is believed.
         critic_target: networks of the same shapes; they start as a copy of `critic`.
         actor: maps states to logits (B, A), or to mean and log-std of actions that are clipped to [−1, 1].
         lam: temperature λ of the weights.
         tau: Polyak factor τ of the target critics.
         gamma: discount factor γ.
-        num_action_samples: actions drawn to estimate the value of a state; None takes the exact expectation, which
-            only discrete actions have.
+        num_action_samples: actions drawn to estimate V(s); None: the exact expectation, for discrete actions only.
         critic_lr: Adam's learning rate for the critics.
         actor_lr: Adam's learning rate for the actor.
         use_adv: weigh with exp(A/λ), where A = Q(s, a) − V(s), instead of exp(Q/λ).
@@ -263,8 +262,14 @@ class AWAC(nn.Cell):
     def actor_loss(self, obs, action, noise):
         """Eq. (13); also returns ESS/B."""
         dist = self.distribution(obs)
-        value = self.state_value(self.critics, obs, dist, noise, True) if self.use_adv else 0.0
-        adv = losses.advantage(self.q_values(self.critics, obs, action), value)
+        if self.discrete:
+            q = self.all_values(self.critics, obs)
+            q_data = at_action(q, action)
+            value = losses.expected_value(ops.exp(dist), q.min(axis=0)) if self.use_adv else 0.0
+        else:
+            q_data = self.q_values(self.critics, obs, action)
+            value = self.state_value(self.critics, obs, dist, noise) if self.use_adv else 0.0
+        adv = losses.advantage(q_data, value)
         weights = losses.exp_weights(adv, self.lam, self.weight_clip)
         log_prob = at_action(dist, action) if self.discrete else gaussian_log_prob(dist, action)
         share = losses.effective_sample_share(weights / weights.max())  # the square of a large weight overflows
@@ -272,28 +277,24 @@ class AWAC(nn.Cell):
 
     def q_values(self, critics, obs, action):
         """(C, B) critics at the given actions."""
-        return ops.stack([self.q_value(critics[i], obs, action) for i in range(self.copies)])
-
-    def q_value(self, critic, obs, action):
-        """(B,) one critic at the given actions."""
-        return at_action(critic(obs), action) if self.discrete else critic(obs, action).reshape(-1)
-
-    def state_value(self, critics, obs, dist, noise, exact=False):
-        """(B,) V(s) from actions sampled with noise (N, B, A); `exact` sums over them where they are discrete."""
         if self.discrete:
-            if exact or self.num_action_samples is None:
+            return at_action(self.all_values(critics, obs), action)
+        return ops.stack([critics[i](obs, action).reshape(-1) for i in range(self.copies)])
+
+    def all_values(self, critics, obs):
+        """(C, B, A) discrete critics at all actions."""
+        values = [critics[i](obs) for i in range(self.copies)]
+        return values[0] if values[0].ndim == 3 else ops.stack(values)
+
+    def state_value(self, critics, obs, dist, noise):
+        """(B,) V(s) under the policy, exactly or from actions sampled with noise (N, B, A)."""
+        if self.discrete:
+            if self.num_action_samples is None:
                 probs = ops.exp(dist)
             else:  # the Gumbel trick: the largest of logits plus Gumbel noise is a sample
                 probs = one_hot(ops.argmax(dist + noise, -1), self.action_size).mean(0)
-            return losses.expected_value(probs, self.lowest(critics, obs))
+            return losses.expected_value(probs, self.all_values(critics, obs).min(axis=0))
         samples, batch, size = noise.shape
         actions = gaussian_sample(dist, noise).reshape(samples * batch, size)
         q = self.q_values(critics, ops.tile(obs, (samples, 1)), actions).min(axis=0)
         return q.reshape(samples, batch).mean(0)
-
-    def lowest(self, critics, obs):
-        """(B, A) the lower of the twins, or the only critic."""
-        lowest = critics[0](obs)
-        for i in range(1, self.copies):
-            lowest = ops.minimum(lowest, critics[i](obs))
-        return lowest

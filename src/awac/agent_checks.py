@@ -77,7 +77,7 @@ def probe(critics, actor, state_size: int) -> tuple[int, bool]:
     for critic in critics:
         extra = () if discrete else (Tensor(np.zeros((PROBES, size), np.float32)),)
         found = tuple(getattr(_try("critic", critic, obs, *extra), "shape", ()))
-        if discrete and found != (PROBES, size):
+        if discrete and found not in ((PROBES, size), (1, PROBES, size), (2, PROBES, size)):
             raise ConfigError(f"the actor gives {size} logits a state, the critic values of shape {found[1:]}")
         if not discrete and found not in ((PROBES, 1), (PROBES,)):
             raise ConfigError(f"the critic gives shape {found} for {PROBES} states and actions; wanted is (B, 1)")
