@@ -73,6 +73,13 @@ def state(learner) -> ParameterTuple:
     return ParameterTuple([*powers, *of_actor, *of_critic])
 
 
+def threads() -> int:
+    """As many as OMP_NUM_THREADS says, else one for each processor that this process may use."""
+    # Asked here, not in C++: MindSpore sets the variable to 1 there for itself.
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
+
+
 def settings(config, actor, discrete: bool) -> Tensor:
     """An AlgoConfig and a policy's sizes, in the order of `Settings` in learner.cc."""
     flags = (discrete, config.state_dependent_std, config.critic_layer_norm, config.weighting == "softmax",
@@ -81,7 +88,7 @@ def settings(config, actor, discrete: bool) -> Tensor:
     sizes = (actor.obs_size, action_size, len(config.actor_hidden) + 1, len(config.critic_hidden) + 1)
     values = (config.gamma, config.tau, config.lam, config.weight_clip, config.reward_scale, config.log_std_min,
               config.log_std_max, config.actor_lr, config.critic_lr, config.actor_weight_decay,
-              config.actor_ema)  # fmt: skip
+              config.actor_ema, threads())  # fmt: skip
     return Tensor([float(x) for x in (*flags, *sizes, *values)], ms.float32)
 
 

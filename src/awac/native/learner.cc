@@ -17,7 +17,7 @@ constexpr float kLogRoot2Pi = 0.9189385332046727f;
 struct Settings {
   float discrete, state_dependent_std, layer_norm, softmax, sum, obs, action, actor_depth, critic_depth;
   float gamma, tau, lam, weight_clip, reward_scale, log_std_min, log_std_max;
-  float actor_lr, critic_lr, actor_weight_decay, actor_ema;
+  float actor_lr, critic_lr, actor_weight_decay, actor_ema, threads;
 };
 
 inline float clamp(float x) { return x < -1.0f ? -1.0f : x > 1.0f ? 1.0f : x; }
@@ -95,7 +95,7 @@ class Learner {
   std::array<float, 7> step() {
     const int64_t blocks = (batch + kRows - 1) / kRows;
     auto each_block = [&](auto work) {
-      Pool::get().run(blocks, [&](int64_t i) { work(i * kRows, std::min(kRows, batch - i * kRows)); });
+      Pool::get(s.threads).run(blocks, [&](int64_t i) { work(i * kRows, std::min(kRows, batch - i * kRows)); });
     };
     each_block([&](int64_t first, int64_t count) { critics_block(first, count); });
     weigh();
@@ -289,7 +289,7 @@ class Learner {
     for (const Net &net : nets)
       for (size_t i = 0; i < net.mlp->depth(); ++i)
         for (int64_t first = 0; first < net.mlp->in[i]; first += kRows) units.push_back({&net, i, first});
-    Pool::get().run(units.size(), [&](int64_t k) { update(*units[k].net, units[k].layer, units[k].first); });
+    Pool::get(s.threads).run(units.size(), [&](int64_t k) { update(*units[k].net, units[k].layer, units[k].first); });
     if (free_std) {
       std::vector<float> gradient(size);
       for (int64_t r = 0; r < batch; ++r)

@@ -1,13 +1,10 @@
 // Threads that take the units of a job one after another.
 #pragma once
 
-#include <sched.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <cstdlib>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -16,8 +13,9 @@ namespace awac {
 
 class Pool {
  public:
-  static Pool &get() {
-    static Pool *pool = new Pool;  // never destroyed: its threads may outlive main
+  // The first call says how many threads there are.
+  static Pool &get(int threads) {
+    static Pool *pool = new Pool(threads);  // never destroyed: its threads may outlive main
     return *pool;
   }
 
@@ -46,13 +44,7 @@ class Pool {
  private:
   static constexpr uint64_t kClosed = UINT32_MAX;
 
-  // As many threads as OMP_NUM_THREADS says, else one for each processor that this process may use.
-  Pool() {
-    const char *wanted = std::getenv("OMP_NUM_THREADS");
-    int count = wanted ? std::atoi(wanted) : 0;
-    cpu_set_t set;
-    if (count < 1) count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    helpers_ = count - 1;
+  explicit Pool(int threads) : helpers_(threads - 1) {
     for (int i = 0; i < helpers_; ++i) std::thread([this] { serve(); }).detach();
   }
 
