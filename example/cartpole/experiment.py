@@ -37,7 +37,7 @@ class Recipe:
     """Temperature λ of the weights."""
     gamma: float = 0.99
     """Discount factor γ."""
-    tau: float = 0.01
+    tau: float = 0.02
     """Polyak factor τ of the target critics."""
     num_action_samples: int | None = None
     """Actions drawn to estimate the value of a state; None takes the exact expectation."""
@@ -47,8 +47,6 @@ class Recipe:
     """Largest weight."""
     critics: int = 2
     """Twins, or a single critic."""
-    layer_norm: bool = True
-    """LayerNorm in the critics."""
     normalise: bool = True
     """Networks see states with the recorded rows' mean and standard deviation taken out."""
     behaviour_episodes: int = 50
@@ -59,13 +57,13 @@ class Recipe:
     """Rows per gradient step on them."""
     online_episodes: int = 600
     """Episodes played and learnt from after that."""
-    online_batch: int = 256
+    online_batch: int = 128
     """Rows per gradient step then."""
-    updates_per_episode: int = 20
+    updates_per_episode: int = 40
     """Gradient steps after each of these episodes."""
-    average: float = 0.9
+    average: float = 0.8
     """What stays, after each of these episodes, of the running average of the actor's weights that acts; 0 for none."""
-    offline_share: float | None = 0.25
+    offline_share: float | None = 0.5
     """Share of recorded rows in those batches while they are in memory; None draws from all rows alike."""
     warmup: int = 1000
     """Online rows before the first of these steps."""
@@ -76,8 +74,8 @@ class Recipe:
 RECIPES = {
     "cartpole": Recipe(),
     "reference": Recipe(
-        lam=1.0, gamma=0.9, tau=5e-3, num_action_samples=10, weight_clip=None, critics=1, layer_norm=False,
-        normalise=False, online_batch=1024, updates_per_episode=1, average=0.0, offline_share=None, warmup=1024,
+        lam=1.0, gamma=0.9, tau=5e-3, num_action_samples=10, weight_clip=None, critics=1, normalise=False,
+        online_batch=1024, updates_per_episode=1, average=0.0, offline_share=None, warmup=1024,
     ),
 }  # fmt: skip
 """`reference` has the hyper-parameters of the PyTorch study that this experiment repeats."""
@@ -94,7 +92,7 @@ class Critics(nn.Cell):
         super().__init__()
         self.copies = recipe.critics
         sizes = (STATE_SIZE, *CRITIC, ACTIONS)
-        self.net = MLP(sizes, rng, name, copies=recipe.critics, layer_norm=recipe.layer_norm)
+        self.net = MLP(sizes, rng, name, copies=recipe.critics)
 
     def construct(self, states):
         return self.net(ops.tile(ops.expand_dims(states, 0), (self.copies, 1, 1)))
