@@ -47,6 +47,8 @@ class Recipe:
     """Largest weight."""
     critics: int = 2
     """Twins, or a single critic."""
+    layer_norm: bool = True
+    """LayerNorm in the critics: without it some seeds' values run away offline."""
     normalise: bool = True
     """Networks see states with the recorded rows' mean and standard deviation taken out."""
     behaviour_episodes: int = 50
@@ -59,9 +61,9 @@ class Recipe:
     """Episodes played and learnt from after that."""
     online_batch: int = 128
     """Rows per gradient step then."""
-    updates_per_episode: int = 40
+    updates_per_episode: int = 20
     """Gradient steps after each of these episodes."""
-    average: float = 0.8
+    average: float = 0.9
     """What stays, after each of these episodes, of the running average of the actor's weights that acts; 0 for none."""
     offline_share: float | None = 0.5
     """Share of recorded rows in those batches while they are in memory; None draws from all rows alike."""
@@ -74,8 +76,8 @@ class Recipe:
 RECIPES = {
     "cartpole": Recipe(),
     "reference": Recipe(
-        lam=1.0, gamma=0.9, tau=5e-3, num_action_samples=10, weight_clip=None, critics=1, normalise=False,
-        online_batch=1024, updates_per_episode=1, average=0.0, offline_share=None, warmup=1024,
+        lam=1.0, gamma=0.9, tau=5e-3, num_action_samples=10, weight_clip=None, critics=1, layer_norm=False,
+        normalise=False, online_batch=1024, updates_per_episode=1, average=0.0, offline_share=None, warmup=1024,
     ),
 }  # fmt: skip
 """`reference` has the hyper-parameters of the PyTorch study that this experiment repeats."""
@@ -92,7 +94,7 @@ class Critics(nn.Cell):
         super().__init__()
         self.copies = recipe.critics
         sizes = (STATE_SIZE, *CRITIC, ACTIONS)
-        self.net = MLP(sizes, rng, name, copies=recipe.critics)
+        self.net = MLP(sizes, rng, name, copies=recipe.critics, layer_norm=recipe.layer_norm)
 
     def construct(self, states):
         return self.net(ops.tile(ops.expand_dims(states, 0), (self.copies, 1, 1)))
