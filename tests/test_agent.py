@@ -205,14 +205,12 @@ def test_a_loaded_agent_goes_on_as_the_saved_one_to_the_bit(tmp_path):
 
 
 def test_only_the_first_call_compiles():
-    our = agent()
-    our.update(batch())
-    times = []
+    our, times = agent(), []
     for seed in range(9):
         start = time.perf_counter()
         our.update(batch(seed=seed))
         times.append(time.perf_counter() - start)
-    assert np.median(times) < 0.1
+    assert np.median(times[1:]) < times[0] / 3
 
 
 def test_the_package_stays_light_and_the_class_works_in_the_default_mode():
