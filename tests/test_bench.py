@@ -50,6 +50,13 @@ def test_an_unknown_workload_is_refused(alone, capsys):
     assert "w9" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_chunk_that_is_no_length_of_time_is_refused(alone, capsys, seconds):
+    with pytest.raises(SystemExit):
+        cli.main(["bench", f"--seconds={seconds}"])
+    assert "not a number of seconds" in capsys.readouterr().err
+
+
 def test_an_implementation_that_computes_something_else_is_left_out():
     same = {"critic_loss": np.float32(2), "actor_loss": np.float32(1), "policy.0.weight": np.ones((3, 3), np.float32)}
     run._compare(dict(same), same, 1e-4)

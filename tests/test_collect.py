@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 
 import awac
-from awac.data.behaviour import BehaviourPolicy, shipped_policy
+from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
 from awac.data.collect import collect, generate, provenance, record, write_hdf5
 from awac.data.files import load_dataset
 from awac.envs import make_env
@@ -271,6 +271,12 @@ def test_record_takes_a_shipped_policy_by_its_files_name(tmp_path):
     assert 0.7 < (data.actions.reshape(-1) == best).mean() < 0.9  # half of the 40 % random actions are the best one
     with h5py.File(tmp_path / "cartpole.hdf5") as file:
         assert file["metadata/policy/epsilon"][()] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_shipped_policy_can_be_named(tmp_path, name):
+    task = "CartPole-v1" if shipped_policy(name).epsilon is not None else ANT
+    assert "20 rows" in record(task, name, tmp_path / "out.hdf5", rows=20, progress=False)
 
 
 def test_record_takes_a_policy_file(tmp_path):

@@ -103,7 +103,6 @@ class Critics(nn.Cell):
 def make_agent(recipe: Recipe, seed: int) -> AWAC:
     """An untrained agent; the networks' initial weights follow from the seed."""
     rng = np.random.default_rng(seed)
-
     critic, target = (Critics(recipe, rng, name) for name in ("critic", "target"))
     return AWAC(
         critic, target, MLP((STATE_SIZE, *ACTOR, ACTIONS), rng, "actor"),
@@ -128,10 +127,8 @@ def acting_policy(weights: dict[str, np.ndarray], normalizer: Normalizer) -> Num
 
 def evaluate(policy: NumpyPolicy, recipe: Recipe, seed: int) -> np.ndarray:
     """Lengths of evaluation episodes; actions are drawn from the policy, as when it learns online."""
-    rng, evaluator = (
-        np.random.default_rng(seed),
-        Evaluator(lambda: make_env(TASK), recipe.evaluation_episodes, EVALUATION_SEED + seed),
-    )
+    rng = np.random.default_rng(seed)
+    evaluator = Evaluator(lambda: make_env(TASK), recipe.evaluation_episodes, EVALUATION_SEED + seed)
     try:
         return evaluator(lambda states: policy(states, rng)).returns
     finally:

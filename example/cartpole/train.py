@@ -1,6 +1,6 @@
 """The CartPole experiment over several seeds: results as CSV and Markdown, and the figures.
 
-    python example/cartpole/train.py --seeds 10     writes results.csv, results.md, lengths.npz, figures/ beside itself
+python example/cartpole/train.py --seeds 10     writes results.csv, results.md, lengths.npz, figures/ beside itself
 python example/cartpole/train.py --fast         the same in miniature, under a minute, into ./cartpole_fast
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are small: one core a seed is the fastest
@@ -25,6 +26,7 @@ import mindspore as ms
 import numpy as np
 
 HERE = Path(__file__).parent
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 WINDOW = 50
 COLUMNS = ("recipe", "seed", "behaviour", "offline", "ratio", "lowest_kept", "final_kept", "lowest_cleared",
            "final_cleared")  # fmt: skip
@@ -48,14 +50,13 @@ def pin(cores) -> None:
 def run_all(recipes: dict[str, experiment.Recipe], seeds: int, jobs: int) -> dict[str, list[dict[str, np.ndarray]]]:
     """Every recipe with every seed; lengths by recipe and seed."""
     context = multiprocessing.get_context("spawn")
-    own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(jobs))
     cores = context.SimpleQueue()
-    for job in range(jobs):
-        cores.put(own[job % len(own)])
+    for _, core in zip(range(jobs), itertools.cycle(CORES), strict=False):
+        cores.put(core)
     found: dict[str, list] = {name: [{}] * seeds for name in recipes}
     with ProcessPoolExecutor(jobs, context, initializer=pin, initargs=(cores,)) as pool:
         waiting = [pool.submit(one_seed, name, recipe, s) for name, recipe in recipes.items() for s in range(seeds)]
-        for future in waiting:
+        for future in as_completed(waiting):
             name, seed, lengths, seconds = future.result()
             found[name][seed] = lengths
             means = {key: f"{value.mean():.0f}" for key, value in lengths.items() if "online" not in key}
@@ -116,12 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=positive, default=1, help="seeds 0 to N-1 (default: %(default)s)")
     parser.add_argument("--preset", choices=[*experiment.RECIPES, "both"], default="both", help="(default: both)")
-    parser.add_argument(
-        "--jobs",
-        type=positive,
-        default=len(os.sched_getaffinity(0)),
-        help="seeds run at the same time (default: one a core)",
-    )
+    parser.add_argument("--jobs", type=positive, default=len(CORES), help="runs at a time (default: one a core)")
     parser.add_argument("--fast", action="store_true", help="a miniature that shows that everything works")
     parser.add_argument(
         "--out", type=Path, help="folder to write to (default: beside this file, ./cartpole_fast with --fast)"

@@ -1,4 +1,4 @@
-"""The command `awac`: train, eval, collect, report. Every user mistake ends in one line on stderr and exit code 1."""
+"""The command `awac` and its subcommands. Every user mistake ends in one line on stderr and exit code 1."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def _add_collect(parser) -> None:
     parser.set_defaults(run=_collect)
     parser.add_argument("--task", default="ant-expert-v2", help="environment (default: %(default)s)")
     parser.add_argument(
-        "--policy", default="expert", help="random, medium, expert, cartpole_dqn or an .npz file (default: %(default)s)"
+        "--policy",
+        default="expert",
+        help="random, medium, expert, a file name in ckpt/behaviour, or an .npz file (default: %(default)s)",
     )
     parser.add_argument("--rows", type=_positive, help="transitions to record (default: 200000)")
     parser.add_argument("--seed", type=_natural, default=0, help="seed of the recording (default: %(default)s)")
@@ -147,7 +149,7 @@ def _add_bench(parser) -> None:
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="(default: all)")
     parser.add_argument("--implementation", nargs="+", choices=IMPLEMENTATIONS, help="(default: all)")
     parser.add_argument("--rounds", type=_positive, default=5, help="chunks for each (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a chunk (default: %(default)s)")
+    parser.add_argument("--seconds", type=_seconds, default=1.0, help="length of a chunk (default: %(default)s)")
     parser.add_argument("--python", help="interpreter with PyTorch and JAX (default: that of .venv-bench)")
     parser.add_argument("--json", metavar="FILE", help="file for the figures")
     parser.add_argument("--plot", metavar="PNG", help="bar chart to write")
@@ -234,6 +236,16 @@ def _positive(text: str) -> int:
 
 def _natural(text: str) -> int:
     return _whole(text, 0, "a whole number, 0 or more")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 3600.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
 
 
 def _whole(text: str, least: int, wanted: str) -> int:

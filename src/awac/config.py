@@ -154,7 +154,7 @@ PRESETS: dict[str, dict] = {
         "eval_episodes": 20,
     },
 }
-"""Recipes by name: what differs from the defaults. `cartpole` has discrete actions and wants no file either."""
+"""Recipes by name: what differs from the defaults."""
 
 SECTIONS = {"env": EnvConfig, "algo": AlgoConfig, "train": TrainConfig}
 _FIELDS = {

@@ -10,6 +10,7 @@ import numpy as np
 
 from awac import checkpoint
 from awac.errors import DataError
+from awac.plotting import figure
 
 COLUMNS = ("run", "at 10", "at the switch", "lowest of the next 10", "dip", "last", "best", "normalised last")
 
@@ -99,40 +100,32 @@ def plot(runs: list[Run], path: str, reference: float | None = None, title: str 
         reference: the behaviour data's mean return, drawn as a dashed line.
         title: above the axes; the task's id if left out.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7.5, 4.2), dpi=150)
-    for name in dict.fromkeys(run.name for run in runs):
-        group = [run for run in runs if run.name == name]
-        length = min(len(run.returns) for run in group)
-        stack = np.stack([run.returns[:length] for run in group])
-        episodes = group[0].episodes[:length]
-        label = f"{name} ({len(group)} seeds)" if len(group) > 1 else name
-        (line,) = axes.plot(episodes, stack.mean(0), marker="o", markersize=3, label=label)
-        if len(group) > 1:
-            axes.fill_between(episodes, stack.min(0), stack.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-        switch = group[0].switch
-        if switch is not None and switch < episodes[-1]:
-            axes.axvline(switch, color=line.get_color(), linestyle=":", linewidth=1)
-    if reference is not None:
-        axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="behaviour data, mean")
-    axes.set_xlabel("training episode (1000 gradient steps); dotted: switch to online")
-    axes.set_ylabel("evaluation return, mean action")
-    axes.set_title(title or runs[0].task)
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # from 0: a cut axis makes noise look like a fall
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
-    figure.tight_layout()
-    figure.savefig(path)
-    pyplot.close(figure)
+    with figure(path) as axes:
+        for name in dict.fromkeys(run.name for run in runs):
+            group = [run for run in runs if run.name == name]
+            length = min(len(run.returns) for run in group)
+            stack = np.stack([run.returns[:length] for run in group])
+            episodes = group[0].episodes[:length]
+            label = f"{name} ({len(group)} seeds)" if len(group) > 1 else name
+            (line,) = axes.plot(episodes, stack.mean(0), marker="o", markersize=3, label=label)
+            if len(group) > 1:
+                axes.fill_between(episodes, stack.min(0), stack.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+            switch = group[0].switch
+            if switch is not None and switch < episodes[-1]:
+                axes.axvline(switch, color=line.get_color(), linestyle=":", linewidth=1)
+        if reference is not None:
+            axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="behaviour data, mean")
+        axes.set_xlabel("training episode (1000 gradient steps); dotted: switch to online")
+        axes.set_ylabel("evaluation return, mean action")
+        axes.set_title(title or runs[0].task)
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # from 0: a cut axis makes noise look like a fall
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", frameon=False)
 
 
-def report(runs: list[str], figure: str | None, reference: float | None, title: str | None) -> str:
+def report(runs: list[str], image: str | None, reference: float | None, title: str | None) -> str:
     """Reads runs, draws the figure if one is asked for, and returns the table."""
     read = [Run.read(text) for text in runs]
-    if figure:
-        plot(read, figure, reference, title)
+    if image:
+        plot(read, image, reference, title)
     return table(read)

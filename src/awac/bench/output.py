@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from awac.errors import ConfigError
+from awac.plotting import figure
 
 
 def table(rows: list[dict]) -> str:
@@ -23,26 +24,19 @@ def table(rows: list[dict]) -> str:
 
 def plot(rows: list[dict], path: str) -> None:
     """Bars of steps/s relative to PyTorch eager, or to this package where that was not measured."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     workloads = list(dict.fromkeys(row["workload"] for row in rows))
     names = list(dict.fromkeys(row["implementation"] for row in rows))
     speeds = {(row["workload"], row["implementation"]): row["steps_per_s"] for row in rows}
     base = "torch-eager" if "torch-eager" in names else "awac"
-    figure, axes = pyplot.subplots(figsize=(7.5, 4.2), dpi=150)
-    for i, name in enumerate(names):
-        heights = [speeds.get((w, name), 0.0) / speeds.get((w, base), np.inf) for w in workloads]
-        axes.bar(np.arange(len(workloads)) + 0.8 * i / len(names), heights, 0.8 / len(names), align="edge", label=name)
-    axes.set_xticks(np.arange(len(workloads)) + 0.4, workloads)
-    axes.set_ylabel(f"training steps/s, {base} = 1")
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(path)
-    pyplot.close(figure)
+    with figure(path) as axes:
+        for i, name in enumerate(names):
+            heights = [speeds.get((w, name), 0.0) / speeds.get((w, base), np.inf) for w in workloads]
+            left = np.arange(len(workloads)) + 0.8 * i / len(names)
+            axes.bar(left, heights, 0.8 / len(names), align="edge", label=name)
+        axes.set_xticks(np.arange(len(workloads)) + 0.4, workloads)
+        axes.set_ylabel(f"training steps/s, {base} = 1")
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(frameon=False)
 
 
 def write_json(rows: list[dict], path: str) -> None:

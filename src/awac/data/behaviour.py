@@ -155,6 +155,11 @@ class BehaviourPolicy:
             )
 
 
+def shipped_names() -> list[str]:
+    """Names that `shipped_policy` takes."""
+    return sorted({file.stem for folder in _FOLDERS for file in folder.glob("*.npz")})
+
+
 def shipped_policy(name: str) -> BehaviourPolicy:
     """Loads a behaviour policy that ships with the project, such as `ant_expert`.
 

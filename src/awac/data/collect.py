@@ -17,7 +17,8 @@ import h5py
 import mujoco
 import numpy as np
 
-from awac.data.behaviour import BehaviourPolicy, shipped_policy
+from awac.cache import cache_folder
+from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
 from awac.data.progress import Progress
 from awac.data.recorder import Recorder, episodes_of
 from awac.envs.registry import VERSIONS, make_env, parse_d4rl_id
@@ -255,13 +256,6 @@ def write_hdf5(path: str | os.PathLike, columns: dict[str, np.ndarray], metadata
         draft.unlink(missing_ok=True)
 
 
-def cache_folder() -> Path:
-    """$AWAC_CACHE_DIR, else awac/ in $XDG_CACHE_HOME or ~/.cache."""
-    if os.environ.get("AWAC_CACHE_DIR"):
-        return Path(os.environ["AWAC_CACHE_DIR"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "awac"
-
-
 def _worker_count(rows: int) -> int:
     return max(1, min(multiprocessing.cpu_count(), 4, rows // _ROWS_WORTH_A_WORKER))
 
@@ -278,7 +272,7 @@ def _named_policy(env_id: str, name: str) -> BehaviourPolicy:
     if name == "random":
         with contextlib.closing(make_env(env_id)) as env:
             return BehaviourPolicy.random(env.action_space)
-    shipped = sorted({policy for policies in GENERATED.values() for policy in policies} - {"random"})
+    shipped = shipped_names()
     task = parse_d4rl_id(env_id)
     stem = f"{task.robot}_{name}" if task and name in ("medium", "expert") else name
     if stem in shipped:
