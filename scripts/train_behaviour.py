@@ -29,6 +29,7 @@ from awac.envs.mujoco_v2 import TIME_LIMIT, AntV2
 
 OBSERVED = 27  # the other 84 values of the Ant's observation are always zero
 HIDDEN = [256, 256]
+SAFE_HEIGHT = 0.85  # m
 
 
 class BehaviourView(gymnasium.Wrapper):
@@ -37,11 +38,13 @@ class BehaviourView(gymnasium.Wrapper):
     Args:
         squash: whether to apply tanh to the action.
         fall_cost: subtracted from the reward on a fall, which then also ends the episode; 0 for the task as it is.
+        height_cost: subtracted from the reward of a step that ends at 1 m, where the task ends the episode; it grows
+            from 0 at `SAFE_HEIGHT` with the square, so that the policy hears of a jump before it is too high.
     """
 
-    def __init__(self, squash: bool, fall_cost: float = 0.0):
+    def __init__(self, squash: bool, fall_cost: float = 0.0, height_cost: float = 0.0):
         super().__init__(gymnasium.wrappers.TimeLimit(AntV2(), TIME_LIMIT))
-        self.squash, self.fall_cost = squash, fall_cost
+        self.squash, self.fall_cost, self.height_cost = squash, fall_cost, height_cost
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OBSERVED,), np.float32)
         if squash:
             self.action_space = gymnasium.spaces.Box(-10.0, 10.0, (8,), np.float32)
@@ -57,6 +60,7 @@ class BehaviourView(gymnasium.Wrapper):
             quat_x, quat_y = observation[2:4]
             terminated = terminated or 1 - 2 * (quat_x**2 + quat_y**2) < 0
             reward -= self.fall_cost * terminated
+        reward -= self.height_cost * (max(0.0, observation[0] - SAFE_HEIGHT) / (1.0 - SAFE_HEIGHT)) ** 2
         return observation[:OBSERVED].astype(np.float32), reward, terminated, truncated, info
 
 
@@ -140,16 +144,16 @@ class KeepBest(BaseCallback):
         return True
 
 
-def build(algorithm: str, seed: int, anneal: bool, fall_cost: float):
+def build(algorithm: str, seed: int, anneal: bool, fall_cost: float, height_cost: float):
     """The SBX model; hyper-parameters are SBX's defaults but for what stands here."""
     if algorithm == "ppo":
-        env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True, fall_cost)] * 16), norm_obs=False)
+        env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True, fall_cost, height_cost)] * 16), norm_obs=False)
         policy = {"net_arch": HIDDEN, "activation_fn": jax.nn.relu, "log_std_init": -1.5}
         rate = (lambda remaining: 1.5e-4 * remaining) if anneal else 1.5e-4
         return sbx.PPO(
             "MlpPolicy", env, rate, n_steps=512, batch_size=1024, n_epochs=6, seed=seed, policy_kwargs=policy
         )
-    env = DummyVecEnv([lambda: BehaviourView(False, fall_cost)] * 8)
+    env = DummyVecEnv([lambda: BehaviourView(False, fall_cost, height_cost)] * 8)
     cls = {"sac": sbx.SAC, "tqc": sbx.TQC}[algorithm]
     return cls(
         "MlpPolicy",
@@ -178,8 +182,9 @@ def main() -> None:
     )
     parser.add_argument("--anneal", action="store_true", help="PPO: learning rate falling to 0")
     parser.add_argument("--fall_cost", type=float, default=0.0, help="reward taken for a fall during training")
+    parser.add_argument("--height_cost", type=float, default=0.0, help="reward taken for jumping, see BehaviourView")
     args = parser.parse_args()
-    model = build(args.algorithm, args.seed, args.anneal, args.fall_cost)
+    model = build(args.algorithm, args.seed, args.anneal, args.fall_cost, args.height_cost)
     start = None
     if args.init:
         with np.load(args.init, allow_pickle=False) as file:

@@ -25,6 +25,8 @@ from awac.policy import NumpyPolicy, parameter_arrays
 TASK, STATE_SIZE, ACTIONS = "CartPole-v1", 4, 2
 CRITIC, ACTOR = (128, 128), (128, 64)
 EVALUATION_SEED = 10_000
+CALLS = 80
+"""Parts of the offline phase; after each of them the running average of the actor's weights moves."""
 MEMORIES = ("kept", "cleared")
 """What the online phase starts with: the recorded rows or, as a harder test, nothing."""
 
@@ -61,11 +63,11 @@ class Recipe:
     """Episodes played and learnt from after that."""
     online_batch: int = 128
     """Rows per gradient step then."""
-    updates_per_episode: int = 20
+    updates_per_episode: int = 45
     """Gradient steps after each of these episodes."""
     average: float = 0.9
-    """What stays, after each of these episodes, of the running average of the actor's weights that acts; 0 for none."""
-    offline_share: float | None = 0.5
+    """What stays, after each of these episodes and each part offline, of the average of the actor's weights that acts."""
+    offline_share: float | None = None
     """Share of recorded rows in those batches while they are in memory; None draws from all rows alike."""
     warmup: int = 1000
     """Online rows before the first of these steps."""
@@ -82,7 +84,7 @@ RECIPES = {
 }  # fmt: skip
 """`reference` has the hyper-parameters of the PyTorch study that this experiment repeats."""
 
-FAST = {"behaviour_episodes": 10, "offline_steps": 200, "offline_batch": 128, "online_episodes": 20, "online_batch": 64,
+FAST = {"behaviour_episodes": 10, "offline_steps": 160, "offline_batch": 128, "online_episodes": 20, "online_batch": 64,
         "warmup": 64, "evaluation_episodes": 5}  # fmt: skip
 """What makes a recipe run in seconds, to see that everything works; nothing is learnt in that time."""
 
@@ -120,6 +122,12 @@ def record(recipe: Recipe, seed: int) -> tuple[Transitions, np.ndarray]:
     return transitions(columns, "the careless DQN's episodes"), np.diff(ends, prepend=0)
 
 
+def averaged(weights: dict[str, np.ndarray], agent: AWAC, recipe: Recipe) -> dict[str, np.ndarray]:
+    """The running average of the actor's weights, one step on."""
+    newest, keep = parameter_arrays(agent.actor), recipe.average
+    return {name: keep * weights[name] + (1.0 - keep) * newest[name] for name in weights}
+
+
 def acting_policy(weights: dict[str, np.ndarray], normalizer: Normalizer) -> NumpyPolicy:
     """An actor on numpy, where one action takes 20 µs."""
     return NumpyPolicy(weights, normalizer, AlgoConfig(actor_hidden=ACTOR), discrete=True)
@@ -135,20 +143,34 @@ def evaluate(policy: NumpyPolicy, recipe: Recipe, seed: int) -> np.ndarray:
         evaluator.close()
 
 
-def learn_offline(agent: AWAC, memory: Replay, recipe: Recipe, calls: int = 10) -> list[dict]:
-    """The offline phase; returns the agent's figures, a tenth of the phase each."""
-    return [agent.learn(memory, recipe.offline_batch, recipe.offline_steps // calls) for _ in range(calls)]
+def learn_offline(agent: AWAC, memory: Replay, recipe: Recipe) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """The offline phase.
+
+    Returns:
+        The agent's figures after each of its `CALLS` parts, and the actor's average weights.
+    """
+    figures, weights = [], parameter_arrays(agent.actor)
+    for _ in range(CALLS):
+        figures.append(agent.learn(memory, recipe.offline_batch, max(1, recipe.offline_steps // CALLS)))
+        weights = averaged(weights, agent, recipe)
+    return figures, weights
 
 
-def learn_online(agent: AWAC, memory: Replay, recipe: Recipe, seed: int) -> tuple[np.ndarray, NumpyPolicy]:
+def learn_online(agent: AWAC, weights, memory: Replay, recipe: Recipe, seed: int) -> tuple[np.ndarray, NumpyPolicy]:
     """The online phase: play an episode, put it into the memory, learn.
+
+    Args:
+        agent: after the offline phase.
+        weights: the actor's average weights after it.
+        memory: with the recorded rows or without.
+        recipe: hyper-parameters.
+        seed: of the episodes and the actions.
 
     Returns:
         The episodes' lengths and the policy that acts at the end.
     """
     env, rng = make_env(TASK), np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
-    weights = parameter_arrays(agent.actor)
     policy, lengths = acting_policy(weights, memory.normalizer), np.zeros(recipe.online_episodes, int)
     for episode in range(recipe.online_episodes):
         ended = False
@@ -161,8 +183,7 @@ def learn_online(agent: AWAC, memory: Replay, recipe: Recipe, seed: int) -> tupl
             observation = env.reset()[0] if ended else following
         if memory.online_size >= recipe.warmup:
             agent.learn(memory, recipe.online_batch, recipe.updates_per_episode, recipe.offline_share)
-            newest, keep = parameter_arrays(agent.actor), recipe.average
-            weights = {name: keep * weights[name] + (1.0 - keep) * newest[name] for name in weights}
+            weights = averaged(weights, agent, recipe)
             policy = acting_policy(weights, memory.normalizer)
     env.close()
     return lengths, policy
@@ -184,14 +205,14 @@ def run(seed: int, recipe: Recipe, folder: str) -> dict[str, np.ndarray]:
     normalizer = Normalizer.fit(rows.observations) if recipe.normalise else Normalizer.identity(STATE_SIZE)
     capacity = 500 * recipe.online_episodes
     agent = make_agent(recipe, seed)
-    learn_offline(agent, Replay(rows, normalizer, 0), recipe)
-    policy = acting_policy(parameter_arrays(agent.actor), normalizer)
+    _, weights = learn_offline(agent, Replay(rows, normalizer, 0), recipe)
+    policy = acting_policy(weights, normalizer)
     lengths = {"behaviour": behaviour, "offline": evaluate(policy, recipe, seed)}
     saved = f"{folder}/offline_{seed}.ckpt"
     agent.save(saved)
     for memory in MEMORIES:
         agent.load(saved)
         replay = Replay(rows if memory == "kept" else None, normalizer, capacity, action_width=1)
-        lengths[f"online_{memory}"], policy = learn_online(agent, replay, recipe, seed)
+        lengths[f"online_{memory}"], policy = learn_online(agent, weights, replay, recipe, seed)
         lengths[f"final_{memory}"] = evaluate(policy, recipe, seed)
     return lengths
