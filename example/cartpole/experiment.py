@@ -66,7 +66,7 @@ class Recipe:
     updates_per_episode: int = 45
     """Gradient steps after each of these episodes."""
     average: float = 0.9
-    """What stays, after each of these episodes and each part offline, of the average of the actor's weights that acts."""
+    """What stays, after each of these episodes and each part offline, of the average of actor weights that acts."""
     offline_share: float | None = None
     """Share of recorded rows in those batches while they are in memory; None draws from all rows alike."""
     warmup: int = 1000
