@@ -1,14 +1,14 @@
 """Trains a behaviour policy for the Ant, the source of the data that stands in for D4RL's recordings.
 
-Uses SBX (Stable-Baselines3 on JAX) in D4RL's robot; install the extra with `pip install -e ".[behaviour]"`. The best
-policy by mean evaluation return is written as a small `.npz` that `awac collect --policy` reads:
-`layers.{0,1,2}.weight` (in, out) and `.bias` (out,), ReLU between, 2·A outputs: mean and log-std of a tanh Gaussian on
-`observation[:27]`.
+Uses SBX (Stable-Baselines3 on JAX) in D4RL's robot; install the extra with `pip install -e ".[behaviour]"`. The policy
+with the best evaluation (mean return less its standard deviation) is written as a small `.npz` that `awac collect
+--policy` reads, the last policy beside it as `*_last.npz`: `layers.{0,1,2}.weight` (in, out) and `.bias` (out,), ReLU
+between, 2·A outputs: mean and log-std of a tanh Gaussian on `observation[:27]`.
 
     python scripts/train_behaviour.py --algorithm tqc --steps 3000000 --out ant.npz
     python scripts/train_behaviour.py --algorithm ppo --init ant.npz --steps 5000000 --out better.npz
     python scripts/train_behaviour.py --algorithm ppo --init better.npz --steps 5000000 --anneal \
-        --fall_cost 200 --out best.npz
+        --fall_cost 2000 --height_cost 8 --out best.npz
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import shutil
 import time
 
 import gymnasium
@@ -40,10 +41,11 @@ class BehaviourView(gymnasium.Wrapper):
         fall_cost: subtracted from the reward on a fall, which then also ends the episode; 0 for the task as it is.
         height_cost: subtracted from the reward of a step that ends at 1 m, where the task ends the episode; it grows
             from 0 at `SAFE_HEIGHT` with the square, so that the policy hears of a jump before it is too high.
+        time_limit: steps of an episode; fewer than the task's show it more starts.
     """
 
-    def __init__(self, squash: bool, fall_cost: float = 0.0, height_cost: float = 0.0):
-        super().__init__(gymnasium.wrappers.TimeLimit(AntV2(), TIME_LIMIT))
+    def __init__(self, squash: bool, fall_cost: float = 0.0, height_cost: float = 0.0, time_limit: int = TIME_LIMIT):
+        super().__init__(gymnasium.wrappers.TimeLimit(AntV2(), time_limit))
         self.squash, self.fall_cost, self.height_cost = squash, fall_cost, height_cost
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OBSERVED,), np.float32)
         if squash:
@@ -137,23 +139,24 @@ class KeepBest(BaseCallback):
             mean, std, falls = mean_return(layers, episodes=20, seed=9000)
             seconds = int(time.time() - self.began)
             self._row("a", [self.num_timesteps, seconds, round(mean, 1), round(std, 1), falls])
+            stem = os.path.splitext(self.out)[0]
+            np.savez(f"{stem}_last.npz", **layers)
             if mean - std > self.best:
                 self.best = mean - std
-                np.savez(f"{self.out}.tmp.npz", **layers)
-                os.replace(f"{self.out}.tmp.npz", self.out)
+                os.replace(shutil.copy(f"{stem}_last.npz", f"{stem}_new.npz"), self.out)
         return True
 
 
-def build(algorithm: str, seed: int, anneal: bool, fall_cost: float, height_cost: float):
-    """The SBX model; hyper-parameters are SBX's defaults but for what stands here."""
+def build(algorithm: str, seed: int, anneal: bool, **view):
+    """The SBX model in a `BehaviourView`; hyper-parameters are SBX's defaults but for what stands here."""
     if algorithm == "ppo":
-        env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True, fall_cost, height_cost)] * 16), norm_obs=False)
+        env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True, **view)] * 16), norm_obs=False)
         policy = {"net_arch": HIDDEN, "activation_fn": jax.nn.relu, "log_std_init": -1.5}
         rate = (lambda remaining: 1.5e-4 * remaining) if anneal else 1.5e-4
         return sbx.PPO(
             "MlpPolicy", env, rate, n_steps=512, batch_size=1024, n_epochs=6, seed=seed, policy_kwargs=policy
         )
-    env = DummyVecEnv([lambda: BehaviourView(False, fall_cost, height_cost)] * 8)
+    env = DummyVecEnv([lambda: BehaviourView(False, **view)] * 8)
     cls = {"sac": sbx.SAC, "tqc": sbx.TQC}[algorithm]
     return cls(
         "MlpPolicy",
@@ -183,8 +186,10 @@ def main() -> None:
     parser.add_argument("--anneal", action="store_true", help="PPO: learning rate falling to 0")
     parser.add_argument("--fall_cost", type=float, default=0.0, help="reward taken for a fall during training")
     parser.add_argument("--height_cost", type=float, default=0.0, help="reward taken for jumping, see BehaviourView")
+    parser.add_argument("--time_limit", type=int, default=TIME_LIMIT, help="steps of an episode during training")
     args = parser.parse_args()
-    model = build(args.algorithm, args.seed, args.anneal, args.fall_cost, args.height_cost)
+    view = {"fall_cost": args.fall_cost, "height_cost": args.height_cost, "time_limit": args.time_limit}
+    model = build(args.algorithm, args.seed, args.anneal, **view)
     start = None
     if args.init:
         with np.load(args.init, allow_pickle=False) as file:
