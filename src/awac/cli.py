@@ -108,7 +108,7 @@ def _add_collect(parser) -> None:
         default="expert",
         help="random, medium, expert, a file name in ckpt/behaviour, or an .npz file (default: %(default)s)",
     )
-    parser.add_argument("--rows", type=_positive, help="transitions to record (default: 200000)")
+    parser.add_argument("--rows", type=_positive, help="transitions to record (default: 500000)")
     parser.add_argument("--seed", type=_natural, default=0, help="seed of the recording (default: %(default)s)")
     parser.add_argument("--deterministic", action="store_true", help="record the mean action instead of samples")
     parser.add_argument("--out", required=True, help="the .hdf5 file to write")

@@ -24,7 +24,7 @@ from awac.data.recorder import Recorder, episodes_of
 from awac.envs.registry import VERSIONS, make_env, parse_d4rl_id
 from awac.errors import DataError
 
-DEFAULT_ROWS = 200_000
+DEFAULT_ROWS = 500_000
 # The data sets that can be generated, and the behaviour policies with equal shares of their rows.
 GENERATED: dict[str, tuple[str, ...]] = {"CartPole-v1": ("cartpole_dqn",)}
 for _version in VERSIONS:
