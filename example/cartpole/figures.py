@@ -109,7 +109,7 @@ def _switch(lengths, recipes, memory, title):
     axes.set_xlabel("episode; before 0: evaluation after the offline phase, after 0: learning online")
     axes.set_ylabel(f"length, running mean of {SMOOTHING}")
     axes.set_ylim(0, 1.05 * LIMIT)
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="center right")
     return figure
 
 
