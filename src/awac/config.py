@@ -34,7 +34,7 @@ class EnvConfig:
 class AlgoConfig:
     """The algorithm: networks, losses, optimisers."""
 
-    actor_hidden: tuple[int, ...] = (256, 256)
+    actor_hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the policy's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256)
     """Widths of each critic's hidden layers."""
@@ -58,7 +58,7 @@ class AlgoConfig:
     """Largest weight under `weighting=exp`."""
     loss_reduction: str = "mean"
     """Actor loss over the batch: `mean` or `sum`."""
-    actor_lr: float = 3e-4
+    actor_lr: float = 1e-3
     """Adam's learning rate for the policy."""
     critic_lr: float = 3e-4
     """Adam's learning rate for the critics."""
@@ -120,6 +120,7 @@ PRESETS: dict[str, dict] = {
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256),
         "critic_layer_norm": False,
+        "actor_lr": 3e-4,
         "lam": 2.0,
         "actor_ema": 0.0,
         "batch_size": 1024,
@@ -130,6 +131,7 @@ PRESETS: dict[str, dict] = {
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256, 256, 256),
         "critic_layer_norm": False,
+        "actor_lr": 3e-4,
         "lam": 2.0,
         "actor_ema": 0.0,
         "state_dependent_std": True,
@@ -143,6 +145,7 @@ PRESETS: dict[str, dict] = {
         "task": "CartPole-v1",
         "actor_hidden": (128, 64),
         "critic_hidden": (128, 128),
+        "actor_lr": 3e-4,
         "actor_ema": 0.995,
         "batch_size": 128,
         "tau": 0.02,
