@@ -79,10 +79,11 @@ def test_a_process_that_dies_says_why(tmp_path):
 def test_the_operations_are_those_of_the_paper_s_step():
     """The default: 14 passes forward or backward of about 2·B·weights each, less the gradients of the inputs."""
     ant = WORKLOADS["ant"]
-    critic, actor = 35 * 256 + 256 * 256 + 256, 27 * 256 + 2 * 256 * 256 + 256 * 8
-    passes = 2 * 256 * (2 * (5 * critic - 35 * 256) + 4 * actor - 27 * 256)
+    critic, actor = 35 * 256 + 256 * 256 + 256, 27 * 512 + 512 * 512 + 512 * 8
+    passes = 2 * 256 * (2 * (5 * critic - 35 * 256) + 4 * actor - 27 * 512)
     assert ant.flops() == passes
-    assert Counter(ant.products())[256, 256, 256] == 2 * (3 + 1 + 1) + 2 * (2 + 1 + 1)
+    assert Counter(ant.products())[256, 256, 256] == 2 * (3 + 1 + 1)
+    assert Counter(ant.products())[256, 512, 512] == 2 + 1
     assert WORKLOADS["w3"].critic_sizes == (4, 128, 128, 2)
 
 

@@ -34,7 +34,7 @@ class EnvConfig:
 class AlgoConfig:
     """The algorithm: networks, losses, optimisers."""
 
-    actor_hidden: tuple[int, ...] = (256, 256, 256)
+    actor_hidden: tuple[int, ...] = (512, 512)
     """Widths of the policy's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256)
     """Widths of each critic's hidden layers."""
@@ -84,7 +84,7 @@ class TrainConfig:
     """Gradient steps on the data set alone before the environment is used."""
     steps_per_call: int = 50
     """Gradient steps per call of the compiled graph; online, also the environment steps before it."""
-    offline_share: float | None = 0.5
+    offline_share: float | None = 0.75
     """Share of data set rows in an online batch; None draws from all rows alike, so it falls as they arrive."""
     online_capacity: int = 1_000_000
     """Online rows kept; the oldest go first. Data set rows are never evicted."""
@@ -153,6 +153,7 @@ PRESETS: dict[str, dict] = {
         "weighting": "exp",
         "weight_clip": 20.0,
         "n_steps_per_episode": 200,
+        "offline_share": 0.5,
         "offline_train_steps": 4000,
         "eval_episodes": 20,
     },

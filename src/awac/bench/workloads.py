@@ -112,7 +112,7 @@ def _workloads() -> dict[str, Workload]:
             Workload("w1", "obs 27, act 8, 3 nets of 4×256, B 1024", 27, 8, False, deep),
             Workload("w2", "obs 17, act 6, 3 nets of 3×256, B 256", 17, 6, False, small),
             Workload("w3", "obs 4, 2 actions, critics 128-128, actor 128-64, B 1024", 4, 2, True, cartpole),
-            Workload("ant", "obs 27, act 8, critics 2×256, LayerNorm, actor 3×256, B 256", 27, 8, False,
+            Workload("ant", "obs 27, act 8, critics 2×256, LayerNorm, actor 2×512, B 256", 27, 8, False,
                      load_config("ant").algo),
         )
     }  # fmt: skip
