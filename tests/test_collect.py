@@ -260,7 +260,10 @@ def test_record_writes_a_data_set_and_says_what_is_in_it(tmp_path, policy):
     line = record(ANT, policy, tmp_path / "new" / "ant.hdf5", rows=80, progress=False)
     data = load_dataset(tmp_path / "new" / "ant.hdf5")
     returns = data.episode_returns()
-    assert line.endswith(f"ant.hdf5: 80 rows, {len(returns)} episodes, mean return {returns.mean():.1f}")
+    assert line.endswith(
+        f"ant.hdf5: 80 rows, {len(returns)} episodes, mean return {returns.mean():.1f} ± {returns.std():.1f}, "
+        f"terminated early {data.terminated.sum() / len(returns):.0%}"
+    )
 
 
 def test_record_takes_a_shipped_policy_by_its_files_name(tmp_path):

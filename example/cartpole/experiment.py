@@ -26,7 +26,7 @@ TASK, STATE_SIZE, ACTIONS = "CartPole-v1", 4, 2
 CRITIC, ACTOR = (128, 128), (128, 64)
 EVALUATION_SEED = 10_000
 CALLS = 80
-"""Parts of the offline phase; after each of them the running average of the actor's weights moves."""
+"""Parts of the offline phase, at most; after each of them the running average of the actor's weights moves."""
 MEMORIES = ("kept", "cleared")
 """What the online phase starts with: the recorded rows or, as a harder test, nothing."""
 
@@ -147,11 +147,12 @@ def learn_offline(agent: AWAC, memory: Replay, recipe: Recipe) -> tuple[list[dic
     """The offline phase.
 
     Returns:
-        The agent's figures after each of its `CALLS` parts, and the actor's average weights.
+        The agent's figures after each of its parts, and the actor's average weights.
     """
     figures, weights = [], parameter_arrays(agent.actor)
-    for _ in range(CALLS):
-        figures.append(agent.learn(memory, recipe.offline_batch, max(1, recipe.offline_steps // CALLS)))
+    ends = np.linspace(0, recipe.offline_steps, min(CALLS, recipe.offline_steps) + 1).astype(int)
+    for steps in np.diff(ends).tolist():
+        figures.append(agent.learn(memory, recipe.offline_batch, steps))
         weights = averaged(weights, agent, recipe)
     return figures, weights
 

@@ -135,9 +135,12 @@ def record(
         task, actor, rows=rows, seed=seed, deterministic=deterministic, workers=workers, progress=progress
     )
     write_hdf5(path, columns, provenance(task, [actor], seed, deterministic))
-    episodes = int((columns["terminals"] | columns["timeouts"]).sum())
-    mean_return = columns["rewards"].sum(dtype=np.float64) / episodes
-    return f"{path}: {rows} rows, {episodes} episodes, mean return {mean_return:.1f}"
+    ends = np.flatnonzero(columns["terminals"] | columns["timeouts"])
+    returns = np.add.reduceat(columns["rewards"], np.append(0, ends[:-1] + 1), dtype=np.float64)
+    return (
+        f"{path}: {rows} rows, {len(returns)} episodes, mean return {returns.mean():.1f} ± {returns.std():.1f}, "
+        f"terminated early {columns['terminals'].sum() / len(returns):.0%}"
+    )
 
 
 def generate(
