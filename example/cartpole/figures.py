@@ -5,13 +5,12 @@ python example/cartpole/figures.py      draws them again from lengths.npz beside
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
+from awac.plotting import figure
 
 LIMIT = 500
 COLOURS = {"behaviour": "tab:gray", "offline": "tab:blue", "online": "tab:green", "cleared": "tab:olive",
@@ -30,33 +29,26 @@ def draw(lengths: dict[str, np.ndarray], folder: Path) -> None:
     first = {key.split("/")[1]: value for key, value in lengths.items() if key.startswith(f"{recipes[0]}/")}
     seeds = len(first["behaviour"])
     over = f"{seeds} seeds" if seeds > 1 else "one seed"
-    _save(
-        _histograms(first, ["behaviour"], f"The careless DQN: 40 % of its actions are random ({over})"),
-        folder,
-        "behaviour",
-    )
-    _save(_histograms(first, ["behaviour", "offline"], f"After learning offline from it ({over})"), folder, "offline")
-    _save(_phases(lengths, recipes, over), folder, "online")
+    with _axes(folder / "behaviour.png", f"The careless DQN: 40 % of its actions are random ({over})") as axes:
+        _histograms(axes, first, ["behaviour"])
+    with _axes(folder / "offline.png", f"After learning offline from it ({over})") as axes:
+        _histograms(axes, first, ["behaviour", "offline"])
+    with _axes(folder / "online.png", f"Each phase's mean length; a dot is a seed ({over})") as axes:
+        _phases(axes, lengths, recipes)
     for memory in ("kept", "cleared"):
-        title = f"From offline to online, memory {memory} ({over})"
-        _save(_switch(lengths, recipes, memory, title), folder, f"switch_{memory}")
+        with _axes(folder / f"switch_{memory}.png", f"From offline to online, memory {memory} ({over})") as axes:
+            _switch(axes, lengths, recipes, memory)
 
 
-def _axes(title: str):
-    figure, axes = pyplot.subplots(figsize=(7.5, 4.0), dpi=120)
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    return figure, axes
+@contextlib.contextmanager
+def _axes(path: Path, title: str):
+    with figure(path) as axes:
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+        yield axes
 
 
-def _save(figure, folder: Path, name: str) -> None:
-    figure.tight_layout()
-    figure.savefig(folder / f"{name}.png")
-    pyplot.close(figure)
-
-
-def _histograms(lengths, keys, title):
-    figure, axes = _axes(title)
+def _histograms(axes, lengths, keys):
     longest = max(lengths[key].max() for key in keys)
     for key in keys:
         values = lengths[key].ravel()
@@ -66,11 +58,9 @@ def _histograms(lengths, keys, title):
     axes.set_xlabel("length of the episode, steps")
     axes.set_ylabel("share of the episodes, %")
     axes.legend(frameon=False)
-    return figure
 
 
-def _phases(lengths, recipes, over):
-    figure, axes = _axes(f"Each phase's mean length; a dot is a seed ({over})")
+def _phases(axes, lengths, recipes):
     keys = {"behaviour": "behaviour", "offline": "offline", "online": "final_kept", "cleared": "final_cleared"}
     labels = ("behaviour", "offline", "online", "online,\nmemory cleared")
     width = 0.8 / len(recipes)
@@ -88,11 +78,9 @@ def _phases(lengths, recipes, over):
     axes.set_ylabel("length of the episode, steps")
     axes.set_ylim(0, 1.08 * LIMIT)
     axes.legend(frameon=False, loc="upper left")
-    return figure
 
 
-def _switch(lengths, recipes, memory, title):
-    figure, axes = _axes(title)
+def _switch(axes, lengths, recipes, memory):
     for recipe in recipes:
         offline, online = lengths[f"{recipe}/offline"], lengths[f"{recipe}/online_{memory}"]
         width = min(SMOOTHING, offline.shape[1])
@@ -110,7 +98,6 @@ def _switch(lengths, recipes, memory, title):
     axes.set_ylabel(f"length, running mean of {SMOOTHING}")
     axes.set_ylim(0, 1.05 * LIMIT)
     axes.legend(frameon=False, loc="center right")
-    return figure
 
 
 def _smooth(values, width):

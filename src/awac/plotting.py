@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 from awac.errors import ConfigError
 
 
 @contextlib.contextmanager
-def figure(path: str):
+def figure(path: str | os.PathLike):
     """Gives axes at README width and writes them to `path`; the suffix says the format.
 
     Raises:
