@@ -77,7 +77,7 @@ class Reference:
     def __init__(self, config, actor: dict, critics: dict, discrete: bool):
         self.config, self.discrete = config, discrete
         self.actor = Network(actor)
-        self.average = dict(self.actor.weights)
+        self.average, self.steps = dict(self.actor.weights), 0
         norm = config.critic_layer_norm
         self.critics = [Network({k: v[i] for k, v in critics.items()}, norm) for i in range(2)]
         self.targets = [Network({k: v[i] for k, v in critics.items()}, norm) for i in range(2)]
@@ -135,8 +135,9 @@ class Reference:
         self.actor_adam(self.actor.weights, actor_gradients)
         for net, slow in zip(self.critics, self.targets, strict=True):
             slow.weights = {k: (1 - config.tau) * v + config.tau * net.weights[k] for k, v in slow.weights.items()}
-        keep = config.actor_ema
-        self.average = {k: keep * v + (1 - keep) * self.actor.weights[k] for k, v in self.average.items()}
+        self.steps += 1
+        rate = (1 - config.actor_ema) / (1 - config.actor_ema**self.steps)
+        self.average = {k: (1 - rate) * v + rate * self.actor.weights[k] for k, v in self.average.items()}
         return {
             "critic_loss": critic_loss,
             "actor_loss": actor_loss,

@@ -88,7 +88,8 @@ _RANGES = {
         "reward_scale",
     ),
     "at least 0": ("actor_weight_decay", "offline_train_steps", "online_warmup", "seed"),
-    "between 0 and 1": ("gamma", "tau", "offline_share", "actor_ema"),
+    "between 0 and 1": ("gamma", "tau", "offline_share"),
+    "at least 0 and below 1": ("actor_ema",),
 }
 _CHOICES = {"weighting": ("softmax", "exp"), "loss_reduction": ("mean", "sum")}
 
@@ -103,7 +104,12 @@ def check(values: dict, source: str) -> None:
     Raises:
         ConfigError: the first fault.
     """
-    tests = {"positive": lambda v: v > 0, "at least 0": lambda v: v >= 0, "between 0 and 1": lambda v: 0 <= v <= 1}
+    tests = {
+        "positive": lambda v: v > 0,
+        "at least 0": lambda v: v >= 0,
+        "between 0 and 1": lambda v: 0 <= v <= 1,
+        "at least 0 and below 1": lambda v: 0 <= v < 1,
+    }
     for wanted, keys in _RANGES.items():
         for key in keys:
             if values[key] is not None and not tests[wanted](values[key]):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+
+BETA1, BETA2 = 0.9, 0.999
 
 
 class Adam(nn.Cell):
@@ -37,14 +42,14 @@ class Adam(nn.Cell):
         return [*self.m, *self.v, self.beta1_power, self.beta2_power]
 
     def construct(self, gradients):
-        self.beta1_power *= 0.9
-        self.beta2_power *= 0.999
+        self.beta1_power *= BETA1
+        self.beta2_power *= BETA2
         for i in range(len(self.parameters)):
             gradient = gradients[i]
             if self.weight_decay > 0:
                 gradient = gradient + self.weight_decay * self.parameters[i]
             self.update(self.parameters[i], self.m[i], self.v[i], self.beta1_power, self.beta2_power,
-                        self.learning_rate, 0.9, 0.999, 1e-8, gradient)  # fmt: skip
+                        self.learning_rate, BETA1, BETA2, 1e-8, gradient)  # fmt: skip
         return True
 
 
@@ -53,6 +58,19 @@ def polyak(slow, fast, rate):
     for i in range(len(slow)):
         ops.assign(slow[i], slow[i] * (1.0 - rate) + fast[i] * rate)
     return True
+
+
+def average_rate(rate: float, beta2_power):
+    """The newest term's share in a running average that forgets where it started, (1 − d) / (1 − dᵗ).
+
+    It is Adam's correction (algorithm 1 there): 1 at the first step, 1 − d in the long run.
+
+    Args:
+        rate: 1 − d.
+        beta2_power: 0.999ᵗ, which Adam counts already.
+    """
+    # Not 1 − pow: the difference of two numbers near 1 has few digits left in float32.
+    return -rate / ops.expm1(ops.log(beta2_power) * (math.log1p(-rate) / math.log(BETA2)))
 
 
 def unpack(rows, size, columns):

@@ -14,7 +14,7 @@ from mindspore import ParameterTuple, Tensor, ops
 
 from awac import losses, native
 from awac._rl import Learner
-from awac.gradient_step import Adam, polyak, unpack, unpack_noise
+from awac.gradient_step import Adam, average_rate, polyak, unpack, unpack_noise
 from awac.policy import CategoricalActor
 
 METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
@@ -40,6 +40,7 @@ class AWACLearner(Learner):
         self.target_parameters = ParameterTuple(self.target_critic.trainable_params())
         self.actor_adam = Adam(self.actor_parameters, config.actor_lr, "actor_adam", config.actor_weight_decay)
         self.critic_adam = Adam(self.critic_parameters, config.critic_lr, "critic_adam")
+        self.average_rate = 1.0 - config.actor_ema  # here and not in the graph, where it would lose digits
         self.critic_gradient = ops.value_and_grad(self.critic_loss, None, self.critic_parameters, has_aux=True)
         self.actor_gradient = ops.value_and_grad(self.actor_loss, None, self.actor_parameters, has_aux=True)
         library = native.library()
@@ -90,8 +91,9 @@ class AWACLearner(Learner):
         self.critic_adam(critic_gradients)
         self.actor_adam(actor_gradients)
         polyak(self.target_parameters, self.critic_parameters, self.config.tau)
-        if self.config.actor_ema > 0:
-            polyak(self.average_parameters, self.actor_parameters, 1.0 - self.config.actor_ema)
+        if self.average_rate < 1.0:
+            rate = average_rate(self.average_rate, self.actor_adam.beta2_power)
+            polyak(self.average_parameters, self.actor_parameters, rate)
         spread, adv_mean, ess = actor_info
         return ops.stack((critic_loss, actor_loss, spread, q_data.mean(), adv_mean, ess, reward.mean()))
 

@@ -88,7 +88,7 @@ def settings(config, actor, discrete: bool) -> Tensor:
     sizes = (actor.obs_size, action_size, len(config.actor_hidden) + 1, len(config.critic_hidden) + 1)
     values = (config.gamma, config.tau, config.lam, config.weight_clip, config.reward_scale, config.log_std_min,
               config.log_std_max, config.actor_lr, config.critic_lr, config.actor_weight_decay,
-              config.actor_ema, threads())  # fmt: skip
+              1.0 - config.actor_ema, threads())  # fmt: skip
     return Tensor([float(x) for x in (*flags, *sizes, *values)], ms.float32)
 
 

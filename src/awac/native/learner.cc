@@ -17,7 +17,7 @@ constexpr float kLogRoot2Pi = 0.9189385332046727f;
 struct Settings {
   float discrete, state_dependent_std, layer_norm, softmax, sum, obs, action, actor_depth, critic_depth;
   float gamma, tau, lam, weight_clip, reward_scale, log_std_min, log_std_max;
-  float actor_lr, critic_lr, actor_weight_decay, actor_ema, threads;
+  float actor_lr, critic_lr, actor_weight_decay, average_rate, threads;
 };
 
 inline float clamp(float x) { return x < -1.0f ? -1.0f : x > 1.0f ? 1.0f : x; }
@@ -32,8 +32,7 @@ class Learner {
         width(shapes[1][2]), columns(discrete ? 1 : size), noise_size(shapes[2][3]), all_rows(data[1]),
         all_noise(data[2]) {
     int at = 7;
-    actor_adam = {{}, {}, {}, {}, data[3], data[4], s.actor_lr, s.actor_weight_decay,
-                  s.actor_ema > 0 ? 1.0f - s.actor_ema : -1.0f};
+    actor_adam = {{}, {}, {}, {}, data[3], data[4], s.actor_lr, s.actor_weight_decay, -1.0f};
     read(data + at, ndims + at, shapes + at, s.actor_depth, free_std, 0, actor, actor_adam);
     at += 4 * actor_adam.value.size();
     for (int i = 0; i < 2; ++i) {
@@ -277,6 +276,9 @@ class Learner {
 
   void update() {
     actor_adam.begin();
+    if (s.average_rate < 1.0f)  // as in gradient_step.py
+      actor_adam.tau =
+          -s.average_rate / std::expm1(std::log(*actor_adam.power2) * (std::log1p(-s.average_rate) / std::log(0.999)));
     critic_adam[0].begin();
     critic_adam[1].step = critic_adam[0].step;
     const float *x = discrete ? rows : state_action.data();
