@@ -8,7 +8,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-
 BETA1, BETA2 = 0.9, 0.999
 
 

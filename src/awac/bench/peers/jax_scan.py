@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -47,6 +48,7 @@ class Jax:
         critics = [layers("value", i) for i in range(2)]
         copied = partial(jax.tree.map, jnp.copy)
         return {"actor": actor, "average": copied(actor), "critics": critics, "targets": copied(critics),
+                "steps": jnp.zeros((), jnp.int32),
                 "actor_adam": self.adam("actor").init(actor),
                 "critic_adam": self.adam("critic").init(critics)}  # fmt: skip
 
@@ -109,9 +111,10 @@ class Jax:
             updates, new[adam_state] = adam.update(gradients, state[adam_state], state[name])
             new[name] = optax.apply_updates(state[name], updates)
         new["targets"] = optax.incremental_update(new["critics"], state["targets"], s["tau"])
-        new["average"] = state["average"]
-        if s["actor_ema"] > 0:
-            new["average"] = optax.incremental_update(new["actor"], state["average"], 1.0 - s["actor_ema"])
+        new["average"], new["steps"], rate = state["average"], state["steps"] + 1, 1.0 - s["actor_ema"]
+        if rate < 1.0:
+            rate = -rate / jnp.expm1(new["steps"] * math.log1p(-rate))
+            new["average"] = optax.incremental_update(new["actor"], state["average"], rate)
         return new, losses
 
     @partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -85,6 +85,7 @@ class Torch:
                     layer.weight.copy_(torch.from_numpy(weight.T.copy()))
                     layer.bias.copy_(torch.from_numpy(bias[0].copy()))
         self.targets, self.average = copy.deepcopy(self.critics), copy.deepcopy(self.actor)
+        self.steps = 0
         self.actor_optimizer = torch.optim.Adam(
             self.actor.parameters(), lr=s["actor_lr"], weight_decay=s["actor_weight_decay"]
         )
@@ -134,8 +135,9 @@ class Torch:
         self.actor_optimizer.step()
         for target, critic in zip(self.targets, self.critics, strict=True):
             soft_update(target, critic, self.s["tau"])
-        if self.s["actor_ema"] > 0:
-            soft_update(self.average, self.actor, 1.0 - self.s["actor_ema"])
+        self.steps, keep = self.steps + 1, self.s["actor_ema"]
+        if keep > 0:
+            soft_update(self.average, self.actor, (1.0 - keep) / (1.0 - keep**self.steps))
         return critic_loss.item(), actor_loss.item()
 
     def check(self, batches, noise):
