@@ -65,7 +65,7 @@ class AlgoConfig:
     actor_weight_decay: float = 0.0
     """L2 coefficient added to the policy's gradient."""
     actor_ema: float = 0.9997
-    """Decay of the running average of the policy's weights that acts and is saved; 0 takes the weights themselves."""
+    """Decay d of the running average of the policy's weights that acts and is saved; 0 takes the weights themselves."""
     batch_size: int = 256
     """Rows per gradient step."""
     reward_scale: float = 1.0
