@@ -50,7 +50,7 @@ class AlgoConfig:
     """Discount factor γ."""
     tau: float = 0.005
     """Polyak factor τ of the target critics."""
-    lam: float = 5.0
+    lam: float = 20.0
     """Temperature λ of the advantage weights, eq. (13)."""
     weighting: str = "softmax"
     """`softmax`: weights normalised over the batch to mean 1; `exp`: exp(A/λ), clipped at `weight_clip`."""
@@ -84,7 +84,7 @@ class TrainConfig:
     """Gradient steps on the data set alone before the environment is used."""
     steps_per_call: int = 50
     """Gradient steps per call of the compiled graph; online, also the environment steps before it."""
-    offline_share: float | None = 0.75
+    offline_share: float | None = None
     """Share of data set rows in an online batch; None draws from all rows alike, so it falls as they arrive."""
     online_capacity: int = 1_000_000
     """Online rows kept; the oldest go first. Data set rows are never evicted."""
@@ -125,7 +125,6 @@ PRESETS: dict[str, dict] = {
         "actor_ema": 0.0,
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
-        "offline_share": None,
     },
     "mindrl": {
         "actor_hidden": (256, 256, 256, 256),
@@ -138,7 +137,6 @@ PRESETS: dict[str, dict] = {
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
         "loss_reduction": "sum",
-        "offline_share": None,
         "offline_train_steps": 5000,
     },
     "cartpole": {
