@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import mindspore as ms
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 from tiny import ACT, OBS, algo, networks
 
+from awac import make_env
 from awac.actor import AWACActor
 from awac.data.normalizer import Normalizer
+from awac.evaluate import Evaluator
 from awac.policy import NumpyPolicy, load_parameter_arrays, parameter_arrays
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
@@ -188,3 +193,16 @@ def test_arrays_of_another_network_are_refused(damage, error):
     arrays = {key: value for key, value in {**parameter_arrays(actor), **damage}.items() if value is not None}
     with pytest.raises(error, match="0.weight"):
         load_parameter_arrays(actor, arrays)
+
+
+def test_an_evaluation_uses_one_thread_of_blas():
+    """With more, numpy's products differ in the last digit, and after 1000 steps of a robot so do the returns."""
+    seen = []
+
+    def choose(observations):
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return np.zeros(len(observations), int)
+
+    with threadpool_limits(2, "blas"), contextlib.closing(Evaluator(lambda: make_env("CartPole-v1"), 2, 0)) as evaluate:
+        evaluate(choose)
+    assert seen and set(seen) == {1}

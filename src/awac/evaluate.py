@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Evaluator:
         self._envs = [make() for _ in range(episodes)]
         self._seeds = [int(s) for s in np.random.SeedSequence([seed, 7]).generate_state(episodes)]
 
+    @threadpool_limits.wrap(limits=1, user_api="blas")  # numpy's rounding depends on its number of threads
     def __call__(self, choose) -> Evaluation:
         """Evaluates `choose`, which maps observations (B, O) to B actions."""
         returns = np.zeros(len(self._envs))
