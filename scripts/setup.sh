@@ -8,7 +8,7 @@ Usage: bash scripts/setup.sh
 
 Finds or makes the environment that the other scripts run in, and prints its interpreter:
   1. the active environment (virtualenv or conda), if it is Python 3.10 or 3.11 and holds the pins of requirements.lock
-     for mindspore, mindspore-rl, numpy, gymnasium, mujoco and h5py; nothing is installed into it;
+     for mindspore, mindspore-rl, numpy, gymnasium, mujoco, h5py and threadpoolctl; nothing is installed into it;
   2. else .venv at the root of the repository, made from requirements.lock (about 1 GB to download) if it is not there.
 A second run installs nothing. Set PYTHON=/path/to/python to choose the Python that .venv is made with.
 USAGE
@@ -16,7 +16,7 @@ USAGE
 
 _awac_root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 _awac_venv=$_awac_root/.venv
-_awac_key_pins="mindspore mindspore-rl numpy gymnasium mujoco h5py"
+_awac_key_pins="mindspore mindspore-rl numpy gymnasium mujoco h5py threadpoolctl"
 _awac_build_tools="setuptools wheel hatchling editables packaging pathspec pluggy trove-classifiers"
 
 _awac_say() { printf 'setup: %s\n' "$*" >&2; }
