@@ -10,6 +10,7 @@ which the tests hold it against.
 from __future__ import annotations
 
 import mindspore as ms
+import numpy as np
 from mindspore import ParameterTuple, Tensor, ops
 
 from awac import losses, native
@@ -40,7 +41,7 @@ class AWACLearner(Learner):
         self.target_parameters = ParameterTuple(self.target_critic.trainable_params())
         self.actor_adam = Adam(self.actor_parameters, config.actor_lr, "actor_adam", config.actor_weight_decay)
         self.critic_adam = Adam(self.critic_parameters, config.critic_lr, "critic_adam")
-        self.average_rate = 1.0 - config.actor_ema  # here and not in the graph, where it would lose digits
+        self.average_rate = float(np.float32(1.0 - config.actor_ema))  # in the graph it would lose digits
         self.critic_gradient = ops.value_and_grad(self.critic_loss, None, self.critic_parameters, has_aux=True)
         self.actor_gradient = ops.value_and_grad(self.actor_loss, None, self.actor_parameters, has_aux=True)
         library = native.library()
@@ -118,4 +119,4 @@ class AWACLearner(Learner):
     @property
     def deployed_actor(self):
         """The network that acts, is evaluated and is saved as the policy."""
-        return self.average_actor if self.config.actor_ema > 0 else self.actor
+        return self.average_actor if self.average_rate < 1.0 else self.actor
