@@ -7,10 +7,10 @@ from mindspore import nn, ops
 from tiny import algo
 
 from awac import AWAC
+from awac.algorithm.networks import MLP
+from awac.algorithm.policy import GaussianActor
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
-from awac.networks import MLP
-from awac.policy import GaussianActor
 
 S, A, B, HIDDEN = 4, 3, 8, 16
 RATES = {"tau": 0.1, "critic_lr": 2e-2, "actor_lr": 1e-2}

@@ -8,6 +8,6 @@ import pytest
 @pytest.fixture(scope="session")
 def graph_mode():
     """MindSpore on CPU in graph mode, as `awac` runs it."""
-    from awac.session import select_device
+    from awac.training.session import select_device
 
     select_device("CPU")

@@ -99,7 +99,7 @@ def evaluate(folder: Path, evaluations: int) -> Soak:
 
     Networks and environments hang in cycles until Python's collector comes by; it is called, for that is no leak.
     """
-    from awac import session
+    from awac.training import session
 
     samples = []
     for number in range(evaluations):

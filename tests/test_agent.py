@@ -17,8 +17,8 @@ from reference import Adam, Reference
 from tiny import algo
 
 from awac import AWAC
-from awac.networks import MLP
-from awac.policy import load_parameter_arrays, parameter_arrays
+from awac.algorithm.networks import MLP
+from awac.algorithm.policy import load_parameter_arrays, parameter_arrays
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 

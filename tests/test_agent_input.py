@@ -8,8 +8,8 @@ import pytest
 from agents import HIDDEN, A, B, S, agent, batch, memory, networks, weights
 
 from awac import AWAC
+from awac.algorithm.networks import MLP
 from awac.errors import AWACError, CheckpointError, ConfigError, DataError, DivergenceError
-from awac.networks import MLP
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from awac import checkpoint
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.errors import CheckpointError
+from awac.runs import checkpoint
 
 ABOUT = {"config": {"algo": {}}, "spaces": {"obs_size": 2}}
 EVERYTHING = [pattern.format(5) for pattern in (*checkpoint.NETWORKS.values(), checkpoint.STATE)]

@@ -12,8 +12,9 @@ from gymnasium import spaces
 
 import awac
 from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
-from awac.data.collect import collect, generate, provenance, record, write_hdf5
-from awac.data.files import load_dataset
+from awac.data.record import collect, provenance, record, write_hdf5
+from awac.data.sources.files import load_dataset
+from awac.data.sources.generated import generate
 from awac.envs import make_env
 from awac.errors import DataError, TaskError
 
@@ -110,7 +111,7 @@ def test_a_script_without_a_main_guard_can_use_workers(tmp_path):
     script.write_text(
         "import pathlib\n"
         "from awac.data.behaviour import shipped_policy\n"
-        "from awac.data.collect import collect\n"
+        "from awac.data.record import collect\n"
         "pathlib.Path('runs').open('a').write('x')\n"
         "print(len(collect('ant-medium-v2', shipped_policy('ant_medium'), rows=40, workers=2)['rewards']))\n"
     )

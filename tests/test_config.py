@@ -9,8 +9,9 @@ import json
 
 import pytest
 
-from awac.config import PRESETS, SECTIONS, AlgoConfig, Config, EnvConfig, TrainConfig, algorithm_config, load_config
+from awac.config import PRESETS, SECTIONS, AlgoConfig, Config, EnvConfig, TrainConfig, load_config
 from awac.errors import ConfigError
+from awac.training.wiring import algorithm_config
 
 SPACES = {"obs_size": 27, "raw_obs_size": 111, "action_size": 8, "discrete": False}
 

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from awac.data.files import load_dataset
+from awac.data.sources.files import load_dataset
 from awac.envs import make_env
 from awac.errors import DataError
 

@@ -6,8 +6,8 @@ import pytest
 from tiny import RECORDED, settings
 
 from awac import cli
-from awac.data.files import load_dataset
-from awac.doctor import doctor, examine, quick
+from awac.data.doctor import doctor, examine, quick
+from awac.data.sources.files import load_dataset
 from awac.envs import make_env
 
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations", "infos/qpos", "infos/qvel")

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from tiny import RECORDED, settings
 
-from awac import cli, sanity
-from awac.callbacks import TRAIN_COLUMNS
+from awac import cli
 from awac.config import AlgoConfig
 from awac.errors import Interrupted, LogError
-from awac.interrupt import GracefulStop
-from awac.tables import Table, keep_copies
+from awac.runs.tables import Table, keep_copies
+from awac.training import sanity
+from awac.training.callbacks import TRAIN_COLUMNS
+from awac.training.interrupt import GracefulStop
 
 ROOT = Path(__file__).resolve().parents[1]
 

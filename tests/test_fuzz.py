@@ -20,10 +20,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from awac import checkpoint, cli, storage
+from awac import cli
 from awac.config import Config, load_config
-from awac.data.files import load_dataset
+from awac.data.sources.files import load_dataset
 from awac.errors import AWACError
+from awac.runs import checkpoint
+from awac.runs import files as storage
 
 NIGHTLY = 25
 MEMORY = 1 << 30
@@ -314,9 +316,9 @@ everything = pytest.mark.parametrize("check, strategy, cases", CHECKS, ids=lambd
 
 
 def fuzz(check, strategy, cases, folder, monkeypatch, **options):
-    import awac.session
+    import awac.training.session
 
-    monkeypatch.setattr(awac.session, "train", lambda *_, **__: None)
+    monkeypatch.setattr(awac.training.session, "train", lambda *_, **__: None)
     monkeypatch.chdir(folder)
     (folder / "x").mkdir()
     with contextlib.suppress(OSError):

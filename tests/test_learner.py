@@ -13,14 +13,14 @@ import pytest
 from reference import Network, Reference
 from tiny import ACT, BATCH, OBS, STEPS, algo, experience, learner, parameters
 
-from awac import native
+from awac.algorithm import native
+from awac.algorithm.learner import METRICS
+from awac.algorithm.networks import MLP
+from awac.algorithm.policy import parameter_arrays
 from awac.config import PRESETS
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.data.transitions import Transitions
-from awac.learner import METRICS
-from awac.networks import MLP
-from awac.policy import parameter_arrays
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -172,7 +172,7 @@ FINGERPRINT = """
 import hashlib
 import numpy as np
 from tiny import OBS, ACT, algo, learner, parameters
-from awac.session import select_device
+from awac.training.session import select_device
 
 select_device("CPU")
 our = learner(algo("ant", critic_hidden=(200, 70), actor_hidden=(130,)), steps=3)

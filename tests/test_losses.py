@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from awac import losses
+from awac.algorithm import losses
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 BATCH = 8

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from awac.data.d4rl import dataset_file, download, resolve_dataset
+from awac.data.sources.d4rl import dataset_file, download, resolve_dataset
 from awac.envs import parse_d4rl_id
 from awac.errors import DataError
 

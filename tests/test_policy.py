@@ -11,10 +11,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from tiny import ACT, OBS, algo, networks
 
 from awac import make_env
-from awac.actor import AWACActor
+from awac.algorithm.policy import NumpyPolicy, load_parameter_arrays, parameter_arrays
 from awac.data.normalizer import Normalizer
-from awac.evaluate import Evaluator
-from awac.policy import NumpyPolicy, load_parameter_arrays, parameter_arrays
+from awac.training.actor import AWACActor
+from awac.training.evaluate import Evaluator
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 BATCH = 32
@@ -156,7 +156,7 @@ def test_raw_observations_go_through_the_normaliser(obs, discrete):
 
 @pytest.mark.parametrize("discrete", [False, True])
 def test_the_actor_samples_when_collecting_and_takes_the_mode_when_evaluating(obs, discrete):
-    from awac._rl import COLLECT, EVAL
+    from awac.algorithm.mindrl import COLLECT, EVAL
 
     _, copy = pair(discrete=discrete)
     actor = AWACActor({"collect_environment": None})

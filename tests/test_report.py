@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from awac import cli
-from awac.report import Run
+from awac.report.curves import Run
 
 SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
 RETURNS = {10: 3900, 20: 4000, 30: 3800, 40: 3600, 50: 4100}

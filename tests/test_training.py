@@ -18,7 +18,7 @@ import pytest
 from tiny import RECORDED, settings
 
 from awac import cli
-from awac.callbacks import EVAL_COLUMNS, TRAIN_COLUMNS
+from awac.training.callbacks import EVAL_COLUMNS, TRAIN_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 EPISODES = 6

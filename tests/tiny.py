@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from awac.algorithm.learner import AWACLearner
+from awac.algorithm.policy import AWACPolicy
 from awac.config import AlgoConfig, load_config
-from awac.learner import AWACLearner
-from awac.policy import AWACPolicy
 
 RECORDED = Path(__file__).parent / "data" / "ant_recorded.hdf5"
 OBS, ACT, BATCH, STEPS = 5, 3, 8, 4

@@ -14,13 +14,13 @@ import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from awac import make_env
+from awac.algorithm.networks import MLP
+from awac.algorithm.optim import Adam, unpack
+from awac.algorithm.policy import assign_array, at_action, parameter_arrays
 from awac.data.behaviour import BehaviourPolicy
-from awac.data.collect import collect
 from awac.data.normalizer import Normalizer
+from awac.data.record import collect
 from awac.data.replay import Replay
-from awac.gradient_step import Adam, unpack
-from awac.networks import MLP
-from awac.policy import assign_array, at_action, parameter_arrays
 
 SIZES = (4, 64, 64, 2)
 STEPS = 1800  # here its careless episodes last about as long as those of the study that this experiment repeats

@@ -11,16 +11,16 @@ import numpy as np
 from mindspore import nn, ops
 
 from awac import AWAC, make_env
+from awac.algorithm.networks import MLP
+from awac.algorithm.policy import NumpyPolicy, parameter_arrays
 from awac.config import AlgoConfig
 from awac.data.behaviour import shipped_policy
-from awac.data.collect import collect
-from awac.data.files import transitions
 from awac.data.normalizer import Normalizer
+from awac.data.record import collect
 from awac.data.replay import Replay
+from awac.data.sources.files import transitions
 from awac.data.transitions import Transitions
-from awac.evaluate import Evaluator
-from awac.networks import MLP
-from awac.policy import NumpyPolicy, parameter_arrays
+from awac.training.evaluate import Evaluator
 
 TASK, STATE_SIZE, ACTIONS = "CartPole-v1", 4, 2
 CRITIC, ACTOR = (128, 128), (128, 64)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from awac.plotting import figure
+from awac.report.figures import figure
 
 LIMIT = 500
 COLOURS = {"behaviour": "tab:gray", "offline": "tab:blue", "online": "tab:green", "cleared": "tab:olive",

@@ -160,7 +160,7 @@ def _add_bench(parser) -> None:
 
 def _train(args) -> None:
     from awac.config import load_config
-    from awac.session import train
+    from awac.training.session import train
 
     overrides = {key: getattr(args, key) for key in ("task", "dataset", "seed") if getattr(args, key) is not None}
     if args.download:
@@ -176,32 +176,32 @@ def _train(args) -> None:
 
 
 def _eval(args) -> None:
-    from awac.session import evaluate
+    from awac.training.session import evaluate
 
     evaluate(args.ckpt_path, episode=args.episode, seed=args.seed, eval_episodes=args.eval_episodes,
              device=args.device_target)  # fmt: skip
 
 
 def _collect(args) -> None:
-    from awac.data.collect import record
+    from awac.data.record import record
 
     print(record(args.task, args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic))
 
 
 def _export(args) -> None:
-    from awac.checkpoint import export
+    from awac.runs.checkpoint import export
 
     print(export(Path(args.ckpt_path), Path(args.out), args.episode))
 
 
 def _report(args) -> None:
-    from awac.report import report
+    from awac.report.curves import report
 
     print(report(args.runs, args.figure, args.reference, args.title))
 
 
 def _doctor(args) -> int:
-    from awac.doctor import doctor
+    from awac.data.doctor import doctor
 
     return doctor(args.dataset, args.task, args.download)
 

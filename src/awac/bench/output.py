@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from awac.errors import ConfigError
-from awac.plotting import figure
+from awac.report.figures import figure
 
 
 def table(rows: list[dict]) -> str:

@@ -1,1 +1,1 @@
-"""Data: from files or collected episodes to `Transitions`, and from there to the replay memory."""
+"""Rows: where they come from, how they are checked, normalised, stored and sampled."""

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 
 from awac.data.behaviour import BehaviourPolicy
-from awac.envs.registry import make_env
+from awac.envs.tasks import make_env
 from awac.errors import AWACError
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from worker import serve
 
+from awac.algorithm.learner import METRICS, AWACLearner
+from awac.algorithm.policy import AWACPolicy, load_parameter_arrays, parameter_arrays
 from awac.config import AlgoConfig, Config, TrainConfig
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.data.transitions import Transitions
-from awac.learner import METRICS, AWACLearner
-from awac.policy import AWACPolicy, load_parameter_arrays, parameter_arrays
-from awac.session import select_device
+from awac.training.session import select_device
 
 NETWORKS = ("actor_net", "average_actor_net", "critic_net", "target_critic_net")
 

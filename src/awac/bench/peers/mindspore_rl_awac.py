@@ -17,9 +17,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from worker import serve
 
-import awac._rl  # noqa: F401 - skips the countdown at mindspore-rl's import
-from awac.policy import assign_array
-from awac.session import select_device
+import awac.algorithm.mindrl  # noqa: F401 - skips the countdown at mindspore-rl's import
+from awac.algorithm.policy import assign_array
+from awac.training.session import select_device
 
 STEPS = 50
 FIELDS = ("obs", "action", "reward", "next_obs", "terminated")

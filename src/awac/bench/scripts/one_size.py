@@ -8,13 +8,13 @@ import time
 
 import numpy as np
 
+from awac.algorithm.learner import AWACLearner
+from awac.algorithm.policy import AWACPolicy
 from awac.config import load_config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.data.transitions import Transitions
-from awac.learner import AWACLearner
-from awac.policy import AWACPolicy
-from awac.session import select_device
+from awac.training.session import select_device
 
 OBS, VARYING, ACT, STEPS, CALLS = 111, 27, 8, 50, 15
 

@@ -7,15 +7,15 @@ START = time.perf_counter()
 
 import numpy as np  # noqa: E402
 
+from awac.algorithm.learner import AWACLearner  # noqa: E402
+from awac.algorithm.policy import AWACPolicy, NumpyPolicy, parameter_arrays  # noqa: E402
 from awac.config import load_config  # noqa: E402
 from awac.data.normalizer import Normalizer  # noqa: E402
 from awac.data.replay import Replay  # noqa: E402
 from awac.data.transitions import Transitions  # noqa: E402
-from awac.envs.registry import make_env  # noqa: E402
-from awac.evaluate import Evaluator  # noqa: E402
-from awac.learner import AWACLearner  # noqa: E402
-from awac.policy import AWACPolicy, NumpyPolicy, parameter_arrays  # noqa: E402
-from awac.session import select_device  # noqa: E402
+from awac.envs.tasks import make_env  # noqa: E402
+from awac.training.evaluate import Evaluator  # noqa: E402
+from awac.training.session import select_device  # noqa: E402
 
 ROWS, ENV_STEPS, EPISODES = 1_000_000, 1000, 5
 

@@ -11,11 +11,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from awac.data.collect import GENERATED, generate
-from awac.data.download import fetch
-from awac.data.files import HDF5_MAGIC, load_dataset
+from awac.data.sources.download import fetch
+from awac.data.sources.files import HDF5_MAGIC, load_dataset
+from awac.data.sources.generated import GENERATED, generate
 from awac.data.transitions import Transitions
-from awac.envs.registry import D4RLTask, known_d4rl_ids, nearest, parse_d4rl_id
+from awac.envs.tasks import D4RLTask, known_d4rl_ids, nearest, parse_d4rl_id
 from awac.errors import DataError
 
 __all__ = ["DATASET_URL", "Origin", "dataset_file", "download", "load_dataset", "resolve_dataset"]

@@ -13,8 +13,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from awac import losses
-from awac.networks import MLP
+from awac.algorithm import losses
+from awac.algorithm.networks import MLP
 
 
 class GaussianActor(nn.Cell):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from awac._rl import Callback
+from awac.algorithm.mindrl import Callback
 
 MIN_ESS, Q_EXCESS, STD_MARGIN = 0.05, 10.0, 0.02
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from awac.data.transitions import Transitions
 from awac.errors import DataError
+from awac.runs.files import MAX_RATIO, SLACK, npy_header
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
@@ -28,9 +29,6 @@ ZIP_MAGIC = b"PK\x03\x04"
 
 # D4RL's limit for every robot; stands in for the timeouts of files that have neither timeouts nor next_observations.
 EPISODE_CAP = 1000
-# DEFLATE cannot do better than 1032:1, so a larger declared size than that is a damaged or malicious header.
-_MAX_RATIO = 1032
-_SLACK = 1 << 20
 _MAX_BYTES = 16 << 30
 
 
@@ -115,8 +113,8 @@ def _check_storage(data: h5py.Dataset, file_bytes: int, where: str) -> None:
     """Refuses a declared size that the file's bytes cannot hold, before HDF5 allocates it."""
     packed = data.compression is not None or data.id.get_create_plist().get_nfilters() > 0
     chunk_bytes = math.prod(data.chunks) * data.dtype.itemsize if data.chunks else 0
-    limit = min(data.id.get_storage_size(), file_bytes) * (_MAX_RATIO if packed else 1) + _SLACK
-    if data.nbytes > limit or chunk_bytes > max(limit, data.nbytes + _SLACK):
+    limit = min(data.id.get_storage_size(), file_bytes) * (MAX_RATIO if packed else 1) + SLACK
+    if data.nbytes > limit or chunk_bytes > max(limit, data.nbytes + SLACK):
         raise DataError(f"{where} declares {data.nbytes} bytes, more than the file holds; download or record it again")
 
 
@@ -136,18 +134,6 @@ def _read_npz(path: Path, source: str, keys: tuple[str, ...]) -> dict[str, np.nd
     except (OSError, RuntimeError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{source}: is truncated or damaged ({reason[:120]}); record it again") from None
-
-
-def npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an .npy member whose declared size its bytes can hold."""
-    with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    declared = math.prod(shape) * dtype.itemsize
-    if declared > info.file_size or info.file_size > info.compress_size * _MAX_RATIO + _SLACK:
-        raise DataError(f"{where} declares {declared} bytes, more than the file holds; record it again")
-    return shape, dtype
 
 
 def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], source: str) -> None:

@@ -12,15 +12,15 @@ import time
 import numpy as np
 from mindspore import Tensor
 
-from awac import checkpoint
-from awac._rl import COLLECT, EVAL, CallbackManager, CallbackParam, Trainer
-from awac.callbacks import RULE, print_details
-from awac.envs.registry import normalized_score
+from awac.algorithm.learner import METRICS
+from awac.algorithm.mindrl import COLLECT, EVAL, CallbackManager, CallbackParam, Trainer
+from awac.algorithm.policy import NumpyPolicy, load_parameter_arrays, parameter_arrays
+from awac.envs.tasks import normalized_score
 from awac.errors import CheckpointError, DivergenceError, Interrupted
-from awac.interrupt import GracefulStop
-from awac.learner import METRICS
-from awac.policy import NumpyPolicy, load_parameter_arrays, parameter_arrays
-from awac.training_state import TrainingState
+from awac.runs import checkpoint
+from awac.runs.state import TrainingState
+from awac.training.callbacks import RULE, print_details
+from awac.training.interrupt import GracefulStop
 
 STREAMS = ("batch", "noise", "act", "reset")
 """One random generator for each purpose; all of them are in a checkpoint."""

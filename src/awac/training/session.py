@@ -13,21 +13,22 @@ import mindspore as ms
 import numpy as np
 from gymnasium import spaces as gym_spaces
 
-from awac import checkpoint
-from awac._rl import Session
-from awac.callbacks import Checkpoints, EvaluateLog, LossLog
-from awac.config import Config, algorithm_config
+from awac.algorithm.mindrl import Session
+from awac.config import Config
 from awac.config_values import nearest
-from awac.data.collect import GENERATED
-from awac.data.d4rl import resolve_dataset
+from awac.data.doctor import quick
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
-from awac.doctor import quick
-from awac.envs.registry import make_env, parse_d4rl_id
+from awac.data.sources.d4rl import resolve_dataset
+from awac.data.sources.generated import GENERATED
+from awac.envs.tasks import make_env, parse_d4rl_id
 from awac.errors import CheckpointError, ConfigError, DataError
-from awac.evaluate import Evaluator
-from awac.sanity import Warnings
-from awac.trainer import AWACTrainer
+from awac.runs import checkpoint
+from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog
+from awac.training.evaluate import Evaluator
+from awac.training.sanity import Warnings
+from awac.training.trainer import AWACTrainer
+from awac.training.wiring import algorithm_config
 
 START_OVER = "--overwrite starts over"
 DEVICES = ("CPU", "GPU", "Ascend", "Auto")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from gymnasium import spaces
 
-from awac._rl import PythonEnvironment, Space
-from awac.envs.registry import make_env
+from awac.algorithm.mindrl import PythonEnvironment, Space
+from awac.envs.tasks import make_env
 
 
 class GymnasiumEnvironment(PythonEnvironment):

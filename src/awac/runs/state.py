@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from mindspore import Tensor, ops
 
-from awac import checkpoint, storage, tables
+from awac.algorithm.policy import parameter_arrays
 from awac.errors import CheckpointError
-from awac.policy import parameter_arrays
+from awac.runs import checkpoint, tables
+from awac.runs import files as storage
 
 
 class Snapshot(NamedTuple):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from awac import checkpoint
 from awac.errors import DataError
-from awac.plotting import figure
+from awac.report.figures import figure
+from awac.runs import checkpoint
 
 COLUMNS = ("run", "at 10", "at the switch", "lowest of the next 10", "dip", "last", "best", "normalised last")
 

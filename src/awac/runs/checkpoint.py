@@ -21,9 +21,10 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 
-from awac import replay_log, storage
 from awac.errors import CheckpointError
-from awac.replay_log import ReplayLog
+from awac.runs import files as storage
+from awac.runs import replay_log
+from awac.runs.replay_log import ReplayLog
 
 __all__ = ["ReplayLog", "clear", "exclusive", "holds_a_run", "load_network", "load_state", "newest", "read_arrays",
            "remove", "save"]  # fmt: skip

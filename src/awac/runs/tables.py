@@ -7,8 +7,8 @@ import csv
 import os
 from pathlib import Path
 
-from awac import storage
 from awac.errors import LogError
+from awac.runs import files as storage
 
 COPIES = "train_state"
 NAMES = ("train.csv", "eval.csv")

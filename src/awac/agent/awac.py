@@ -12,11 +12,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
-from awac import agent_checks as checks
-from awac import agent_file, losses
+from awac.agent import checks
+from awac.agent import file as agent_file
+from awac.algorithm import losses
+from awac.algorithm.optim import Adam, polyak, unpack, unpack_noise
+from awac.algorithm.policy import assign_array, at_action, gaussian_log_prob, gaussian_sample, one_hot
 from awac.errors import ConfigError, DataError, DivergenceError
-from awac.gradient_step import Adam, polyak, unpack, unpack_noise
-from awac.policy import assign_array, at_action, gaussian_log_prob, gaussian_sample, one_hot
 
 STREAMS = ("act", "noise", "batch")
 

@@ -9,8 +9,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from awac import checkpoint, storage
 from awac.errors import CheckpointError
+from awac.runs import checkpoint
+from awac.runs import files as storage
 
 GENERATORS = "generators"
 

@@ -1,10 +1,11 @@
-"""Files that are whole or not there: atomic writes, checksums, and reading arrays that somebody else wrote."""
+"""Atomic writes, checksums, the cache folder, and careful reading of arrays that somebody else wrote."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import io
+import math
 import os
 import stat
 import struct
@@ -15,13 +16,23 @@ from pathlib import Path
 
 import numpy as np
 
-from awac.data.files import npy_header
-from awac.errors import AWACError, CheckpointError
+from awac.errors import AWACError, CheckpointError, DataError
 
 READ_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError,
                SyntaxError, AttributeError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
                zlib.error)  # fmt: skip
 """What parsers of damaged files raise."""
+
+# DEFLATE cannot do better than 1032:1, so a larger declared size than that is a damaged or malicious header.
+MAX_RATIO = 1032
+SLACK = 1 << 20
+
+
+def cache_folder() -> Path:
+    """$AWAC_CACHE_DIR, else awac/ in $XDG_CACHE_HOME or ~/.cache: generated data sets and the compiled learner."""
+    if os.environ.get("AWAC_CACHE_DIR"):
+        return Path(os.environ["AWAC_CACHE_DIR"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "awac"
 
 
 def write(target: Path, fill) -> dict:
@@ -106,6 +117,18 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except (AWACError, *READ_ERRORS) as error:
         raise CheckpointError(f"{path} is damaged ({first_line(error)})") from error
     return arrays
+
+
+def npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an .npy member whose declared size its bytes can hold."""
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    declared = math.prod(shape) * dtype.itemsize
+    if declared > info.file_size or info.file_size > info.compress_size * MAX_RATIO + SLACK:
+        raise DataError(f"{where} declares {declared} bytes, more than the file holds; record it again")
+    return shape, dtype
 
 
 def first_line(error: BaseException) -> str:

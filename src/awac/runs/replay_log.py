@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from awac import storage
 from awac.errors import CheckpointError
+from awac.runs import files as storage
 
 PIECE = re.compile(r"rows_(\d{1,18})_(\d{1,18})\.npy")
 

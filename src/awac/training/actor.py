@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from awac._rl import COLLECT, Actor
-from awac.policy import NumpyPolicy
+from awac.algorithm.mindrl import COLLECT, Actor
+from awac.algorithm.policy import NumpyPolicy
 
 
 class AWACActor(Actor):

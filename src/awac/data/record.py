@@ -7,32 +7,21 @@ rows do not depend on how many processes record them. Files carry no time stamps
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import multiprocessing
 import os
 from pathlib import Path
 
-import gymnasium
 import h5py
 import mujoco
 import numpy as np
 
-from awac.cache import cache_folder
 from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
 from awac.data.progress import Progress
 from awac.data.recorder import Recorder, episodes_of
-from awac.envs.registry import VERSIONS, make_env, parse_d4rl_id
+from awac.envs.tasks import make_env, parse_d4rl_id
 from awac.errors import DataError
 
 DEFAULT_ROWS = 500_000
-# The data sets that can be generated, and the behaviour policies with equal shares of their rows.
-GENERATED: dict[str, tuple[str, ...]] = {"CartPole-v1": ("cartpole_dqn",)}
-for _version in VERSIONS:
-    GENERATED[f"ant-random-{_version}"] = ("random",)
-    GENERATED[f"ant-medium-{_version}"] = ("ant_medium",)
-    GENERATED[f"ant-expert-{_version}"] = ("ant_expert",)
-    GENERATED[f"ant-medium-expert-{_version}"] = ("ant_medium", "ant_expert")
-_EPISODES = {"CartPole-v1": 50}  # generated whole instead of DEFAULT_ROWS rows
 _CHUNK_ROWS = 1000
 _ROWS_WORTH_A_WORKER = 5000  # below, starting a process takes longer than the rows
 
@@ -127,10 +116,10 @@ def record(
     path = Path(out).expanduser()
     if path.exists():
         raise DataError(f"{path}: exists already; remove it or name another file")
-    actor = _named_policy(task, policy)
-    _make_folder(path.parent, "name a folder you can write")
+    actor = named_policy(task, policy)
+    make_folder(path.parent, "name a folder you can write")
     rows = DEFAULT_ROWS if rows is None else rows
-    workers = workers or _worker_count(rows)
+    workers = workers or worker_count(rows)
     columns = collect(
         task, actor, rows=rows, seed=seed, deterministic=deterministic, workers=workers, progress=progress
     )
@@ -141,58 +130,6 @@ def record(
         f"{path}: {rows} rows, {len(returns)} episodes, mean return {returns.mean():.1f} ± {returns.std():.1f}, "
         f"terminated early {columns['terminals'].sum() / len(returns):.0%}"
     )
-
-
-def generate(
-    dataset_id: str, rows: int | None = None, seed: int = 0, progress: bool = True, workers: int | None = None
-) -> Path:
-    """Makes a data set with the shipped behaviour policies, or finds it in the cache.
-
-    The cached file's name holds seed, size and a digest of the policies and the engine's version, so that a change of
-    any of them makes a new file.
-
-    Args:
-        dataset_id: an id in GENERATED.
-        rows: number of rows; None for DEFAULT_ROWS, or 50 episodes of CartPole.
-        seed: of everything random.
-        progress: show a bar on stderr if that is a terminal.
-        workers: processes; None for one a core, at most four and fewer for few rows.
-
-    Raises:
-        DataError: there are no behaviour policies for that id, or the cache folder cannot be written.
-    """
-    if dataset_id not in GENERATED:
-        raise DataError(f"{dataset_id} cannot be generated: no behaviour policies ship for it")
-    whole = rows is None and dataset_id in _EPISODES
-    size = _EPISODES[dataset_id] if whole else DEFAULT_ROWS if rows is None else rows
-    if size < 2:
-        raise DataError(f"{dataset_id}: {size} rows are too few; ask for at least 2")
-    policies = [_named_policy(dataset_id, name) for name in GENERATED[dataset_id]]
-    engine = mujoco.__version__ if parse_d4rl_id(dataset_id) else gymnasium.__version__
-    made_by = "-".join([policy.digest() for policy in policies] + [engine])
-    digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
-    path = cache_folder() / f"{dataset_id}-seed{seed}-{'episodes' if whole else 'rows'}{size}-{digest}.hdf5"
-    if path.is_file():
-        return path
-    _make_folder(path.parent, "set AWAC_CACHE_DIR to a folder you can write")
-    workers = workers or _worker_count(size)
-    shares = np.diff(np.linspace(0, size, len(policies) + 1).astype(int)).tolist()
-    parts = [
-        collect(
-            dataset_id,
-            policy,
-            rows=None if whole else share,
-            episodes=share if whole else None,
-            seed=seed,
-            part=part,
-            workers=workers,
-            progress=progress,
-        )
-        for part, (policy, share) in enumerate(zip(policies, shares, strict=True))
-    ]
-    columns = {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
-    write_hdf5(path, columns, provenance(dataset_id, policies, seed))
-    return path
 
 
 def provenance(env_id: str, policies: list[BehaviourPolicy], seed: int, deterministic: bool = False) -> dict:
@@ -259,18 +196,20 @@ def write_hdf5(path: str | os.PathLike, columns: dict[str, np.ndarray], metadata
         draft.unlink(missing_ok=True)
 
 
-def _worker_count(rows: int) -> int:
+def worker_count(rows: int) -> int:
+    """Processes worth starting for a recording of `rows` rows."""
     return max(1, min(multiprocessing.cpu_count(), 4, rows // _ROWS_WORTH_A_WORKER))
 
 
-def _make_folder(folder: Path, remedy: str) -> None:
+def make_folder(folder: Path, remedy: str) -> None:
+    """Makes a folder, or raises a DataError that ends in `remedy`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: cannot be made ({error.strerror}); {remedy}") from None
 
 
-def _named_policy(env_id: str, name: str) -> BehaviourPolicy:
+def named_policy(env_id: str, name: str) -> BehaviourPolicy:
     """`random`, a shipped policy, or one from a file."""
     if name == "random":
         with contextlib.closing(make_env(env_id)) as env:

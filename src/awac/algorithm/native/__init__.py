@@ -20,7 +20,7 @@ import mindspore as ms
 from mindspore import ParameterTuple, Tensor, ops
 from mindspore.ops import signature
 
-from awac.cache import cache_folder
+from awac.runs.files import cache_folder
 
 FOLDER = Path(__file__).parent
 FLAGS = (

@@ -14,13 +14,13 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from awac.data.collect import GENERATED
-from awac.data.d4rl import resolve_dataset
-from awac.data.files import PHYSICS, REQUIRED, load_columns, transitions
 from awac.data.normalizer import CONSTANT
+from awac.data.sources.d4rl import resolve_dataset
+from awac.data.sources.files import PHYSICS, REQUIRED, load_columns, transitions
+from awac.data.sources.generated import GENERATED
 from awac.data.transitions import BOUND_TOLERANCE, Transitions
 from awac.envs.mujoco_v2 import TIME_LIMIT
-from awac.envs.registry import make_env, normalized_score, parse_d4rl_id
+from awac.envs.tasks import make_env, normalized_score, parse_d4rl_id
 from awac.errors import AWACError, DataError
 
 EXPECTED = (*REQUIRED, "timeouts", "next_observations")

@@ -13,10 +13,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import ParameterTuple, Tensor, ops
 
-from awac import losses, native
-from awac._rl import Learner
-from awac.gradient_step import Adam, average_rate, polyak, unpack, unpack_noise
-from awac.policy import CategoricalActor
+from awac.algorithm import losses, native
+from awac.algorithm.mindrl import Learner
+from awac.algorithm.optim import Adam, average_rate, polyak, unpack, unpack_noise
+from awac.algorithm.policy import CategoricalActor
 
 METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
 """What a call returns, each the mean over its K steps."""

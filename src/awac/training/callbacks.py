@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from awac._rl import Callback
-from awac.envs.registry import normalized_score
+from awac.algorithm.learner import METRICS
+from awac.algorithm.mindrl import Callback
+from awac.envs.tasks import normalized_score
 from awac.errors import CheckpointError
-from awac.learner import METRICS
-from awac.tables import Table
+from awac.runs.tables import Table
 
 RULE = "-----------------------------------------"
 TRAIN_COLUMNS = ("episode", "phase", *METRICS, "per_step_time_ms", "gradient_steps", "env_steps", "train_return")

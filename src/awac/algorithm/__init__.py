@@ -1,0 +1,1 @@
+"""The algorithm: losses, networks, policy, optimiser and the compiled learner. Knows no file and no environment."""

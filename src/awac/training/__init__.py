@@ -1,0 +1,1 @@
+"""One run: mindspore-rl's actor, learner, trainer and session around the algorithm, with callbacks and logs."""
