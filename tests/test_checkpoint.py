@@ -288,7 +288,7 @@ def test_clear_does_not_follow_a_link_out_of_the_folder(folder, tmp_path_factory
 class TestLock:
     def test_a_second_run_is_refused_with_the_first_ones_pid(self, tmp_path):
         code = (
-            "import sys; from pathlib import Path; from awac import checkpoint\n"
+            "import sys; from pathlib import Path; from awac.runs import checkpoint\n"
             "with checkpoint.exclusive(Path(sys.argv[1])):\n"
             "    print('locked', flush=True); sys.stdin.read()\n"
         )
