@@ -22,6 +22,13 @@ class TaskError(AWACError):
     """A task is unknown, or its spaces are of a kind that AWAC does not handle."""
 
 
+class EnvironmentFault(AWACError):  # noqa: N818
+    """An environment raised, or gave a value that cannot be used, in `reset` or `step`.
+
+    The message names the environment, the step and the error. What was learnt before it is sound.
+    """
+
+
 class CheckpointError(AWACError):
     """A checkpoint folder is missing, incomplete, in use, or made for other sizes."""
 

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.wrappers import RescaleAction, TimeLimit
+from gymnasium.wrappers import TimeLimit
 
+from awac.envs.actions import PolicyActions
 from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT
 from awac.errors import TaskError
 
@@ -126,9 +127,7 @@ def _adapt(env: gymnasium.Env, task: str) -> gymnasium.Env:
         raise TaskError(f"task '{task}' acts in {_describe(acted)}; supported are a float Box vector and Discrete")
     if not acted.is_bounded():
         raise TaskError(f"task '{task}' has actions without bounds; wrap it so that every action has a low and a high")
-    if np.all(acted.low == -1.0) and np.all(acted.high == 1.0):
-        return env
-    return RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+    return PolicyActions(env)
 
 
 def _describe(space) -> str:

@@ -1,0 +1,88 @@
+"""The two units of an action: the environment's own, and [-1, 1], in which the policy works.
+
+Data sets and environments use the environment's units. `to_policy` maps a data set's actions to [-1, 1] when it is
+loaded; the wrapper `PolicyActions` maps the policy's actions back at every step.
+"""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+def to_environment(space: spaces.Space, actions: np.ndarray) -> np.ndarray:
+    """Maps the policy's actions to the environment's units.
+
+    Args:
+        space: the environment's own action space (`environment_action_space`): a bounded Box or a Discrete.
+        actions: (..., A) in [-1, 1], where A is the number of values in the Box; or indices 0..n-1 of any shape.
+
+    Returns:
+        (..., A) of the Box's dtype inside its bounds, a locked value (low = high) at its constant; or the Discrete
+        space's own values start..start+n-1.
+    """
+    if isinstance(space, spaces.Discrete):
+        return actions + space.start if space.start else actions
+    assert isinstance(space, spaces.Box), "make_env gives no other"
+    centre, half = _centre_half(space)
+    values = centre + half * np.asarray(actions, np.float64)
+    return np.clip(values, space.low.ravel(), space.high.ravel()).astype(space.dtype)
+
+
+def to_policy(space: spaces.Space, actions: np.ndarray) -> np.ndarray:
+    """Maps actions in the environment's units to the policy's; the inverse of `to_environment`.
+
+    Args:
+        space: the environment's own action space (`environment_action_space`): a bounded Box or a Discrete.
+        actions: (..., A), or values of the Discrete space of any shape.
+
+    Returns:
+        (..., A) float32, in [-1, 1] where the input is inside the bounds, 0 for a locked value (low = high); or indices
+        0..n-1.
+    """
+    if isinstance(space, spaces.Discrete):
+        return actions - space.start if space.start else actions
+    assert isinstance(space, spaces.Box), "make_env gives no other"
+    centre, half = _centre_half(space)
+    locked = half == 0
+    values = (np.asarray(actions, np.float64) - centre) / np.where(locked, 1.0, half)
+    return np.where(locked, 0.0, values).astype(np.float32)
+
+
+def environment_action_space(env: gymnasium.Env) -> spaces.Space:
+    """The action space in the environment's own units, of an environment from `make_env`."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, PolicyActions):
+            return env.env.action_space
+        env = env.env
+    return env.action_space
+
+
+class PolicyActions(gymnasium.ActionWrapper):
+    """Takes (A,) float32 in [-1, 1], or an index 0..n-1, whatever bounds, shape or first index the environment has.
+
+    Args:
+        env: with a bounded float Box or a Discrete action space.
+    """
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        space = env.action_space
+        if isinstance(space, spaces.Discrete):
+            self.action_space = spaces.Discrete(int(space.n))
+        else:
+            assert isinstance(space, spaces.Box), "make_env gives no other"
+            self.action_space = spaces.Box(-1.0, 1.0, (int(np.prod(space.shape)),), np.float32)
+
+    def action(self, action):
+        """The action in the environment's units."""
+        space = self.env.action_space
+        values = to_environment(space, action)
+        return values.reshape(space.shape) if isinstance(space, spaces.Box) else values
+
+
+def _centre_half(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """(A,) middle and half width of the bounds; with ±1 and ±2 the mapping is exact."""
+    low, high = space.low.ravel().astype(np.float64), space.high.ravel().astype(np.float64)
+    return (low + high) / 2, (high - low) / 2
