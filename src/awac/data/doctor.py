@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from awac.data.normalizer import CONSTANT
+from awac.data.normalizer import describe_columns, varying_columns
 from awac.data.sources.d4rl import resolve_dataset
 from awac.data.sources.files import PHYSICS, REQUIRED, load_columns, transitions
 from awac.data.sources.generated import GENERATED
@@ -150,10 +150,8 @@ def _check_rows(data: Transitions, task: str | None = None):
 
 
 def _check_columns(data: Transitions):
-    low, high = data.observations.min(axis=0), data.observations.max(axis=0)
-    varies = high - low > CONSTANT * np.maximum(np.abs(low), 1.0)
-    text = f"{int((~varies).sum())} of {data.obs_size} columns are constant; the normaliser drops them"
-    yield Finding("ok" if varies.any() else "fail", "observations", text if not varies.all() else "every column varies")
+    varies = varying_columns(data.observations)
+    yield Finding("ok" if varies.any() else "fail", "observations", describe_columns(varies))
     sample = data.observations[:: max(1, len(data) // _SAMPLE)]
     _, first, inverse = np.unique(sample[:, varies], axis=1, return_index=True, return_inverse=True)
     doubled = np.flatnonzero(first[inverse.reshape(-1)] != np.arange(int(varies.sum())))

@@ -7,9 +7,12 @@ import numpy as np
 from awac.errors import CheckpointError, DataError
 
 CLIP = 10.0
-STD_FLOOR = 1e-3
-# A column whose std is below this, relative to its mean's size (at least 1), is constant but for rounding.
-CONSTANT = 1e-6
+# A column is constant if its range is below 4 float32 rounding steps of its largest value, or below what cancellation
+# in double precision leaves of values near 1.
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+_SMALLEST = 1e-14
+# A mean's part beyond float32 is kept where leaving it out would shift the result by more than this many stds.
+_SHIFT = 1e-3
 _BLOCK = 65536
 
 
@@ -23,10 +26,19 @@ class Normalizer:
         mean: (size,) float32.
         std: (size,) float32, all positive.
         obs_size: O, length of a raw observation.
+        mean_rest: (size,) float32, what the float32 mean lacks of the exact one; None for zeros. It counts for columns
+            with a large offset, such as 450000 ± 0.3.
     """
 
-    def __init__(self, columns: np.ndarray, mean: np.ndarray, std: np.ndarray, obs_size: int):
-        self.columns, self.mean, self.std, self.obs_size = columns, mean, std, obs_size
+    def __init__(
+        self,
+        columns: np.ndarray,
+        mean: np.ndarray,
+        std: np.ndarray,
+        obs_size: int,
+        mean_rest: np.ndarray | None = None,
+    ):
+        self.columns, self.mean, self.std, self.obs_size, self.mean_rest = columns, mean, std, obs_size, mean_rest
         self._all = len(columns) == obs_size
 
     @property
@@ -43,16 +55,20 @@ class Normalizer:
         """
         if len(observations) == 0:
             raise DataError("the normaliser needs at least one observation")
-        mean = observations.mean(axis=0, dtype=np.float64)
-        squares = np.zeros_like(mean)
-        for start in range(0, len(observations), _BLOCK):  # float64 copies of a block only, not of the whole data set
-            squares += np.square(observations[start : start + _BLOCK] - mean).sum(axis=0)
-        std = np.sqrt(squares / len(observations))
-        columns = np.flatnonzero(std > CONSTANT * np.maximum(np.abs(mean), 1.0))
+        columns = np.flatnonzero(varying_columns(observations))
         if len(columns) == 0:
             raise DataError("every observation column is constant; there is nothing to learn from")
-        std = np.maximum(std[columns], STD_FLOOR)
-        return cls(columns, mean[columns].astype(np.float32), std.astype(np.float32), observations.shape[1])
+        exact_mean = observations.mean(axis=0, dtype=np.float64)
+        squares = np.zeros_like(exact_mean)
+        for start in range(0, len(observations), _BLOCK):  # float64 copies of a block only, not of the whole data set
+            squares += np.square(observations[start : start + _BLOCK] - exact_mean).sum(axis=0)
+        exact_mean, std = exact_mean[columns], np.sqrt(squares / len(observations))[columns]
+        # A rare event in a column with a large offset can have a std below one rounding step.
+        std = np.maximum(std, np.abs(exact_mean) * _ROUNDING / 4).astype(np.float32)
+        mean = exact_mean.astype(np.float32)
+        rest = exact_mean - mean
+        rest[np.abs(rest) < _SHIFT * std] = 0.0
+        return cls(columns, mean, std, observations.shape[1], rest.astype(np.float32) if rest.any() else None)
 
     @classmethod
     def identity(cls, obs_size: int) -> Normalizer:
@@ -63,21 +79,28 @@ class Normalizer:
         """Normalises raw observations (..., O) to (..., size) float32, a new array."""
         observations = np.asarray(observations, np.float32)
         if observations.shape[-1] != self.obs_size:
-            found = observations.shape[-1]
-            raise DataError(f"observations have {found} values, the normaliser was fitted to {self.obs_size}")
+            size = observations.shape[-1]
+            raise DataError(f"observations have {size} values, the normaliser was fitted to {self.obs_size}")
         kept = observations if self._all else observations[..., self.columns]
         out = kept - self.mean
+        if self.mean_rest is not None:
+            out -= self.mean_rest
         out /= self.std
         return np.clip(out, -CLIP, CLIP, out=out)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything needed to rebuild it with `from_arrays`."""
-        return {
+        arrays = {
             "columns": self.columns.astype(np.int64),
             "mean": self.mean,
             "std": self.std,
             "obs_size": np.asarray(self.obs_size, np.int64),
         }
+        return arrays if self.mean_rest is None else {**arrays, "mean_rest": self.mean_rest}
+
+    def describe(self) -> str:
+        """`84 of 111 observation columns are constant and not used (27-110)`, or that all are used."""
+        return describe_columns(np.isin(np.arange(self.obs_size), self.columns))
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Normalizer:
@@ -89,9 +112,35 @@ class Normalizer:
         try:
             columns, mean, std = (np.asarray(arrays[key]) for key in ("columns", "mean", "std"))
             obs_size = int(arrays["obs_size"])
+            rest = np.asarray(arrays["mean_rest"], np.float32) if "mean_rest" in arrays else None
         except KeyError as error:
             raise CheckpointError(f"the normaliser's {error} is missing from the checkpoint") from None
         sound = columns.ndim == 1 and columns.shape == mean.shape == std.shape and len(columns) > 0
         if not sound or columns.min() < 0 or columns.max() >= obs_size or not (std > 0).all():
             raise CheckpointError("the normaliser's arrays in the checkpoint do not fit each other")
-        return cls(columns.astype(np.int64), mean.astype(np.float32), std.astype(np.float32), obs_size)
+        if rest is not None and rest.shape != mean.shape:
+            raise CheckpointError("the normaliser's arrays in the checkpoint do not fit each other")
+        return cls(columns.astype(np.int64), mean.astype(np.float32), std.astype(np.float32), obs_size, rest)
+
+
+def varying_columns(observations: np.ndarray) -> np.ndarray:
+    """(O,) bool: which columns of (N, O) observations hold more than float32 rounding noise.
+
+    The rule is relative to a column's size, so that neither a small unit (5e-7) nor a large offset (450000 ± 0.3) makes
+    a column constant.
+    """
+    low, high = (values.astype(np.float64) for values in (observations.min(axis=0), observations.max(axis=0)))
+    size = np.maximum(np.abs(low), np.abs(high))
+    return high - low > np.maximum(_ROUNDING * size, _SMALLEST)
+
+
+def describe_columns(used: np.ndarray) -> str:
+    """What a mask of used columns leaves out, in words; runs of columns as ranges."""
+    constant = np.flatnonzero(~used)
+    if len(constant) == 0:
+        return "every observation column varies"
+    runs = np.split(constant, np.flatnonzero(np.diff(constant) > 1) + 1)
+    parts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    listed = ", ".join(parts[:10]) + (f", and {len(parts) - 10} more ranges" if len(parts) > 10 else "")
+    verb = "column is" if len(used) == 1 else "columns are"
+    return f"{len(constant)} of {len(used)} observation {verb} constant and not used ({listed})"

@@ -146,6 +146,8 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     normalizer = _stored_normalizer(*source) if source else Normalizer.fit(data.observations)
     if manifest:  # a run that began with another one's normaliser goes on with it
         normalizer = _stored_normalizer(folder, manifest)
+    if normalizer.size < normalizer.obs_size:
+        print(f"Data: {normalizer.describe()}", flush=True)
     spaces = _spaces(env, normalizer)
     env.close()
     replay = Replay(data, normalizer, config.train.online_capacity)
