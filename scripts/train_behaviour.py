@@ -1,201 +1,292 @@
-"""Trains a behaviour policy for the Ant, the source of the data that stands in for D4RL's recordings.
+"""Trains a robot's behaviour policies from nothing: a ladder of ten snapshots from random to expert.
 
-Uses SBX (Stable-Baselines3 on JAX) in D4RL's robot; install the extra with `pip install -e ".[behaviour]"`. The policy
-with the best evaluation (mean return less its standard deviation) is written as a small `.npz` that `awac collect
---policy` reads, the last policy beside it as `*_last.npz`: `layers.{0,1,2}.weight` (in, out) and `.bias` (out,), ReLU
-between, 2·A outputs: mean and log-std of a tanh Gaussian on `observation[:27]`.
+    python scripts/train_behaviour.py hopper
+    python scripts/train_behaviour.py hopper --select    # picks the ladder again from the snapshots that are there
 
-    python scripts/train_behaviour.py --algorithm tqc --steps 3000000 --out ant.npz
-    python scripts/train_behaviour.py --algorithm ppo --init ant.npz --steps 5000000 --out better.npz
-    python scripts/train_behaviour.py --algorithm ppo --init better.npz --steps 5000000 --anneal \
-        --fall_cost 2000 --height_cost 8 --out best.npz
+Uses SBX (Stable-Baselines3 on JAX) in D4RL's robot; install the extra with `pip install -e ".[behaviour]"`.
+
+The training runs in segments. At the start of each the environments are reset and every random number generator gets a
+seed made of (--seed, segment), so that a segment depends only on the state at its start. That state is saved every few
+minutes in the work folder; the same command goes on from it after an interruption and ends with the same ladder, to the
+bit on one machine with the same packages (sums of floating-point numbers differ between machines). Every segment ends
+with an evaluation and a snapshot of the actor; at the end `behaviour_ladder.select` picks the files that ship.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import shutil
+import pickle
 import time
+from dataclasses import dataclass, field
+from pathlib import Path
 
-import gymnasium
-import jax
-import numpy as np
-import sbx
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+# One thread is as fast for networks this small and leaves the sums in one order.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
 
-from awac.envs.mujoco_v2 import TIME_LIMIT, AntV2
+import flax.serialization  # noqa: E402
+import gymnasium  # noqa: E402
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import sbx  # noqa: E402
+from behaviour_ladder import (  # noqa: E402
+    evaluate,
+    load_snapshot,
+    observed,
+    read_curve,
+    save_snapshot,
+    select,
+    snapshot_path,
+    write_curve,
+)
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize  # noqa: E402
 
-OBSERVED = 27  # the other 84 values of the Ant's observation are always zero
-HIDDEN = [256, 256]
-SAFE_HEIGHT = 0.85  # m
+from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT  # noqa: E402
+
+
+ROOT = Path(__file__).resolve().parents[1]
+EVALUATION_EPISODES, EVALUATION_SEED = 10, 9000
+_REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one robot is trained.
+
+    Attributes:
+        algorithm: `ppo`, `sac`, `tqc` or `crossq`.
+        steps: environment steps in all.
+        segment: environment steps between two evaluations.
+        envs: environments side by side.
+        rate: learning rate at the start; PPO's falls linearly to 0.
+        options: further arguments of the SBX class.
+        policy: `policy_kwargs` of the SBX class.
+    """
+
+    algorithm: str
+    steps: int
+    segment: int
+    envs: int
+    rate: float
+    options: dict = field(default_factory=dict)
+    policy: dict = field(default_factory=dict)
+
+
+_PPO = {"n_steps": 64, "batch_size": 64, "n_epochs": 10, "gamma": 0.99, "gae_lambda": 0.95, "max_grad_norm": 0.5}
+_PPO_POLICY = {"net_arch": {"pi": [256, 256], "vf": [64, 64]}, "log_std_init": -0.5, "ortho_init": True}
+_CROSSQ = {"learning_starts": 5000, "gradient_steps": 4, "batch_size": 128}
+_CROSSQ_POLICY = {"net_arch": {"pi": [256, 256], "qf": [256, 256]}}
+RECIPES = {
+    "hopper": Recipe("ppo", 3_072_000, 102_400, 32, 3e-4, _PPO, _PPO_POLICY),
+    "walker2d": Recipe("ppo", 5_120_000, 102_400, 32, 3e-4, _PPO, _PPO_POLICY),
+    "ant": Recipe("ppo", 5_120_000, 102_400, 32, 3e-4, _PPO, _PPO_POLICY),
+    # Batches of 128 make 2.4 times the updates a second of 256.
+    "halfcheetah": Recipe("crossq", 1_000_000, 25_000, 8, 1e-3, _CROSSQ, _CROSSQ_POLICY),
+}
 
 
 class BehaviourView(gymnasium.Wrapper):
-    """The Ant as these algorithms see it: 27 observations; for PPO the action is squashed by tanh here.
+    """The robot as the algorithms see it: float32, without values that are always zero.
 
     Args:
-        squash: whether to apply tanh to the action.
-        fall_cost: subtracted from the reward on a fall, which then also ends the episode; 0 for the task as it is.
-        height_cost: subtracted from the reward of a step that ends at 1 m, where the task ends the episode; it grows
-            from 0 at `SAFE_HEIGHT` with the square, so that the policy hears of a jump before it is too high.
-        time_limit: steps of an episode; fewer than the task's show it more starts.
+        robot: a name in ROBOTS.
+        squash: apply tanh to the action, for PPO, whose Gaussian is not squashed.
     """
 
-    def __init__(self, squash: bool, fall_cost: float = 0.0, height_cost: float = 0.0, time_limit: int = TIME_LIMIT):
-        super().__init__(gymnasium.wrappers.TimeLimit(AntV2(), time_limit))
-        self.squash, self.fall_cost, self.height_cost = squash, fall_cost, height_cost
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OBSERVED,), np.float32)
+    def __init__(self, robot: str, squash: bool):
+        super().__init__(gymnasium.wrappers.TimeLimit(ROBOTS[robot](), TIME_LIMIT))
+        self.squash, self.size = squash, observed(robot)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self.size,), np.float32)
         if squash:
-            self.action_space = gymnasium.spaces.Box(-10.0, 10.0, (8,), np.float32)
+            self.action_space = gymnasium.spaces.Box(-10.0, 10.0, self.env.action_space.shape, np.float32)
 
     def reset(self, **kwargs):
         observation, info = self.env.reset(**kwargs)
-        return observation[:OBSERVED].astype(np.float32), info
+        return observation[: self.size].astype(np.float32), info
 
     def step(self, action):
-        observation, reward, terminated, truncated, info = self.env.step(np.tanh(action) if self.squash else action)
-        if self.fall_cost:
-            # The Ant's own rule lets it lie on its back for the rest of the episode; here that is an end, and costs.
-            quat_x, quat_y = observation[2:4]
-            terminated = terminated or 1 - 2 * (quat_x**2 + quat_y**2) < 0
-            reward -= self.fall_cost * terminated
-        reward -= self.height_cost * (max(0.0, observation[0] - SAFE_HEIGHT) / (1.0 - SAFE_HEIGHT)) ** 2
-        return observation[:OBSERVED].astype(np.float32), reward, terminated, truncated, info
+        observation, *rest = self.env.step(np.tanh(action) if self.squash else action)
+        return observation[: self.size].astype(np.float32), *rest
 
 
-def layers_of(model) -> dict[str, np.ndarray]:
-    """The actor's weights in the shipped format; PPO's state-free log-std becomes a bias."""
-    params = jax.device_get(model.policy.actor_state.params["params"])
-    out = {}
-    for i in (0, 1):
-        out[f"layers.{i}.weight"] = params[f"Dense_{i}"]["kernel"]
-        out[f"layers.{i}.bias"] = params[f"Dense_{i}"]["bias"]
-    mean = params["Dense_2"]
-    spread = params.get("Dense_3") or {"kernel": np.zeros_like(mean["kernel"]), "bias": params["log_std"]}
-    out["layers.2.weight"] = np.concatenate([mean["kernel"], spread["kernel"]], axis=1)
-    out["layers.2.bias"] = np.concatenate([mean["bias"], spread["bias"]])
-    return {key: np.asarray(value, np.float32) for key, value in out.items()}
+class Training:
+    """One robot's model, and its state in the work folder."""
 
+    def __init__(self, robot: str, work: Path, seed: int):
+        self.robot, self.work, self.seed, self.recipe = robot, work, seed, RECIPES[robot]
+        self.segment, self.seconds = 0, 0.0
+        ppo = self.recipe.algorithm == "ppo"
+        self._critic = "vf_state" if ppo else "qf_state"
+        env = DummyVecEnv([lambda: BehaviourView(robot, ppo)] * self.recipe.envs)
+        self.env = VecNormalize(env) if ppo else env
+        policy = dict(self.recipe.policy, activation_fn=jax.nn.relu)
+        cls = {"ppo": sbx.PPO, "sac": sbx.SAC, "tqc": sbx.TQC, "crossq": sbx.CrossQ}[self.recipe.algorithm]
+        rate = self._rate if ppo else self.recipe.rate
+        options = dict(self.recipe.options)
+        if not ppo:
+            options["buffer_size"] = self.recipe.steps  # nothing is thrown away
+        self.model = cls("MlpPolicy", self.env, rate, seed=seed, policy_kwargs=policy, **options)
 
-def load_layers(model, layers) -> None:
-    """Starts the actor from the shipped format."""
-    weight, bias = layers["layers.2.weight"], layers["layers.2.bias"]
-    size = len(bias) // 2
-    params = {
-        f"Dense_{i}": {"kernel": layers[f"layers.{i}.weight"], "bias": layers[f"layers.{i}.bias"]} for i in (0, 1)
-    }
-    params["Dense_2"] = {"kernel": weight[:, :size], "bias": bias[:size]}
-    old = model.policy.actor_state.params["params"]
-    if "log_std" not in old:
-        params["Dense_3"] = {"kernel": weight[:, size:], "bias": bias[size:]}
-    elif weight[:, size:].any():  # a state-dependent std has no counterpart in PPO's policy
-        params["log_std"] = old["log_std"]
-    else:
-        params["log_std"] = bias[size:]
-    model.policy.actor_state = model.policy.actor_state.replace(params={"params": jax.tree.map(np.asarray, params)})
+    def _rate(self, _: float) -> float:
+        return self.recipe.rate * max(0.0, 1.0 - self.segment * self.recipe.segment / self.recipe.steps)
 
-
-def mean_return(layers, episodes: int, seed: int) -> tuple[float, float, float]:
-    """Mean return, its standard deviation and the share of falls of the mean action over `episodes`."""
-    env, returns, falls = BehaviourView(squash=False), [], 0
-    for episode in range(episodes):
-        observation, _ = env.reset(seed=seed + episode)
-        total, done = 0.0, False
-        while not done:
-            hidden = np.maximum(observation @ layers["layers.0.weight"] + layers["layers.0.bias"], 0)
-            hidden = np.maximum(hidden @ layers["layers.1.weight"] + layers["layers.1.bias"], 0)
-            action = np.tanh((hidden @ layers["layers.2.weight"] + layers["layers.2.bias"])[:8])
-            observation, reward, terminated, truncated, _ = env.step(action)
-            total, done = total + reward, terminated or truncated
-        falls += terminated
-        returns.append(total)
-    return float(np.mean(returns)), float(np.std(returns)), falls / episodes
-
-
-class KeepBest(BaseCallback):
-    """Evaluates every `every` env steps and keeps the best policy; holds the actor still for the first `hold` steps."""
-
-    def __init__(self, out: str, every: int, hold: int, start):
-        super().__init__()
-        self.out, self.every, self.hold, self.start = out, every, hold, start
-        self.best, self.next, self.began = -np.inf, 0, time.time()
-        self.curve = f"{os.path.splitext(out)[0]}.csv"
-        self._row("w", ["env_steps", "seconds", "mean_return", "std_return", "falls"])
-
-    def _row(self, mode: str, values: list) -> None:
-        with open(self.curve, mode, newline="") as file:
-            csv.writer(file).writerow(values)
-        print(*values, flush=True)
-
-    def _on_step(self) -> bool:
-        if self.start is not None and self.num_timesteps < self.hold:
-            load_layers(self.model, self.start)
-        if self.num_timesteps >= self.next:
-            self.next += self.every
-            layers = layers_of(self.model)
-            mean, std, falls = mean_return(layers, episodes=20, seed=9000)
-            seconds = int(time.time() - self.began)
-            self._row("a", [self.num_timesteps, seconds, round(mean, 1), round(std, 1), falls])
-            stem = os.path.splitext(self.out)[0]
-            np.savez(f"{stem}_last.npz", **layers)
-            if mean - std > self.best:
-                self.best = mean - std
-                os.replace(shutil.copy(f"{stem}_last.npz", f"{stem}_new.npz"), self.out)
+    def run(self, minutes: float, save_every: float) -> bool:
+        """Trains to the end, or for about `minutes`; returns whether it came to the end."""
+        (self.work / "snapshots").mkdir(parents=True, exist_ok=True)
+        began = saved = time.time()
+        self._load()
+        rows = [row for row in read_curve(self.work / "curve.csv") if row["env_steps"] <= self.model.num_timesteps]
+        write_curve(self.work / "curve.csv", rows)
+        if not rows:
+            self._evaluate(rows)
+        while self.model.num_timesteps < self.recipe.steps:
+            if time.time() - began > 60 * minutes:
+                self._save()
+                return False
+            start = time.time()
+            self._train_segment()
+            self.seconds += time.time() - start
+            self._evaluate(rows)
+            if time.time() - saved > 60 * save_every:
+                self._save()
+                saved = time.time()
+        self._save()
         return True
 
+    def _train_segment(self) -> None:
+        seeds = np.random.SeedSequence([self.seed, self.segment]).generate_state(4)
+        np.random.seed(seeds[0])  # the replay's draws and PPO's shuffles
+        self.model.key = jax.random.PRNGKey(seeds[1])
+        self.model.policy.key = jax.random.PRNGKey(seeds[2])
+        self.env.seed(int(seeds[3] % 2**31))
+        self.model.action_space.seed(int(seeds[3] % 2**31))
+        self.model._last_obs = None  # makes `learn` reset the environments
+        if isinstance(self.env, VecNormalize):
+            self.env.training = True
+        steps = min(self.recipe.segment, self.recipe.steps - self.model.num_timesteps)
+        self.model.learn(steps, reset_num_timesteps=False, log_interval=None)
+        self.segment += 1
 
-def build(algorithm: str, seed: int, anneal: bool, **view):
-    """The SBX model in a `BehaviourView`; hyper-parameters are SBX's defaults but for what stands here."""
-    if algorithm == "ppo":
-        env = VecNormalize(DummyVecEnv([lambda: BehaviourView(True, **view)] * 16), norm_obs=False)
-        policy = {"net_arch": HIDDEN, "activation_fn": jax.nn.relu, "log_std_init": -1.5}
-        rate = (lambda remaining: 1.5e-4 * remaining) if anneal else 1.5e-4
-        return sbx.PPO(
-            "MlpPolicy", env, rate, n_steps=512, batch_size=1024, n_epochs=6, seed=seed, policy_kwargs=policy
-        )
-    env = DummyVecEnv([lambda: BehaviourView(False, **view)] * 8)
-    cls = {"sac": sbx.SAC, "tqc": sbx.TQC}[algorithm]
-    return cls(
-        "MlpPolicy",
-        env,
-        learning_starts=4000,
-        gradient_steps=4,
-        batch_size=256,
-        ent_coef="auto_0.1",
-        seed=seed,
-        policy_kwargs={"net_arch": HIDDEN},
-    )
+    def _evaluate(self, rows: list) -> None:
+        path = snapshot_path(self.work, self.model.num_timesteps)
+        save_snapshot(path, self._layers())
+        score = evaluate(self.robot, load_snapshot(path), EVALUATION_EPISODES, EVALUATION_SEED)
+        values = (score.mean, score.std, score.early, score.normalised(self.robot))
+        names = ("mean_return", "std_return", "early_ends", "normalised")
+        row = {"env_steps": self.model.num_timesteps, "seconds": int(self.seconds)}
+        row.update({name: round(value, 2) for name, value in zip(names, values, strict=True)})
+        rows.append(row)
+        write_curve(self.work / "curve.csv", rows)
+        print(self.robot, *row.values(), flush=True)
+
+    def _layers(self) -> dict[str, np.ndarray]:
+        """The actor in the shipped format, with input and batch normalisation folded into the weights."""
+        state = jax.device_get(self.model.policy.actor_state)
+        params = state.params.get("params", state.params)
+        dense = [(params[f"Dense_{i}"]["kernel"], params[f"Dense_{i}"]["bias"]) for i in range(3)]
+        mean = dense.pop()
+        if "Dense_3" in params:
+            spread = params["Dense_3"]["kernel"], params["Dense_3"]["bias"]
+        else:  # PPO's log-std does not depend on the state
+            spread = np.zeros_like(mean[0]), params["log_std"]
+        dense.append((np.concatenate([mean[0], spread[0]], axis=1), np.concatenate([mean[1], spread[1]])))
+        for i, (scale, offset) in enumerate(self._normalisations(state, params)):
+            weight, bias = dense[i]
+            dense[i] = weight * scale[:, None], bias + offset @ weight
+        out = {}
+        for i, (weight, bias) in enumerate(dense):
+            out[f"layers.{i}.weight"], out[f"layers.{i}.bias"] = weight, bias
+        return out
+
+    def _normalisations(self, state, params) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(scale, offset) that each layer's input goes through: of the observation, or CrossQ's batch normalisation."""
+        if isinstance(self.env, VecNormalize):
+            scale = 1.0 / np.sqrt(self.env.obs_rms.var + self.env.epsilon)
+            return [(scale, -self.env.obs_rms.mean * scale)]
+        if self.recipe.algorithm != "crossq":
+            return []
+        found = []
+        for i in range(3):
+            stats, affine = state.batch_stats[f"BatchRenorm_{i}"], params[f"BatchRenorm_{i}"]
+            scale = affine["scale"] / np.sqrt(stats["var"] + 0.001)  # SBX's epsilon
+            found.append((scale, affine["bias"] - stats["mean"] * scale))
+        return found
+
+    def _states(self) -> dict:
+        policy = self.model.policy
+        states = {"actor": policy.actor_state, "critic": getattr(policy, self._critic)}
+        if self.recipe.algorithm != "ppo":
+            states["temperature"] = self.model.ent_coef_state
+        return states
+
+    def _save(self) -> None:
+        content = {
+            "segment": self.segment,
+            "seconds": self.seconds,
+            "timesteps": self.model.num_timesteps,
+            "updates": self.model._n_updates,
+            "states": {key: flax.serialization.to_state_dict(state) for key, state in self._states().items()},
+        }
+        if isinstance(self.env, VecNormalize):
+            for name in ("obs_rms", "ret_rms"):
+                stats = getattr(self.env, name)
+                content[name] = {"mean": np.asarray(stats.mean), "var": np.asarray(stats.var), "count": stats.count}
+        else:
+            buffer = self.model.replay_buffer
+            end = buffer.buffer_size if buffer.full else buffer.pos
+            content["replay"] = {name: getattr(buffer, name)[:end] for name in _REPLAY}
+        draft = self.work / "state.draft"
+        with open(draft, "wb") as file:  # pickle copes with arrays of any size; the file is only ever our own
+            pickle.dump(jax.device_get(content), file, protocol=5)
+        draft.replace(self.work / "state.pickle")
+
+    def _load(self) -> None:
+        path = self.work / "state.pickle"
+        if not path.is_file():
+            return
+        with open(path, "rb") as file:
+            content = pickle.load(file)
+        self.segment, self.seconds = content["segment"], content["seconds"]
+        self.model.num_timesteps, self.model._n_updates = content["timesteps"], content["updates"]
+        for key, state in self._states().items():
+            state = jax.device_put(flax.serialization.from_state_dict(state, content["states"][key]))
+            if key == "temperature":
+                self.model.ent_coef_state = state
+            else:
+                setattr(self.model.policy, {"actor": "actor_state"}.get(key, self._critic), state)
+        for name in ("obs_rms", "ret_rms"):
+            if name in content:
+                vars(getattr(self.env, name)).update(content[name])
+        if "replay" in content:
+            buffer = self.model.replay_buffer
+            for name in _REPLAY:
+                rows = content["replay"][name]
+                getattr(buffer, name)[: len(rows)] = rows
+            buffer.pos = len(rows) % buffer.buffer_size
+            buffer.full = len(rows) == buffer.buffer_size
+        print(f"{self.robot}: goes on after {self.model.num_timesteps} steps", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithm", choices=["tqc", "sac", "ppo"], default="tqc")
-    parser.add_argument("--steps", type=int, default=3_000_000, help="environment steps")
-    parser.add_argument(
-        "--init", help="a policy .npz to start the actor from; it is held still while the critic warms up"
-    )
-    parser.add_argument("--hold", type=int, default=100_000, help="environment steps of that warm-up")
-    parser.add_argument("--every", type=int, default=100_000, help="environment steps between evaluations")
+    parser.add_argument("robot", choices=sorted(RECIPES))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--out", required=True, help="the .npz to write the best policy to; a .csv curve goes beside it"
-    )
-    parser.add_argument("--anneal", action="store_true", help="PPO: learning rate falling to 0")
-    parser.add_argument("--fall_cost", type=float, default=0.0, help="reward taken for a fall during training")
-    parser.add_argument("--height_cost", type=float, default=0.0, help="reward taken for jumping, see BehaviourView")
-    parser.add_argument("--time_limit", type=int, default=TIME_LIMIT, help="steps of an episode during training")
-    args = parser.parse_args()
-    view = {"fall_cost": args.fall_cost, "height_cost": args.height_cost, "time_limit": args.time_limit}
-    model = build(args.algorithm, args.seed, args.anneal, **view)
-    start = None
-    if args.init:
-        with np.load(args.init, allow_pickle=False) as file:
-            start = {key: file[key] for key in file.files}
-        load_layers(model, start)
-    model.learn(args.steps, callback=KeepBest(args.out, args.every, args.hold, start))
+    parser.add_argument("--work", type=Path, help="folder of the state, default ~/.cache/awac-behaviour/ROBOT")
+    parser.add_argument("--out", type=Path, default=ROOT / "ckpt" / "behaviour", help="folder of the ladder")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the same command goes on")
+    parser.add_argument("--save_every", type=float, default=3.0, help="minutes between two saved states")
+    parser.add_argument("--select", action="store_true", help="only pick the ladder from the snapshots that are there")
+    arguments = parser.parse_args()
+    work = (arguments.work or Path.home() / ".cache" / "awac-behaviour" / arguments.robot).expanduser()
+    if not arguments.select:
+        finished = Training(arguments.robot, work, arguments.seed).run(arguments.minutes, arguments.save_every)
+        if not finished:
+            print(f"{arguments.robot}: not finished; the same command goes on", flush=True)
+            raise SystemExit(3)
+    for row in select(arguments.robot, work, arguments.out):
+        print(*row.values())
 
 
 if __name__ == "__main__":

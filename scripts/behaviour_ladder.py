@@ -1,0 +1,183 @@
+"""Scores snapshots of actors and picks a robot's ladder from them; `train_behaviour.py` uses it.
+
+A snapshot is an .npz with `layers.{0,1,2}.weight` (in, out) and `.bias` (out,), float16, ReLU between them; the last
+layer gives mean and log-std of a Gaussian that tanh squashes. ckpt/behaviour/README.md describes the format.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT
+
+LOG_STD_BOUNDS = (-5.0, 2.0)
+FIELDS = ("env_steps", "seconds", "mean_return", "std_return", "early_ends", "normalised")
+# Return of a random and of an expert policy, with which D4RL normalises: 0 and 100.
+REFERENCES = {
+    "ant": (-325.6, 3879.7),
+    "hopper": (-20.272305, 3234.3),
+    "halfcheetah": (-280.178953, 12135.0),
+    "walker2d": (1.629008, 4592.3),
+}
+MEDIUM = {"hopper": 44.0, "halfcheetah": 41.0, "walker2d": 62.0, "ant": 80.0}  # normalised, as D4RL's own files
+BELOW, ABOVE = 4, 4  # numbered snapshots below medium, and between medium and expert
+
+
+@dataclass(frozen=True)
+class Score:
+    """What `evaluate` found: returns of the episodes, and the share of them that ended before the time limit."""
+
+    mean: float
+    std: float
+    early: float
+
+    def normalised(self, robot: str) -> float:
+        low, high = REFERENCES[robot]
+        return 100.0 * (self.mean - low) / (high - low)
+
+
+def observed(robot: str) -> int:
+    """Observation values that a policy sees: all, but for the Ant, whose last 84 are always zero."""
+    return 27 if robot == "ant" else ROBOTS[robot].observation_size
+
+
+def save_snapshot(path: Path, layers: dict[str, np.ndarray]) -> None:
+    """Writes one snapshot; a file under that name is replaced at once."""
+    draft = path.with_name(f"{path.stem}_draft.npz")
+    np.savez_compressed(draft, **{key: np.asarray(value, np.float16) for key, value in layers.items()})
+    draft.replace(path)
+
+
+def load_snapshot(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {key: arrays[key].astype(np.float32) for key in arrays}
+
+
+def evaluate(robot: str, layers: dict[str, np.ndarray], episodes: int, seed: int, deterministic: bool = False) -> Score:
+    """Runs whole episodes side by side, one forward pass for all.
+
+    Args:
+        robot: a name in ROBOTS.
+        layers: as `load_snapshot` gives them.
+        episodes: how many; episode i is reset with `seed + i`.
+        seed: also of the noise.
+        deterministic: mean actions instead of sampled ones.
+    """
+    rng = np.random.default_rng(seed)
+    envs = [ROBOTS[robot]() for _ in range(episodes)]
+    inputs = len(layers["layers.0.weight"])
+    seen = np.stack([env.reset(seed=seed + i)[0][:inputs] for i, env in enumerate(envs)])
+    returns, running = np.zeros(episodes), list(range(episodes))
+    early = 0
+    for _ in range(TIME_LIMIT):
+        hidden = seen[running].astype(np.float32)
+        for i in (0, 1):
+            hidden = np.maximum(hidden @ layers[f"layers.{i}.weight"] + layers[f"layers.{i}.bias"], 0)
+        mean, log_std = np.split(hidden @ layers["layers.2.weight"] + layers["layers.2.bias"], 2, axis=1)
+        noise = 0.0 if deterministic else np.exp(np.clip(log_std, *LOG_STD_BOUNDS)) * rng.standard_normal(mean.shape)
+        actions = np.tanh(mean + noise)
+        ended = []
+        for index, action in zip(running, actions, strict=True):
+            observation, reward, terminated, _, _ = envs[index].step(action)
+            returns[index] += reward
+            seen[index] = observation[:inputs]
+            if terminated:
+                ended.append(index)
+        early += len(ended)
+        running = [index for index in running if index not in ended]
+        if not running:
+            break
+    for env in envs:
+        env.close()
+    return Score(float(returns.mean()), float(returns.std()), early / episodes)
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """The rows of a training's curve.csv, numbers as float; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def select(robot: str, work: Path, out: Path, episodes: int = 50, seed: int = 50_000) -> list[dict[str, object]]:
+    """Picks the ladder from a work folder's snapshots and copies it.
+
+    `<robot>_expert.npz` has the largest mean less its standard deviation, `<robot>_medium.npz` the mean nearest D4RL's
+    medium; `<robot>_1` … `_4` lie below medium, `_5` … `_8` between medium and expert, evenly by score. The curve only
+    proposes candidates; the choice is by `episodes` new episodes each, with sampled actions.
+
+    Returns:
+        One row a file: file, env_steps, mean_return, std_return, early_ends, normalised; also in `<robot>.csv` in
+        the work folder.
+
+    Raises:
+        SystemExit: there are too few snapshots.
+    """
+    curve = read_curve(work / "curve.csv")
+    if len(curve) < BELOW + ABOVE + 2:
+        raise SystemExit(f"{work}: only {len(curve)} snapshots; train for longer")
+    scored: dict[int, Score] = {}
+
+    def score(row: dict[str, float]) -> Score:
+        steps = int(row["env_steps"])
+        if steps not in scored:
+            scored[steps] = evaluate(robot, load_snapshot(snapshot_path(work, steps)), episodes, seed)
+        return scored[steps]
+
+    def nearest(level: float, rows: list[dict[str, float]], candidates: int = 3) -> dict[str, float]:
+        close = sorted(rows, key=lambda row: abs(row["normalised"] - level))[:candidates]
+        return min(close, key=lambda row: abs(score(row).normalised(robot) - level))
+
+    best = sorted(curve, key=lambda row: row["std_return"] - row["mean_return"])[:8]
+    expert = max(best, key=lambda row: score(row).mean - score(row).std)
+    left = [row for row in curve if row["env_steps"] < expert["env_steps"]]
+    medium = nearest(MEDIUM[robot], left)
+    chosen = {"expert": expert, "medium": medium}
+    left.remove(medium)
+    middle, top = score(medium).normalised(robot), score(expert).normalised(robot)
+    bottom = left[0]["normalised"]
+    levels = [bottom + (middle - bottom) * i / BELOW for i in range(BELOW)]
+    levels += [middle + (top - middle) * i / (ABOVE + 1) for i in range(1, ABOVE + 1)]
+    for name, level in enumerate(levels, 1):
+        row = nearest(level, left, candidates=1)
+        left.remove(row)
+        chosen[str(name)] = row
+    out.mkdir(parents=True, exist_ok=True)
+    table: list[dict[str, object]] = []
+    for name, row in chosen.items():
+        file = f"{robot}_{name}.npz"
+        shutil.copy(snapshot_path(work, int(row["env_steps"])), out / file)
+        found = score(row)
+        table.append(
+            {
+                "file": file,
+                "env_steps": int(row["env_steps"]),
+                "mean_return": round(found.mean, 1),
+                "std_return": round(found.std, 1),
+                "early_ends": round(found.early, 3),
+                "normalised": round(found.normalised(robot), 1),
+            }
+        )
+    table.sort(key=lambda row: row["normalised"])
+    with open(work / f"{robot}.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    return table
+
+
+def snapshot_path(work: Path, steps: int) -> Path:
+    return work / "snapshots" / f"{steps:09d}.npz"
