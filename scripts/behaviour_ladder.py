@@ -1,11 +1,14 @@
 """Scores snapshots of actors and picks a robot's ladder from them; `train_behaviour.py` uses it.
 
+    python scripts/behaviour_ladder.py hopper     # the table of ckpt/behaviour/README.md, in Markdown
+
 A snapshot is an .npz with `layers.{0,1,2}.weight` (in, out) and `.bias` (out,), float16, ReLU between them; the last
 layer gives mean and log-std of a Gaussian that tanh squashes. ckpt/behaviour/README.md describes the format.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import shutil
 from dataclasses import dataclass
@@ -112,7 +115,7 @@ def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
         writer.writerows(rows)
 
 
-def select(robot: str, work: Path, out: Path, episodes: int = 50, seed: int = 50_000) -> list[dict[str, object]]:
+def select(robot: str, work: Path, out: Path, episodes: int = 50, seed: int = 50_000) -> list[tuple[str, int]]:
     """Picks the ladder from a work folder's snapshots and copies it.
 
     `<robot>_expert.npz` has the largest mean less its standard deviation, `<robot>_medium.npz` the mean nearest D4RL's
@@ -120,8 +123,7 @@ def select(robot: str, work: Path, out: Path, episodes: int = 50, seed: int = 50
     proposes candidates; the choice is by `episodes` new episodes each, with sampled actions.
 
     Returns:
-        One row a file: file, env_steps, mean_return, std_return, early_ends, normalised; also in `<robot>.csv` in
-        the work folder.
+        (file, env_steps) of each, from the worst to the best; also in `ladder.csv` in the work folder.
 
     Raises:
         SystemExit: there are too few snapshots.
@@ -137,47 +139,66 @@ def select(robot: str, work: Path, out: Path, episodes: int = 50, seed: int = 50
             scored[steps] = evaluate(robot, load_snapshot(snapshot_path(work, steps)), episodes, seed)
         return scored[steps]
 
-    def nearest(level: float, rows: list[dict[str, float]], candidates: int = 3) -> dict[str, float]:
+    def nearest(level: float, rows: list[dict[str, float]], candidates: int) -> dict[str, float]:
         close = sorted(rows, key=lambda row: abs(row["normalised"] - level))[:candidates]
         return min(close, key=lambda row: abs(score(row).normalised(robot) - level))
 
     best = sorted(curve, key=lambda row: row["std_return"] - row["mean_return"])[:8]
     expert = max(best, key=lambda row: score(row).mean - score(row).std)
     left = [row for row in curve if row["env_steps"] < expert["env_steps"]]
-    medium = nearest(MEDIUM[robot], left)
+    medium = nearest(MEDIUM[robot], left, candidates=6)
     chosen = {"expert": expert, "medium": medium}
     left.remove(medium)
     middle, top = score(medium).normalised(robot), score(expert).normalised(robot)
     bottom = left[0]["normalised"]
     levels = [bottom + (middle - bottom) * i / BELOW for i in range(BELOW)]
     levels += [middle + (top - middle) * i / (ABOVE + 1) for i in range(1, ABOVE + 1)]
-    for name, level in enumerate(levels, 1):
-        row = nearest(level, left, candidates=1)
+    ranked = []
+    for level in levels:
+        row = nearest(level, left, candidates=4)
         left.remove(row)
-        chosen[str(name)] = row
+        ranked.append(row)
+    ranked.sort(key=lambda row: score(row).mean)
+    chosen |= {str(name): row for name, row in enumerate(ranked, 1)}
     out.mkdir(parents=True, exist_ok=True)
-    table: list[dict[str, object]] = []
-    for name, row in chosen.items():
-        file = f"{robot}_{name}.npz"
-        shutil.copy(snapshot_path(work, int(row["env_steps"])), out / file)
-        found = score(row)
-        table.append(
-            {
-                "file": file,
-                "env_steps": int(row["env_steps"]),
-                "mean_return": round(found.mean, 1),
-                "std_return": round(found.std, 1),
-                "early_ends": round(found.early, 3),
-                "normalised": round(found.normalised(robot), 1),
-            }
-        )
-    table.sort(key=lambda row: row["normalised"])
-    with open(work / f"{robot}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    return table
+    ladder = []
+    for name, row in sorted(chosen.items(), key=lambda item: score(item[1]).mean):
+        steps = int(row["env_steps"])
+        shutil.copy(snapshot_path(work, steps), out / f"{robot}_{name}.npz")
+        ladder.append((f"{robot}_{name}.npz", steps))
+    with open(work / "ladder.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("file", "env_steps"), *ladder])
+    return ladder
 
 
 def snapshot_path(work: Path, steps: int) -> Path:
     return work / "snapshots" / f"{steps:09d}.npz"
+
+
+def score_table(robot: str, folder: Path, episodes: int, seed: int, deterministic: bool) -> list[str]:
+    """Markdown rows of a robot's policies in `folder`, from the worst to the best, on episodes that chose nothing."""
+    scored = []
+    for path in folder.glob(f"{robot}_*.npz"):
+        score = evaluate(robot, load_snapshot(path), episodes, seed, deterministic)
+        scored.append((score.mean, f"`{path.name}`", score))
+    return [
+        f"| {name} | {score.mean:.0f} ± {score.std:.0f} | {score.normalised(robot):.1f} | {score.early:.0%} |"
+        for _, name, score in sorted(scored, key=lambda row: row[:2])
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("robot", choices=sorted(REFERENCES))
+    parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parents[1] / "ckpt" / "behaviour")
+    parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=70_000)
+    parser.add_argument("--deterministic", action="store_true", help="mean actions instead of sampled ones")
+    arguments = parser.parse_args()
+    print("| file | return | normalised | ended early |\n|---|---|---|---|")
+    rows = score_table(arguments.robot, arguments.folder, arguments.episodes, arguments.seed, arguments.deterministic)
+    print(*rows, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -45,7 +45,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize  # noqa: 
 
 from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT  # noqa: E402
 
-
 ROOT = Path(__file__).resolve().parents[1]
 EVALUATION_EPISODES, EVALUATION_SEED = 10, 9000
 _REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -80,7 +79,7 @@ _CROSSQ = {"learning_starts": 5000, "gradient_steps": 4, "batch_size": 128}
 _CROSSQ_POLICY = {"net_arch": {"pi": [256, 256], "qf": [256, 256]}}
 RECIPES = {
     "hopper": Recipe("ppo", 3_072_000, 102_400, 32, 3e-4, _PPO, _PPO_POLICY),
-    "walker2d": Recipe("ppo", 5_120_000, 102_400, 32, 3e-4, _PPO, _PPO_POLICY),
+    "walker2d": Recipe("crossq", 1_000_000, 25_000, 8, 1e-3, _CROSSQ, _CROSSQ_POLICY),
     "ant": Recipe("ppo", 5_120_000, 102_400, 32, 3e-4, _PPO, _PPO_POLICY),
     # Batches of 128 make 2.4 times the updates a second of 256.
     "halfcheetah": Recipe("crossq", 1_000_000, 25_000, 8, 1e-3, _CROSSQ, _CROSSQ_POLICY),
@@ -285,8 +284,8 @@ def main() -> None:
         if not finished:
             print(f"{arguments.robot}: not finished; the same command goes on", flush=True)
             raise SystemExit(3)
-    for row in select(arguments.robot, work, arguments.out):
-        print(*row.values())
+    for file, steps in select(arguments.robot, work, arguments.out):
+        print(f"{file}: the actor after {steps} environment steps")
 
 
 if __name__ == "__main__":

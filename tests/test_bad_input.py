@@ -126,7 +126,7 @@ class TestData:
         data["observations"][:] = data["next_observations"][:] = 1
         assert "constant" in refused(*train(dataset=hdf5(tmp_path / "data.hdf5", data)))
 
-    @pytest.mark.parametrize("name", ["ant-expret-v2", "walker2d-expert-v2"])
+    @pytest.mark.parametrize("name", ["ant-expret-v2", "walker2d-expret-v2"])
     def test_a_data_set_that_is_nowhere(self, refused, name):
         assert name in refused(*train("--task", "ant-expert-v2", dataset=name))
 

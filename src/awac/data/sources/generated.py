@@ -9,19 +9,56 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from awac.data.behaviour import shipped_names
 from awac.data.record import DEFAULT_ROWS, collect, make_folder, named_policy, provenance, worker_count, write_hdf5
-from awac.envs.tasks import VERSIONS, parse_d4rl_id
+from awac.envs.mujoco_v2 import ROBOTS
+from awac.envs.tasks import MIXES, VERSIONS, parse_d4rl_id
 from awac.errors import DataError
 from awac.runs.files import cache_folder
 
-# The data sets that can be generated, and the behaviour policies with equal shares of their rows.
-GENERATED: dict[str, tuple[str, ...]] = {"CartPole-v1": ("cartpole_dqn",)}
-for _version in VERSIONS:
-    GENERATED[f"ant-random-{_version}"] = ("random",)
-    GENERATED[f"ant-medium-{_version}"] = ("ant_medium",)
-    GENERATED[f"ant-expert-{_version}"] = ("ant_expert",)
-    GENERATED[f"ant-medium-expert-{_version}"] = ("ant_medium", "ant_expert")
-_EPISODES = {"CartPole-v1": 50}  # generated whole instead of DEFAULT_ROWS rows
+# Of each robot's ten policies, 1 to 4 lie below medium and 5 to 8 between medium and expert (ckpt/behaviour/README.md).
+# Each policy of a mix records an equal share of its rows, in this order.
+_BELOW, _ABOVE = ("1", "2", "3", "4", "medium"), ("5", "6", "7", "8", "expert")
+_MIXES = {
+    "random": ("random",),
+    "medium": ("medium",),
+    "expert": ("expert",),
+    "medium-expert": ("medium", "expert"),
+    "medium-replay": _BELOW,
+    "full-replay": _BELOW + _ABOVE,
+}
+_EPISODES = {"CartPole-v1": 50}  # generated whole instead of a number of rows
+_FULL_ROWS = {"medium-expert": 2_000_000}
+_FULL_REPLAY_ROWS = {"hopper": 402_000, "halfcheetah": 202_000, "walker2d": 302_000, "ant": 302_000}
+
+
+def _generated() -> dict[str, tuple[str, ...]]:
+    """The data sets that can be generated, and the behaviour policies with equal shares of their rows."""
+    shipped = {"random", *shipped_names()}
+    found: dict[str, tuple[str, ...]] = {"CartPole-v1": ("cartpole_dqn",)}
+    for robot in ROBOTS:
+        for mix in MIXES:
+            policies = tuple(name if name == "random" else f"{robot}_{name}" for name in _MIXES[mix])
+            if shipped.issuperset(policies):
+                found |= {f"{robot}-{mix}-{version}": policies for version in VERSIONS}
+    return found
+
+
+GENERATED = _generated()
+
+
+def full_rows(dataset_id: str) -> int:
+    """Rows of D4RL's own v2 file, to the nearest thousand. `generate` makes no more than 500,000 unless it is asked to.
+
+    Raises:
+        DataError: it is no D4RL id.
+    """
+    task = parse_d4rl_id(dataset_id)
+    if task is None:
+        raise DataError(f"'{dataset_id}' is no D4RL id, so D4RL has no number of rows for it")
+    if task.mix == "medium-replay":
+        return _FULL_REPLAY_ROWS[task.robot]
+    return _FULL_ROWS.get(task.mix, 1_000_000)
 
 
 def generate(
@@ -34,7 +71,8 @@ def generate(
 
     Args:
         dataset_id: an id in GENERATED.
-        rows: number of rows; None for DEFAULT_ROWS, or 50 episodes of CartPole.
+        rows: number of rows, such as `full_rows(dataset_id)`; None for a size that takes about a minute on two cores
+            and trains a policy as well, or 50 episodes of CartPole.
         seed: of everything random.
         progress: show a bar on stderr if that is a terminal.
         workers: processes; None for one a core, at most four and fewer for few rows.
@@ -45,7 +83,7 @@ def generate(
     if dataset_id not in GENERATED:
         raise DataError(f"{dataset_id} cannot be generated: no behaviour policies ship for it")
     whole = rows is None and dataset_id in _EPISODES
-    size = _EPISODES[dataset_id] if whole else DEFAULT_ROWS if rows is None else rows
+    size = _EPISODES[dataset_id] if whole else _default_rows(dataset_id) if rows is None else rows
     if size < 2:
         raise DataError(f"{dataset_id}: {size} rows are too few; ask for at least 2")
     policies = [named_policy(dataset_id, name) for name in GENERATED[dataset_id]]
@@ -74,3 +112,7 @@ def generate(
     columns = {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
     write_hdf5(path, columns, provenance(dataset_id, policies, seed))
     return path
+
+
+def _default_rows(dataset_id: str) -> int:
+    return min(DEFAULT_ROWS, full_rows(dataset_id)) if parse_d4rl_id(dataset_id) else DEFAULT_ROWS
