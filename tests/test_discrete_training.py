@@ -155,9 +155,7 @@ class Spaces(gymnasium.Env):
         ({"action_space": spaces.MultiBinary(3)}, "acts in MultiBinary"),
         ({"action_space": spaces.Dict(a=spaces.Discrete(2))}, "acts in Dict"),
         ({"action_space": spaces.Tuple([spaces.Discrete(2)])}, "acts in Tuple"),
-        ({"action_space": spaces.Discrete(3, start=1)}, "discrete actions from 1 on"),
         ({"observation_space": spaces.Discrete(16)}, "observes Discrete"),
-        ({"observation_space": spaces.Dict(a=spaces.Discrete(2))}, "observes Dict"),
         ({"observation_space": spaces.Box(0, 255, (8, 8, 3), np.uint8)}, r"observes Box of shape \(8, 8, 3\)"),
     ],
 )

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from awac.envs import D4RLTask, make_env, parse_d4rl_id
+from awac.envs import Task, make_env, notes
+from awac.envs.guard import Guard
+from awac.envs.old_gym import OldGymEnv
 from awac.errors import TaskError
 
 
@@ -66,17 +68,26 @@ def test_discrete_tasks_stay_as_they_are():
     ("observed", "acted", "words"),
     [
         (spaces.Discrete(4), VECTOR, "observes Discrete"),
-        (spaces.Dict({"a": VECTOR}), VECTOR, "observes Dict"),
+        (spaces.MultiDiscrete([4, 2]), VECTOR, "observes MultiDiscrete"),
+        (spaces.Dict({"a": VECTOR, "camera": spaces.Box(0, 255, (8, 8, 3), np.uint8)}), VECTOR, "observes Dict"),
         (spaces.Box(0, 255, (8, 8, 3), np.uint8), VECTOR, "observes Box of shape"),
+        (spaces.Box(0, 255, (8, 8), np.uint8), VECTOR, "observes Box of shape"),
+        (spaces.Sequence(VECTOR), VECTOR, "observes Sequence"),
+        (spaces.Text(5), VECTOR, "observes Text"),
+        (None, VECTOR, "observes NoneType"),
         (VECTOR, spaces.MultiDiscrete([2, 2]), "acts in MultiDiscrete"),
         (VECTOR, spaces.Box(-np.inf, np.inf, (2,)), "without bounds"),
-        (VECTOR, spaces.Box(-1, 1, (2, 2)), "acts in Box of shape"),
-        (VECTOR, spaces.Discrete(3, start=1), "from 1 on"),
+        (VECTOR, spaces.Box(np.float32([-1, 0]), np.float32([1, np.inf])), r"without bounds \(value 1: 0.0 to inf\)"),
+        (VECTOR, spaces.Box(-10, 10, (2,), np.int64), "acts in Box of shape"),
+        (VECTOR, spaces.MultiBinary(3), "acts in MultiBinary"),
+        (VECTOR, spaces.Dict({"a": VECTOR}), "acts in Dict"),
+        (VECTOR, None, "acts in NoneType"),
     ],
 )
 def test_other_spaces_are_refused_by_name(register, observed, acted, words):
-    with pytest.raises(TaskError, match=words):
+    with pytest.raises(TaskError, match=words) as error:
         make_env(register(observed, acted))
+    assert "\n" not in str(error.value) and "AwacToy" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +160,8 @@ class FourTuples:
 
 @pytest.mark.parametrize(("action", "ends"), [(0, (True, False)), (1, (False, True))])
 def test_four_tuples_of_the_oldest_gym_split_into_terminated_and_truncated(action, ends):
-    from awac.envs.old_gym import OldGymEnv
-
     old = FourTuples()
-    env = OldGymEnv(old)
+    env = Guard(OldGymEnv(old, "gym:Old-v0"), "gym:Old-v0")
     env.reset(seed=7)
     assert env.step(action)[2:4] == ends
     assert old.seeds == [7]
@@ -167,12 +176,87 @@ def test_an_unknown_old_gym_task_is_a_task_error():
 @pytest.mark.parametrize(
     ("task", "parsed"),
     [
-        ("ant-medium-expert-v2", D4RLTask("ant", "medium-expert", "v2")),
-        ("walker2d-random-v0", D4RLTask("walker2d", "random", "v0")),
-        ("ant-expert-v3", None),
-        ("xant-expert-v2", None),
-        ("Ant-v5", None),
+        ("ant-medium-expert-v2", ("ant", "medium-expert", "v2")),
+        ("walker2d-random-v0", ("walker2d", "random", "v0")),
+        ("awac/hopper-full-replay-v1", ("hopper", "full-replay", "v1")),
+        ("ant-expert-v3", ("", "", "")),
+        ("ant-v2", ("", "", "")),
+        ("xant-expert-v2", ("", "", "")),
+        ("Ant-v5", ("", "", "")),
+        ("", ("", "", "")),
     ],
 )
 def test_d4rl_ids_are_parsed_whole(task, parsed):
-    assert parse_d4rl_id(task) == parsed
+    result = Task.parse(task)
+    assert (result.robot, result.mix, result.version) == parsed
+    assert result.is_d4rl == bool(parsed[0])
+    assert (result.score_range is None) == (result.hidden_positions is None) == (not parsed[0])
+
+
+def test_d4rls_tasks_are_made_by_gymnasium_too():
+    env = gymnasium.make("awac/hopper-medium-v2")
+    assert env.spec.id == "awac/hopper-medium-v2" and env.spec.max_episode_steps == 1000
+    np.testing.assert_array_equal(env.reset(seed=3)[0], make_env("hopper-medium-v2").reset(seed=3)[0])
+    vector = gymnasium.make_vec("awac/ant-expert-v2", num_envs=2)
+    assert vector.reset(seed=0)[0].shape == (2, 111)
+    vector.close()
+
+
+def test_a_robot_is_one_entry(monkeypatch):
+    """Everything that a new robot needs stands in its class; the rest of the package takes it from there."""
+    from awac.envs.mujoco_v2 import ROBOTS, RobotV2
+    from awac.envs.tasks import known_d4rl_ids, normalized_score
+
+    class Crawler(RobotV2):
+        metadata = {"render_modes": ["rgb_array"], "render_fps": 125}
+        model_file, frame_skip, ctrl_cost, alive_bonus, observation_size = "hopper.xml", 4, 0.0, 0.0, 11
+        score_range, hidden_positions = (0.0, 50.0), 1
+
+        def _alive(self):
+            return True
+
+    monkeypatch.setitem(ROBOTS, "crawler", Crawler)
+    env = make_env("crawler-medium-v2")
+    try:
+        assert env.reset(seed=0)[0].shape == (11,)
+        assert env.spec.max_episode_steps == 1000
+        assert normalized_score("crawler-medium-v2", 25.0) == 50.0
+        assert "crawler-expert-v2" in known_d4rl_ids()
+    finally:
+        for name in [name for name in gymnasium.registry if name.startswith("awac/crawler")]:
+            del gymnasium.registry[name]
+
+
+@pytest.mark.parametrize(("shape", "size"), [((), 1), ((3, 1), 3), ((1, 3), 3)])
+def test_observations_of_other_shapes_are_vectors(register, shape, size):
+    env = make_env(register(spaces.Box(-1, 1, shape), VECTOR))
+    assert env.observation_space.shape == env.reset(seed=0)[0].shape == (size,)
+    assert any("flattened" in line for line in notes(env))
+
+
+def test_a_dict_of_vectors_is_flattened_and_the_log_says_so(register):
+    space = spaces.Dict({"arm": VECTOR, "goal": spaces.Tuple([spaces.Box(-1, 1, (2,)), spaces.Discrete(4)])})
+    env = make_env(register(space, VECTOR))
+    observation, _ = env.reset(seed=0)
+    assert observation.shape == env.observation_space.shape == (9,)
+    assert env.step(env.action_space.sample())[0].shape == (9,)
+    assert any("(Dict) are flattened to 9 values" in line for line in notes(env))
+
+
+def test_the_step_limit_is_the_users_then_the_tasks_own_then_ten_thousand(register):
+    endless = register(VECTOR, VECTOR)
+    assert make_env("Pendulum-v1").spec.max_episode_steps == 200
+    assert make_env("gym:Pendulum-v1").spec.max_episode_steps == 200
+    assert make_env("Pendulum-v1", max_episode_steps=30).spec.max_episode_steps == 30
+    assert make_env(Task.parse("Pendulum-v1", max_episode_steps=40)).spec.max_episode_steps == 40
+    assert make_env(endless).spec.max_episode_steps == 10_000
+    assert (
+        notes(make_env("Pendulum-v1")) == notes(make_env("gym:CartPole-v1")) == notes(make_env("ant-expert-v2")) == []
+    )
+    assert ["no step limit" in line for line in notes(make_env(endless))] == [True]
+
+
+def test_constructor_arguments_reach_the_environment():
+    assert make_env("Pendulum-v1", env_kwargs={"g": 1.5}).unwrapped.g == 1.5
+    assert make_env(Task.parse("Pendulum-v1", {"g": 2.5})).unwrapped.g == 2.5
+    assert make_env("gym:Pendulum-v1", env_kwargs={"g": 3.5}).unwrapped.g == 3.5

@@ -5,6 +5,15 @@ The command line prints `awac: error: <message>` for these and exits with 1; any
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name most like `name`, regardless of case."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    return by_lower[difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.0)[0]]
+
 
 class AWACError(Exception):
     """Any mistake that the user can put right."""

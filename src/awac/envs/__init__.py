@@ -1,14 +1,21 @@
-"""Environments: D4RL's robots on modern MuJoCo, any Gymnasium task, old gym tasks."""
+"""Environments: D4RL's robots on modern MuJoCo, any Gymnasium task, old gym tasks.
+
+Importing this package makes D4RL's tasks known to Gymnasium: `gymnasium.make("awac/ant-expert-v2")`.
+"""
 
 from awac.envs.actions import environment_action_space, to_environment, to_policy
-from awac.envs.tasks import D4RLTask, make_env, normalized_score, parse_d4rl_id
+from awac.envs.make import make_env, notes, register_tasks
+from awac.envs.tasks import Task, normalized_score, parse_d4rl_id
 
 __all__ = [
-    "D4RLTask",
+    "Task",
     "environment_action_space",
     "make_env",
     "normalized_score",
+    "notes",
     "parse_d4rl_id",
     "to_environment",
     "to_policy",
 ]
+
+register_tasks()

@@ -23,6 +23,10 @@ class RobotV2(MujocoEnv):
     """
 
     model_file: str
+    score_range: tuple[
+        float, float
+    ]  # returns of a random and of an expert policy in D4RL's reference runs, for v0 to v2
+    hidden_positions = 1  # first joint positions that an observation leaves out: the place, on which nothing depends
     frame_skip: int
     ctrl_cost: float
     alive_bonus: float
@@ -77,7 +81,7 @@ class AntV2(RobotV2):
 
     metadata = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 20}
     model_file, frame_skip, ctrl_cost, alive_bonus, observation_size = "ant.xml", 5, 0.5, 1.0, 111
-    density = 5.0
+    score_range, hidden_positions, density = (-325.6, 3879.7), 2, 5.0
 
     def _x(self):
         # xpos, not qpos[0]: the old engine's reward reads the body position that the last RK4 stage left behind.
@@ -99,6 +103,7 @@ class HopperV2(RobotV2):
 
     metadata = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 125}
     model_file, frame_skip, ctrl_cost, alive_bonus, observation_size = "hopper.xml", 4, 1e-3, 1.0, 11
+    score_range = (-20.272305, 3234.3)
 
     def _alive(self):
         state = np.concatenate([self.data.qpos, self.data.qvel])
@@ -111,6 +116,7 @@ class Walker2dV2(RobotV2):
 
     metadata = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 125}
     model_file, frame_skip, ctrl_cost, alive_bonus, observation_size = "walker2d.xml", 4, 1e-3, 1.0, 17
+    score_range = (1.629008, 4592.3)
 
     def _alive(self):
         height, angle = self.data.qpos[1:3]
@@ -122,6 +128,7 @@ class HalfCheetahV2(RobotV2):
 
     metadata = {"render_modes": ["human", "rgb_array", "depth_array"], "render_fps": 20}
     model_file, frame_skip, ctrl_cost, alive_bonus, observation_size = "half_cheetah.xml", 5, 0.1, 0.0, 17
+    score_range = (-280.178953, 12135.0)
     total_mass = 14.0
 
     def _reset_noise(self, rng):
@@ -134,7 +141,13 @@ class HalfCheetahV2(RobotV2):
         return True
 
 
-ROBOTS = {"ant": AntV2, "hopper": HopperV2, "walker2d": Walker2dV2, "halfcheetah": HalfCheetahV2}
+ROBOTS: dict[str, type[RobotV2]] = {
+    "ant": AntV2,
+    "hopper": HopperV2,
+    "walker2d": Walker2dV2,
+    "halfcheetah": HalfCheetahV2,
+}
+"""The robots by the first part of their tasks' ids; a new one is a class above and an entry here."""
 
 
 def legacy_model(model, data, density: float, total_mass: float | None) -> None:

@@ -7,10 +7,13 @@ import io
 import warnings
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
+from awac.envs.guard import one_line
 from awac.errors import TaskError
+
+PREFIX = "gym:"
 
 
 def _import_gym():
@@ -37,34 +40,54 @@ def knows(task: str) -> bool:
     return True
 
 
-def make(task: str, render_mode: str | None = None) -> OldGymEnv:
+def make(task: str, kwargs: dict) -> tuple[OldGymEnv, int | None]:
     """Makes a task of the old `gym`.
 
+    Args:
+        task: its id, without `gym:`.
+        kwargs: arguments of the environment's constructor.
+
+    Returns:
+        The environment without gym's own step limit, and that limit or None.
+
     Raises:
-        TaskError: `gym` is not installed, does not know the task, or misses something that the task needs.
+        TaskError: `gym` is not installed, does not know the task, misses something that the task needs, or the
+            constructor raised.
     """
     gym = _import_gym()
     if gym is None:
         raise TaskError(f"task 'gym:{task}' needs the old gym package: pip install gym==0.26.2")
     new_api = tuple(int(part) for part in gym.__version__.split(".")[:2]) >= (0, 26)
-    options = {"render_mode": render_mode, "disable_env_checker": True} if new_api else {}
+    if new_api:
+        kwargs = {"disable_env_checker": True, **kwargs}
+    else:
+        kwargs = {key: value for key, value in kwargs.items() if key != "render_mode"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return OldGymEnv(gym.make(task, **options), render_mode)
-    except (gym.error.Error, ImportError) as error:
-        raise TaskError(f"task 'gym:{task}' cannot be made: {' '.join(str(error).split())}") from None
+            env = gym.make(task, **kwargs)
+    except Exception as error:
+        raise TaskError(f"task 'gym:{task}' cannot be made: {one_line(error)}") from error
+    limit = None
+    while isinstance(env, (gym.wrappers.TimeLimit, gym.wrappers.OrderEnforcing)):
+        limit = limit or getattr(env, "_max_episode_steps", None)
+        env = env.env
+    return OldGymEnv(env, f"{PREFIX}{task}", limit, kwargs.get("render_mode")), limit
 
 
 class OldGymEnv(gymnasium.Env):
-    """Wraps an env of either gym API: seed() + 4-tuples (up to 0.25) or reset(seed=) + 5-tuples (0.26)."""
+    """An env of either gym API: seed() and 4-tuples (up to 0.25), or reset(seed=) and 5-tuples (0.26).
 
-    def __init__(self, env, render_mode: str | None = None):
+    What `reset` and `step` return is passed on as it is; `Guard` makes it uniform.
+    """
+
+    def __init__(self, env, name: str, limit: int | None = None, render_mode: str | None = None):
         self.env = env
         self.render_mode = render_mode
         self.metadata = dict(getattr(env, "metadata", {}))
         self.observation_space = _convert(env.observation_space)
         self.action_space = _convert(env.action_space)
+        self.spec = EnvSpec(name, max_episode_steps=limit)
 
     @property
     def unwrapped(self):
@@ -72,22 +95,13 @@ class OldGymEnv(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
-        if hasattr(self.env.unwrapped, "seed") and seed is not None:
+        if seed is not None and hasattr(self.env.unwrapped, "seed"):
             self.env.unwrapped.seed(seed)
-            result = self.env.reset()
-        else:
-            result = self.env.reset(seed=seed)
-        observation, info = result if isinstance(result, tuple) else (result, {})
-        return np.asarray(observation), info
+            return self.env.reset()
+        return self.env.reset() if seed is None else self.env.reset(seed=seed)
 
     def step(self, action):
-        observation, reward, *ends, info = self.env.step(action)
-        if len(ends) == 2:
-            terminated, truncated = ends
-        else:
-            truncated = bool(info.get("TimeLimit.truncated", False))
-            terminated = bool(ends[0]) and not truncated
-        return np.asarray(observation), float(reward), bool(terminated), bool(truncated), info
+        return self.env.step(action)
 
     def render(self):
         return self.env.render()
@@ -98,6 +112,10 @@ class OldGymEnv(gymnasium.Env):
 
 def _convert(space):
     """The Gymnasium space equal to an old one; an unknown kind is passed on, for the caller to refuse by name."""
+    if type(space).__name__ == "Dict":
+        return spaces.Dict({key: _convert(part) for key, part in space.spaces.items()})
+    if type(space).__name__ == "Tuple":
+        return spaces.Tuple([_convert(part) for part in space.spaces])
     if type(space).__name__ == "Box":
         return spaces.Box(space.low, space.high, space.shape, space.dtype)
     if type(space).__name__ == "Discrete":

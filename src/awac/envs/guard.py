@@ -1,0 +1,168 @@
+"""The one place where an environment is reset and stepped: what it returns is made uniform and checked.
+
+Collecting, training and evaluating all go through it, so that a NaN, a wrong shape or an exception becomes one line
+that names environment and step, and nothing of it is stored.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import traceback
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from awac.errors import AWACError, EnvironmentFault, Interrupted
+
+
+class Guard(gymnasium.Wrapper):
+    """Takes what people's environments return, and refuses what cannot be used.
+
+    Accepted: observations as lists or of another shape with the right number of values, integers, Dict and Tuple (they
+    are flattened); `reset` without `seed` or `options`, or without info; four values from `step` (done, and
+    `TimeLimit.truncated` in info); rewards and flags as arrays of one value. Given on: an observation vector of its own
+    memory, of the space's float type, or float64 for integers; a float; two bools; a dict.
+
+    Args:
+        env: its observation space is a Box, or a Dict or Tuple that can be flattened.
+        name: for messages.
+    """
+
+    def __init__(self, env: gymnasium.Env, name: str):
+        super().__init__(env)
+        self.name = name
+        original = env.observation_space
+        self._flatten = None if isinstance(original, spaces.Box) else original
+        box = spaces.flatten_space(original)
+        assert isinstance(box, spaces.Box), "make_env gives no other"
+        dtype: type[np.floating] = np.float32 if box.dtype in (np.float16, np.float32) else np.float64
+        low, high = box.low.ravel().astype(dtype), box.high.ravel().astype(dtype)
+        self.observation_space = spaces.Box(low, high, dtype=dtype)
+        self._dtype, self._size = dtype, low.size
+        inner = env
+        while isinstance(inner, gymnasium.Wrapper):
+            inner = inner.env
+        parameters = _parameters(inner.reset)
+        self._takes = {key for key in ("seed", "options") if parameters is None or key in parameters}
+        self._seed = getattr(inner, "seed", None) if "seed" not in self._takes else None
+        self.seedable = "seed" in self._takes or callable(self._seed)
+        self._steps, self._episodes, self._closed = 0, 0, False
+        self._last = np.zeros(self._size, dtype)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Starts an episode; returns (observation (O,), info).
+
+        Raises:
+            EnvironmentFault: the environment raised, or its observation cannot be used.
+        """
+        self._steps, self._episodes = 0, self._episodes + 1
+        given = {"seed": seed, "options": options}
+        kwargs = {key: value for key, value in given.items() if value is not None and key in self._takes}
+        if seed is not None and callable(self._seed):
+            self._call(self._seed, seed)
+        result = self._call(self.env.reset, **kwargs)
+        with_info = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
+        observation, info = result if with_info else (result, {})
+        self._last = self._observation(observation, False)
+        return self._last, info
+
+    def step(self, action):
+        """Takes one step; returns (observation (O,), reward, terminated, truncated, info).
+
+        Raises:
+            EnvironmentFault: the environment raised, or what it returned cannot be used.
+        """
+        self._steps += 1
+        result = self._call(self.env.step, action)
+        count = len(result) if isinstance(result, (tuple, list)) else None
+        if count not in (4, 5) or not isinstance(result[-1], dict):
+            what = f"{count} values" if count else type(result).__name__
+            raise self._fault(f"step returned {what}; expected (observation, reward, terminated, truncated, info dict)")
+        observation, reward, *flags, info = result
+        ended = [self._flag(flag) for flag in flags]
+        if len(ended) == 1:
+            cut = bool(info.get("TimeLimit.truncated", False))
+            ended = [ended[0] and not cut, ended[0] and cut]
+        reward = self._number(reward)
+        self._last = self._observation(observation, ended[0])
+        return self._last, reward, ended[0], ended[1], info
+
+    def close(self):
+        """Closes the environment; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._call(self.env.close)
+
+    def _call(self, function, *args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except (AWACError, Interrupted):
+            raise
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{frame.filename.rsplit('/', 1)[-1]}, line {frame.lineno}"
+            raise self._fault(f"{one_line(error)} ({place})") from error
+
+    def _observation(self, observation, terminated: bool) -> np.ndarray:
+        try:
+            if self._flatten is not None:
+                observation = spaces.flatten(self._flatten, observation)
+            values = np.array(observation, self._dtype).reshape(-1)  # a copy: some environments reuse their memory
+        except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
+            raise self._fault(f"the observation does not fit its space: {one_line(error)}") from None
+        if values.size != self._size:
+            raise self._fault(
+                f"the observation has shape {np.shape(observation)}, its space says {self.env.observation_space.shape}"
+                if self._flatten is None
+                else f"the observation has {values.size} values, its space {self._size}"
+            )
+        finite = np.isfinite(values)
+        if not finite.all():
+            if terminated:  # no value is ever computed from it
+                return np.where(finite, values, self._last)
+            index = int(finite.argmin())
+            raise self._fault(f"value {index} of the observation is {values[index]}")
+        return values
+
+    def _number(self, reward) -> float:
+        try:
+            value = float(np.asarray(reward, np.float64).item())
+        except (ValueError, TypeError):
+            raise self._fault(f"the reward is no single number but {_shown(reward)}") from None
+        if not math.isfinite(value):
+            raise self._fault(f"the reward is {value}")
+        return value
+
+    def _flag(self, flag) -> bool:
+        try:
+            return bool(np.asarray(flag).item())
+        except ValueError:
+            raise self._fault(f"terminated or truncated is no single flag but {_shown(flag)}") from None
+
+    def _fault(self, text: str) -> EnvironmentFault:
+        place = f"at step {self._steps} of its episode {self._episodes}" if self._steps else "at a reset"
+        place = "when it was closed" if self._closed else place
+        return EnvironmentFault(f"environment '{self.name}' failed {place}: {text}")
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's type and message without line breaks."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _parameters(function) -> set[str] | None:
+    """Names of a function's parameters; None if it takes any."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {parameter.name for parameter in parameters}
+
+
+def _shown(value) -> str:
+    return f"an array of shape {np.shape(value)}" if isinstance(value, np.ndarray) else repr(value)[:80]

@@ -1,0 +1,183 @@
+"""From a task to an environment: `make_env("ant-expert-v2")`, `make_env("Pendulum-v1")`.
+
+Whatever the name, the result speaks Gymnasium's API, observes a finite float vector, takes either a float vector in
+[-1, 1] or an index 0..n-1, and ends every episode. Everything that comes after relies on that and nothing else.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
+
+from awac.envs import old_gym
+from awac.envs.actions import PolicyActions
+from awac.envs.guard import Guard, one_line
+from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT
+from awac.envs.tasks import MIXES, NAMESPACE, VERSIONS, Task, known_d4rl_ids
+from awac.errors import AWACError, TaskError, nearest
+
+DEFAULT_LIMIT = 10_000
+"""Steps after which an episode is cut where the environment has no limit of its own."""
+
+
+def make_env(
+    task: str | Task,
+    *,
+    render_mode: str | None = None,
+    env_kwargs: dict | None = None,
+    max_episode_steps: int | None = None,
+) -> gymnasium.Env:
+    """Makes an environment that AWAC can work with.
+
+    Args:
+        task: a D4RL id such as `ant-expert-v2` (D4RL's own dynamics, 1000-step limit); a Gymnasium id; `gym:Id-v0` or a
+            plain id that only an installed old `gym` knows; or such a name parsed, with options of its own.
+        render_mode: as Gymnasium's.
+        env_kwargs: further arguments of the environment's constructor.
+        max_episode_steps: step limit of an episode; None takes the environment's own, else `DEFAULT_LIMIT`.
+
+    Returns:
+        An environment with an observation vector (O,) and either a float action (A,) in [-1, 1] (scaled to the task's
+        own bounds) or an index 0..n-1. `spec.max_episode_steps` is its limit.
+
+    Raises:
+        TaskError: the task is unknown, cannot be made here, or its spaces are not supported.
+        EnvironmentFault: from `reset` and `step` of the result.
+    """
+    if not isinstance(task, Task):
+        task = Task.parse(task)
+    kwargs = {**task.env_kwargs, **(env_kwargs or {})}
+    if render_mode is not None:
+        kwargs["render_mode"] = render_mode
+    env: gymnasium.Env
+    if task.id.startswith(old_gym.PREFIX):
+        env, limit = old_gym.make(task.id[len(old_gym.PREFIX) :], kwargs)
+    else:
+        env, limit = _make_gymnasium(task, kwargs)
+    try:
+        _check_spaces(env, task.id)
+        env = Guard(env, task.id)
+        env = TimeLimit(env, max_episode_steps or task.max_episode_steps or limit or DEFAULT_LIMIT)
+        return PolicyActions(env)
+    except BaseException:
+        env.close()
+        raise
+
+
+def notes(env: gymnasium.Env) -> list[str]:
+    """What a log should say about an environment from `make_env`, a line each; usually nothing."""
+    guard = env
+    while isinstance(guard, gymnasium.Wrapper) and not isinstance(guard, Guard):
+        guard = guard.env
+    assert isinstance(guard, Guard), "make_env gives no other"
+    lines, original = [], guard.env.observation_space
+    if _own_limit(guard.env) is None and env.spec is not None and env.spec.max_episode_steps == DEFAULT_LIMIT:
+        lines.append(f"it has no step limit: episodes are cut after {DEFAULT_LIMIT} steps (max_episode_steps)")
+    if len(original.shape or (0, 0)) != 1:
+        kind, size = type(original).__name__, guard.observation_space.shape
+        lines.append(f"its observations ({kind}) are flattened to {size[0] if size else 0} values")
+    if not guard.seedable:
+        lines.append("its reset takes no seed: runs cannot be repeated exactly")
+    return [f"Environment {guard.name}: {line}" for line in lines]
+
+
+def register_tasks() -> None:
+    """Makes D4RL's tasks known to `gymnasium.make` and `gymnasium.make_vec`, as `awac/ant-expert-v2` and so on."""
+    for name in known_d4rl_ids():
+        if NAMESPACE + name not in gymnasium.registry:
+            robot = ROBOTS[name.partition("-")[0]]
+            gymnasium.register(NAMESPACE + name, entry_point=robot, max_episode_steps=TIME_LIMIT)
+
+
+def _make_gymnasium(task: Task, kwargs: dict) -> tuple[gymnasium.Env, int | None]:
+    """A bare environment and its registered step limit, without the wrappers that expect today's API of it."""
+    if task.is_d4rl:
+        register_tasks()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "a newer version exists": the user named the one to use
+            name = NAMESPACE + task.id if task.is_d4rl else task.id
+            env = gymnasium.make(name, max_episode_steps=-1, disable_env_checker=True, **kwargs)
+    except (gymnasium.error.UnregisteredEnv, ImportError) as error:
+        if old_gym.knows(task.id):
+            return old_gym.make(task.id, kwargs)
+        if isinstance(error, gymnasium.error.UnregisteredEnv):
+            raise _unknown(task.id) from None
+        raise TaskError(f"task '{task.id}' cannot be made: {one_line(error)}") from None
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise TaskError(f"task '{task.id}' needs a package that is not installed: {one_line(error)}") from None
+    except gymnasium.error.Error as error:
+        if "No registered env" in str(error) or "Malformed environment ID" in str(error):
+            raise _unknown(task.id) from None
+        raise TaskError(f"task '{task.id}' cannot be made: {one_line(error)}") from None
+    except AWACError:
+        raise
+    except Exception as error:
+        hint = "; give its constructor arguments as env_kwargs" if isinstance(error, TypeError) else ""
+        raise TaskError(f"task '{task.id}' cannot be made: {one_line(error)}{hint}") from error
+    if isinstance(env, OrderEnforcing):
+        env = env.env
+    return env, _own_limit(env)
+
+
+def _own_limit(env: gymnasium.Env) -> int | None:
+    """The step limit that the environment brings along or was registered with."""
+    spec = env.spec
+    if spec is None:
+        return None
+    registered = gymnasium.registry.get(spec.id)
+    return spec.max_episode_steps or (registered.max_episode_steps if registered else None)
+
+
+def _check_spaces(env: gymnasium.Env, name: str) -> None:
+    """Refuses spaces that cannot be made a vector of observations and a bounded vector or an index as action.
+
+    Raises:
+        TaskError: says what the space is and what is supported.
+    """
+    observed, acted = getattr(env, "observation_space", None), getattr(env, "action_space", None)
+    if not _is_vector(observed):
+        raise TaskError(
+            f"task '{name}' observes {_describe(observed)}; supported are a Box of one or two dimensions, and a Dict "
+            "or Tuple of such"
+        )
+    if isinstance(acted, spaces.Discrete):
+        return
+    if not isinstance(acted, spaces.Box) or not np.issubdtype(acted.dtype, np.floating) or not acted.low.size:
+        raise TaskError(f"task '{name}' acts in {_describe(acted)}; supported are a float Box and Discrete")
+    bounded = np.isfinite(acted.low) & np.isfinite(acted.high)
+    if not bounded.all():
+        index = int(bounded.ravel().argmin())
+        bounds = f"{acted.low.ravel()[index]} to {acted.high.ravel()[index]}"
+        raise TaskError(
+            f"task '{name}' has actions without bounds (value {index}: {bounds}); wrap it so that every action has a "
+            "low and a high"
+        )
+    if (acted.low > acted.high).any():
+        raise TaskError(f"task '{name}' has an action whose low is above its high; correct its action space")
+
+
+def _is_vector(space) -> bool:
+    if isinstance(space, spaces.Box):
+        image = len(space.shape) == 2 and space.dtype == np.uint8
+        return len(space.shape) <= 2 and not image and space.low.size > 0
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else getattr(space, "spaces", ())
+    inner = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    kinds = isinstance(space, (spaces.Dict, spaces.Tuple)) and len(parts) > 0
+    return kinds and all(isinstance(part, inner) or _is_vector(part) for part in parts)
+
+
+def _describe(space) -> str:
+    if not isinstance(space, spaces.Box):
+        return type(space).__name__
+    return f"Box of shape {space.shape} of {space.dtype}"
+
+
+def _unknown(name: str) -> TaskError:
+    known = nearest(name, known_d4rl_ids() + [i for i in gymnasium.registry if not i.startswith(NAMESPACE)])
+    pattern = "-".join(f"<{'|'.join(names)}>" for names in (ROBOTS, MIXES, VERSIONS))
+    return TaskError(f"unknown task '{name}'; the nearest known one is '{known}' (D4RL ids are {pattern})")

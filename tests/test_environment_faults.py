@@ -1,0 +1,334 @@
+"""Environments as people bring them: what differs from today's API is taken, what cannot be used is one line."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from awac.envs import make_env, notes
+from awac.errors import EnvironmentFault, Interrupted, TaskError
+
+NAN, INF = float("nan"), float("inf")
+
+
+class Plain(gymnasium.Env):
+    """Counts its steps; subclasses differ from Gymnasium's API in one way each."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, render_mode=None):
+        self.render_mode, self.t = render_mode, 0
+
+    def observation(self):
+        return np.float32([self.t, 0.5, -1])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.observation(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self.observation(), 1.5, False, False, {}
+
+
+class NoRenderMode(Plain):
+    def __init__(self):
+        self.t = 0
+
+
+class ListObservation(Plain):
+    def observation(self):
+        return [float(self.t), 0.5, -1.0]
+
+
+class TupleObservation(Plain):
+    def observation(self):
+        return (self.t, 0.5, -1)
+
+
+class ColumnObservation(Plain):
+    def observation(self):
+        return super().observation()[:, None]
+
+
+class OnlyObservation(Plain):
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+class FourTuple(Plain):
+    def step(self, action):
+        observation, reward, *_, info = super().step(action)
+        return observation, reward, False, info
+
+
+class OldestReset(Plain):
+    """Neither seed nor options, an observation alone, and a method `seed`."""
+
+    seeds: list = []
+
+    def reset(self):
+        self.t = 0
+        return self.observation()
+
+    def seed(self, seed):
+        self.seeds.append(seed)
+
+
+class SeedOnly(Plain):
+    def reset(self, seed=None):
+        return super().reset(seed=seed)
+
+
+class ArrayReward(Plain):
+    def step(self, action):
+        observation, reward, *flags, info = super().step(action)
+        return observation, np.array([reward]), np.array([False]), np.array([[False]]), info
+
+
+class Integers(Plain):
+    observation_space = spaces.Box(-9, 99, (3,), np.int64)
+
+
+class ReusedMemory(Plain):
+    def __init__(self):
+        super().__init__()
+        self.memory = np.zeros(3, np.float32)
+
+    def observation(self):
+        self.memory[:] = super().observation()
+        return self.memory
+
+
+GOOD = [NoRenderMode, ListObservation, TupleObservation, ColumnObservation, OnlyObservation, FourTuple, OldestReset,
+        SeedOnly, ArrayReward, Integers, ReusedMemory]  # fmt: skip
+
+
+@pytest.fixture
+def register():
+    """Registers a class for the time of one test, with a limit of 20 steps unless another is given."""
+    names = []
+
+    def add(cls, **options):
+        names.append(f"Fault{len(names)}-v0")
+        gymnasium.register(names[-1], entry_point=cls, **{"max_episode_steps": 20, **options})
+        return names[-1]
+
+    yield add
+    for name in names:
+        del gymnasium.registry[name]
+
+
+@pytest.mark.parametrize("cls", GOOD, ids=lambda cls: cls.__name__)
+def test_environments_of_another_api_give_the_same_as_one_of_todays(register, cls):
+    env, ends = make_env(register(cls)), []
+    first, info = env.reset(seed=5)
+    kept = [first]
+    for _ in range(20):
+        observation, reward, terminated, truncated, info = env.step(np.zeros(2, np.float32))
+        kept.append(observation)
+        ends.append((terminated, truncated))
+        assert type(reward) is float and reward == 1.5 and isinstance(info, dict)
+    np.testing.assert_array_equal(np.stack(kept), [[t, 0.5, -1] for t in range(21)])
+    assert all(row.dtype in (np.float32, np.float64) and row.shape == (3,) for row in kept)
+    assert ends == [(False, False)] * 19 + [(False, True)]
+
+
+def test_a_seed_reaches_an_environment_that_takes_it_by_a_method(register):
+    OldestReset.seeds = []
+    env = make_env(register(OldestReset))
+    env.reset(seed=5)
+    env.reset()
+    assert OldestReset.seeds == [5] and notes(env) == []
+
+
+def test_an_environment_that_takes_no_seed_is_noted(register):
+    class Unseeded(Plain):
+        def reset(self):
+            self.t = 0
+            return self.observation(), {}
+
+    env = make_env(register(Unseeded))
+    env.reset(seed=5)
+    assert any("takes no seed" in line for line in notes(env))
+
+
+class Spoiled(Plain):
+    """Replaces a part of what `step` returns at step 7."""
+
+    def __init__(self, index, value):
+        super().__init__()
+        self.index, self.value = index, value
+
+    def step(self, action):
+        result = list(super().step(action))
+        if self.t == 7:
+            result[self.index] = self.value
+        return tuple(result)
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "words"),
+    [
+        (0, np.float32([0, NAN, 0]), "value 1 of the observation is nan"),
+        (0, np.float32([0, 0, -INF]), "value 2 of the observation is -inf"),
+        (0, [0.0, None, 0.0], "value 1 of the observation is nan"),
+        (0, np.zeros(4), r"the observation has shape \(4,\), its space says \(3,\)"),
+        (0, np.zeros(0), r"the observation has shape \(0,\)"),
+        (0, 1.0, r"the observation has shape \(\)"),
+        (0, "text", "the observation does not fit its space"),
+        (0, {"a": 1}, "the observation does not fit its space"),
+        (0, [[1], [2, 3]], "the observation does not fit its space"),
+        (1, NAN, "the reward is nan"),
+        (1, np.float32(-INF), "the reward is -inf"),
+        (1, np.array([INF]), "the reward is inf"),
+        (1, None, "the reward is nan"),
+        (1, np.zeros(2), r"no single number but an array of shape \(2,\)"),
+        (1, "much", "no single number but 'much'"),
+        (2, np.zeros(2), "no single flag"),
+        (3, np.zeros(2), "no single flag"),
+        (4, None, "step returned 5 values; expected"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_with_environment_and_step(register, index, value, words):
+    task = register(Spoiled, kwargs={"index": index, "value": value})
+    env = make_env(task)
+    env.reset(seed=0)
+    for _ in range(6):
+        env.step(np.zeros(2, np.float32))
+    with pytest.raises(EnvironmentFault, match=words) as error:
+        env.step(np.zeros(2, np.float32))
+    assert f"'{task}'" in str(error.value) and "step 7 of its episode 1" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("result", [None, 3.0, (np.zeros(3), 1.0), (np.zeros(3), 1.0, False, False)])
+def test_a_step_that_returns_something_else_is_one_line(register, result):
+    class Other(Plain):
+        def step(self, action):
+            return result
+
+    env = make_env(register(Other))
+    env.reset()
+    with pytest.raises(EnvironmentFault, match="step returned .*expected"):
+        env.step(np.zeros(2, np.float32))
+
+
+def test_a_nan_in_the_first_observation_names_the_reset(register):
+    class Unborn(Plain):
+        def observation(self):
+            return np.full(3, np.nan)
+
+    with pytest.raises(EnvironmentFault, match="at a reset: value 0 of the observation is nan"):
+        make_env(register(Unborn)).reset()
+
+
+def test_a_nan_after_a_terminal_step_is_never_used_and_does_not_stop_the_run(register):
+    class Exploded(Plain):
+        def step(self, action):
+            return np.float32([NAN, 7, 8]), 1.0, True, False, {}
+
+    env = make_env(register(Exploded))
+    env.reset()
+    observation, _, terminated, *_ = env.step(np.zeros(2, np.float32))
+    assert terminated
+    np.testing.assert_array_equal(observation, [0, 7, 8])
+
+
+@pytest.mark.parametrize("method", ["reset", "step"])
+def test_an_exception_of_the_environment_is_one_line_with_its_place(register, method):
+    class Broken(Plain):
+        pass
+
+    def fail(self, *args, **kwargs):
+        raise RuntimeError("lost\nthe connection")
+
+    env = make_env(register(Broken))
+    env.reset()
+    setattr(Broken, method, fail)
+    with pytest.raises(EnvironmentFault, match="RuntimeError: lost the connection") as error:
+        getattr(env, method)(*([np.zeros(2, np.float32)] if method == "step" else []))
+    assert {"reset": "failed at a reset:", "step": "failed at step 1 of"}[method] in str(error.value)
+    assert "test_environment_faults.py, line" in str(error.value)
+    assert isinstance(error.value.__cause__, RuntimeError)
+
+
+def test_a_signal_within_a_step_is_no_fault_of_the_environment(register):
+    class Stopped(Plain):
+        def step(self, action):
+            raise Interrupted(15)
+
+    env = make_env(register(Stopped))
+    env.reset()
+    with pytest.raises(Interrupted):
+        env.step(np.zeros(2, np.float32))
+
+
+def missing_file(render_mode=None):
+    raise FileNotFoundError(2, "No such file or directory", "/nonexistent/robot.xml")
+
+
+def no_licence(render_mode=None):
+    raise RuntimeError("simulator licence\nnot found")
+
+
+def needs_level(level, render_mode=None):
+    return Plain()
+
+
+@pytest.mark.parametrize(
+    ("maker", "words"),
+    [
+        (missing_file, "FileNotFoundError: .*/nonexistent/robot.xml"),
+        (no_licence, "RuntimeError: simulator licence not found"),
+        (needs_level, "missing 1 required positional argument: 'level'.*as env_kwargs"),
+        (lambda: 3, "TypeError: The environment must inherit"),
+        ("no_such_module:Env", "No module named 'no_such_module'"),
+        ("math:Env", "AttributeError: module 'math' has no attribute 'Env'"),
+    ],
+)
+def test_a_constructor_that_fails_is_one_line_with_its_error(register, maker, words):
+    task = register(maker)
+    with pytest.raises(TaskError, match=words) as error:
+        make_env(task)
+    assert f"task '{task}' cannot be made" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_arguments_that_a_constructor_needs_can_be_given(register):
+    assert make_env(register(needs_level), env_kwargs={"level": 3}).reset()[0].shape == (3,)
+    with pytest.raises(TaskError, match="unexpected keyword argument 'levle'.*as env_kwargs"):
+        make_env(register(needs_level), env_kwargs={"levle": 3})
+
+
+def test_an_episode_without_end_is_cut(register):
+    env = make_env(register(Plain, max_episode_steps=None), max_episode_steps=50)
+    env.reset()
+    ends = [env.step(np.zeros(2, np.float32))[2:4] for _ in range(50)]
+    assert ends == [(False, False)] * 49 + [(False, True)]
+
+
+def test_a_locked_actuator_gets_its_constant_and_never_nan(register):
+    class Locked(Plain):
+        action_space = spaces.Box(np.float32([-2, 3]), np.float32([2, 3]))
+
+        def step(self, action):
+            return np.float32([*action, 0]), 0.0, False, False, {}
+
+    env = make_env(register(Locked))
+    env.reset()
+    np.testing.assert_array_equal(env.step(np.float32([0.5, -0.7]))[0], [1.0, 3.0, 0.0])
+
+
+def test_an_environment_is_closed_once(register):
+    class Counted(Plain):
+        closed = 0
+
+        def close(self):
+            Counted.closed += 1
+
+    env = make_env(register(Counted))
+    env.close()
+    env.close()
+    assert Counted.closed == 1
