@@ -13,7 +13,7 @@ from gymnasium import spaces
 import awac
 from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
 from awac.data.record import collect, provenance, record, write_hdf5
-from awac.data.sources.files import load_dataset
+from awac.data.sources import load_dataset
 from awac.data.sources.generated import generate
 from awac.envs import make_env
 from awac.errors import DataError, TaskError
@@ -287,7 +287,8 @@ def test_record_takes_a_policy_file(tmp_path):
     layers = {"layers.0.weight": np.zeros((3, 2), np.float32), "layers.0.bias": np.float32([0.5, -9.0])}
     np.savez(tmp_path / "mine.npz", **layers)
     record("Pendulum-v1", str(tmp_path / "mine.npz"), tmp_path / "out.hdf5", rows=40, deterministic=True)
-    np.testing.assert_allclose(load_dataset(tmp_path / "out.hdf5").actions, np.tanh(0.5), rtol=1e-6)
+    np.testing.assert_allclose(load_dataset(tmp_path / "out.hdf5").actions, 2 * np.tanh(0.5), rtol=1e-6)
+    np.testing.assert_allclose(load_dataset(tmp_path / "out.hdf5", "Pendulum-v1").actions, np.tanh(0.5), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

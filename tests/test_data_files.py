@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from awac.data.sources.files import load_dataset
+from awac.data.sources import load_dataset
 from awac.envs import make_env
 from awac.errors import DataError
 
@@ -70,7 +70,8 @@ def test_v0_and_v1_take_the_next_row_and_drop_timeouts_and_the_last_row(path):
 def test_without_timeouts_and_successors_episodes_are_cut_after_1000_steps(path):
     given = columns(2500, next_observations=False)
     del given["timeouts"]
-    data = load_dataset(write(path, given))
+    with pytest.warns(UserWarning, match="cut after 1000 rows"):
+        data = load_dataset(write(path, given))
     assert len(data) == 2500 - 2 - 1
     assert not np.isin([1003, 2003, 2499], data.rewards).any()
     np.testing.assert_array_equal(data.rewards[data.truncated], [1002, 2002, 2498])

@@ -7,7 +7,7 @@ from tiny import RECORDED, settings
 
 from awac import cli
 from awac.data.doctor import doctor, examine, quick
-from awac.data.sources.files import load_dataset
+from awac.data.sources import load_dataset
 from awac.envs import make_env
 
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations", "infos/qpos", "infos/qvel")

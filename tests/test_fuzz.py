@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from awac import cli
 from awac.config import Config, load_config
-from awac.data.sources.files import load_dataset
+from awac.data.sources import load_dataset
 from awac.errors import AWACError
 from awac.runs import checkpoint
 from awac.runs import files as storage

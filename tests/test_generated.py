@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from awac.data.behaviour import shipped_names, shipped_policy
-from awac.data.sources.files import load_dataset
+from awac.data.sources import load_dataset
 from awac.data.sources.generated import GENERATED, full_rows, generate
 from awac.envs.mujoco_v2 import ROBOTS
 from awac.errors import DataError

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from awac.data.sources.d4rl import dataset_file, download, resolve_dataset
+from awac.data.sources import resolve_dataset
+from awac.data.sources.d4rl import dataset_file, download
 from awac.data.sources.generated import GENERATED
 from awac.envs import parse_d4rl_id
 from awac.errors import DataError

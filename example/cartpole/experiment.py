@@ -15,10 +15,10 @@ from awac.algorithm.networks import MLP
 from awac.algorithm.policy import NumpyPolicy, parameter_arrays
 from awac.config import AlgoConfig
 from awac.data.behaviour import shipped_policy
+from awac.data.columns import load
 from awac.data.normalizer import Normalizer
 from awac.data.record import collect
 from awac.data.replay import Replay
-from awac.data.sources.files import transitions
 from awac.data.transitions import Transitions
 from awac.training.evaluate import Evaluator
 
@@ -119,7 +119,7 @@ def record(recipe: Recipe, seed: int) -> tuple[Transitions, np.ndarray]:
     policy = shipped_policy("cartpole_dqn")
     columns = collect(TASK, policy, episodes=recipe.behaviour_episodes, seed=seed)
     ends = np.flatnonzero(columns["terminals"] | columns["timeouts"]) + 1
-    return transitions(columns, "the careless DQN's episodes"), np.diff(ends, prepend=0)
+    return load(columns, "the careless DQN's episodes").data, np.diff(ends, prepend=0)
 
 
 def averaged(weights: dict[str, np.ndarray], agent: AWAC, recipe: Recipe) -> dict[str, np.ndarray]:

@@ -16,12 +16,17 @@ from awac.envs.tasks import make_env  # noqa: E402
 
 if TYPE_CHECKING:
     from awac.agent import AWAC
+    from awac.data.sources import load_dataset
 
-__all__ = ["AWAC", "make_env"]
+__all__ = ["AWAC", "load_dataset", "make_env"]
 
 
 def __getattr__(name: str):
-    """`AWAC` on first use: it needs MindSpore, whose import takes seconds."""
+    """`AWAC` on first use: it needs MindSpore, whose import takes seconds; `load_dataset` with what it reads by."""
+    if name == "load_dataset":
+        from awac.data.sources import load_dataset
+
+        return load_dataset
     if name != "AWAC":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from awac.agent import AWAC

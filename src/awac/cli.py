@@ -72,6 +72,7 @@ def _add_train(parser) -> None:
     )
     parser.add_argument("--task", help="environment: D4RL id, Gymnasium id, or gym:ID (default: ant-expert-v2)")
     parser.add_argument("--dataset", metavar="ID_OR_PATH", help="id or an .hdf5/.npz file (default: the task's)")
+    parser.add_argument("--action_unit", help="unit of the data set's actions: auto, env or scaled (default: auto)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
     parser.add_argument("--ckpt_path", default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)")
     parser.add_argument("--seed", type=_natural, help="seed of the run (default: 0)")
@@ -135,6 +136,9 @@ def _add_doctor(parser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="D4RL id, CartPole-v1 or an .hdf5/.npz file")
     parser.add_argument("--task", help="environment to hold it against (default: what the id or file name says)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
+    parser.add_argument(
+        "--action_unit", choices=("auto", "env", "scaled"), default="auto", help="of its actions (default: %(default)s)"
+    )
 
 
 def _add_bench(parser) -> None:
@@ -162,7 +166,9 @@ def _train(args) -> None:
     from awac.config import load_config
     from awac.training.session import train
 
-    overrides = {key: getattr(args, key) for key in ("task", "dataset", "seed") if getattr(args, key) is not None}
+    overrides = {
+        key: getattr(args, key) for key in ("task", "dataset", "action_unit", "seed") if getattr(args, key) is not None
+    }
     if args.download:
         overrides["download"] = True
     for item in args.set:
@@ -203,7 +209,7 @@ def _report(args) -> None:
 def _doctor(args) -> int:
     from awac.data.doctor import doctor
 
-    return doctor(args.dataset, args.task, args.download)
+    return doctor(args.dataset, args.task, args.download, args.action_unit)
 
 
 def _bench(args) -> None:

@@ -24,6 +24,9 @@ class EnvConfig:
     """D4RL data set id, Gymnasium id, or `gym:` and an old gym id."""
     dataset: str | None = None
     """Data set id or path to an .hdf5/.npz file; None takes `task` as the id."""
+    action_unit: str = "auto"
+    """Unit of the data set's actions: `env` (the environment's own), `scaled` ([-1, 1]), `auto` (as the file says, else
+    `env`)."""
     download: bool = False
     """Fetch D4RL's own file if it is not on disk."""
     eval_episodes: int = 5

@@ -91,7 +91,11 @@ _RANGES = {
     "between 0 and 1": ("gamma", "tau", "offline_share"),
     "at least 0 and below 1": ("actor_ema",),
 }
-_CHOICES = {"weighting": ("softmax", "exp"), "loss_reduction": ("mean", "sum")}
+_CHOICES = {
+    "action_unit": ("auto", "env", "scaled"),
+    "weighting": ("softmax", "exp"),
+    "loss_reduction": ("mean", "sum"),
+}
 
 
 def check(values: dict, source: str) -> None:

@@ -14,12 +14,15 @@ from pathlib import Path
 import h5py
 import mujoco
 import numpy as np
+from gymnasium import spaces
+from tqdm import tqdm
 
 from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
-from awac.data.progress import Progress
 from awac.data.recorder import Recorder, episodes_of
+from awac.envs.actions import environment_action_space, to_environment
 from awac.envs.tasks import make_env, parse_d4rl_id
 from awac.errors import DataError
+from awac.runs.files import write
 
 DEFAULT_ROWS = 500_000
 _CHUNK_ROWS = 1000
@@ -52,8 +55,9 @@ def collect(
         progress: show a bar on stderr if that is a terminal.
 
     Returns:
-        observations, next_observations (N, O), actions (N, A) or int32 (N,), rewards, infos/action_log_probs (N,), all
-        float32; terminals, timeouts (N,) bool; infos/qpos, infos/qvel before the step, if the task runs on MuJoCo.
+        observations, next_observations (N, O), actions (N, A) in the environment's units or int32 (N,), rewards,
+        infos/action_log_probs (N,), all float32; terminals, timeouts (N,) bool; infos/qpos, infos/qvel before the step,
+        if the task runs on MuJoCo.
 
     Raises:
         DataError: neither or both of `rows` and `episodes`, or not positive; a policy made for other sizes.
@@ -64,23 +68,35 @@ def collect(
         raise DataError("collecting needs a positive number of either rows or episodes")
     with contextlib.closing(make_env(env_id)) as env:  # a wrong task or policy is an error here, not in a worker
         policy.check_env(env.observation_space, env.action_space)
+        action_space = environment_action_space(env)
     recorder = Recorder(env_id, policy, seed, part, deterministic)
-    label, unit = f"collecting {env_id} ({policy.name})", "rows" if rows else "episodes"
+    label, unit = f"collecting {env_id} ({policy.name})", " rows" if rows else " episodes"
     recorded: list[dict[str, np.ndarray]] = []
     done = 0
     with (
         contextlib.closing(episodes_of(recorder, workers)) as stream,
-        Progress(label, target, unit, progress) as bar,
+        tqdm(total=target, desc=label, unit=unit, disable=None if progress else True) as bar,
     ):
         for episode in stream:
             recorded.append(episode)
             done += len(episode["rewards"]) if rows else 1
-            bar.update(min(done, target))
+            bar.update(min(done, target) - bar.n)
             if done >= target:
                 break
     columns = {key: np.concatenate([episode.pop(key) for episode in recorded])[:rows] for key in list(recorded[0])}
     columns["timeouts"][-1] = not columns["terminals"][-1]
+    _to_environment_units(columns, action_space)
     return columns
+
+
+def _to_environment_units(columns: dict[str, np.ndarray], space: spaces.Space) -> None:
+    """Actions from [-1, 1] to the environment's units, and their log-densities with them."""
+    actions = columns["actions"]
+    columns["actions"] = to_environment(space, actions).astype(actions.dtype)
+    if isinstance(space, spaces.Box):
+        half = (space.high.astype(np.float64) - space.low).ravel() / 2
+        shift = np.log(half[half > 0]).sum()
+        columns["infos/action_log_probs"] = (columns["infos/action_log_probs"] - shift).astype(np.float32)
 
 
 def record(
@@ -137,6 +153,7 @@ def provenance(env_id: str, policies: list[BehaviourPolicy], seed: int, determin
     names = " and ".join(policy.name for policy in policies)
     metadata: dict[str, object] = {
         "algorithm": f"behaviour policy {names}, {'mean' if deterministic else 'sampled'} actions",
+        "action_unit": "env",
         "description": "Recorded with awac; not D4RL's own recording",
         "env_id": env_id,
         "engine": f"mujoco {mujoco.__version__}, corrected to 2.1.0" if parse_d4rl_id(env_id) else "",
@@ -174,30 +191,30 @@ def write_hdf5(path: str | os.PathLike, columns: dict[str, np.ndarray], metadata
         DataError: the file cannot be written.
     """
     path = Path(path).expanduser()
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with h5py.File(draft, "w", libver=("earliest", "v110")) as file:
-            for key in sorted(columns):
-                values = columns[key]
-                chunks = (min(len(values), _CHUNK_ROWS), *values.shape[1:])
-                options = {"chunks": chunks, "compression": "gzip", "compression_opts": 1}
-                file.create_dataset(key, data=values, track_times=False, **options)
-            for key in sorted(metadata):
-                value = metadata[key]
-                # Fixed-length bytes: the heap of variable-length strings would make the layout less predictable.
-                data = np.bytes_(value) if isinstance(value, str) else np.asarray(value)
-                file.create_dataset(f"metadata/{key}", data=data, track_times=False)
-        with open(draft, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+        write(path, lambda draft: _fill_hdf5(draft, columns, metadata), mark=f"{os.getpid()}.part")
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({' '.join(str(error).split())[:120]})") from None
-    finally:
-        draft.unlink(missing_ok=True)
+
+
+def _fill_hdf5(path: Path, columns: dict[str, np.ndarray], metadata: dict[str, object]) -> None:
+    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        for key in sorted(columns):
+            values = columns[key]
+            chunks = (min(len(values), _CHUNK_ROWS), *values.shape[1:])
+            options = {"chunks": chunks, "compression": "gzip", "compression_opts": 1}
+            file.create_dataset(key, data=values, track_times=False, **options)
+        for key in sorted(metadata):
+            value = metadata[key]
+            # Fixed-length bytes: the heap of variable-length strings would make the layout less predictable.
+            data = np.bytes_(value) if isinstance(value, str) else np.asarray(value)
+            file.create_dataset(f"metadata/{key}", data=data, track_times=False)
 
 
 def worker_count(rows: int) -> int:
-    """Processes worth starting for a recording of `rows` rows."""
+    """Processes worth starting for a recording of `rows` rows; one in a worker of a `multiprocessing.Pool`."""
+    if multiprocessing.current_process().daemon:  # may not have children
+        return 1
     return max(1, min(multiprocessing.cpu_count(), 4, rows // _ROWS_WORTH_A_WORKER))
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
-import sys
-import types
+import os
+import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import gymnasium
 import numpy as np
+from loky import ProcessPoolExecutor
 
 from awac.data.behaviour import BehaviourPolicy
 from awac.envs.tasks import make_env
@@ -67,41 +68,52 @@ def episodes_of(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndar
 
 
 def _parallel(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(recorder,))
+    # loky's workers don't run the calling script again, so a script without `if __name__ == "__main__"` can use them.
+    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(recorder, os.getpid()))
     waiting: deque = deque()
+    finished = False
     try:
-        with _hidden_main():
+        with _sigint_blocked():
             waiting.extend(pool.submit(_record, number) for number in range(2 * workers))
         for number in itertools.count(2 * workers):
             yield waiting.popleft().result()
-            waiting.append(pool.submit(_record, number))
+            with _sigint_blocked():
+                waiting.append(pool.submit(_record, number))
+    except GeneratorExit:  # the caller has enough
+        finished = True
+        raise
     except BrokenProcessPool:
         raise AWACError("a process that records data was ended from outside, perhaps for lack of memory") from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        pool.shutdown(wait=True, kill_workers=not finished)
 
 
 @contextlib.contextmanager
-def _hidden_main():
-    """Starts processes that do not run the calling script again: they need nothing from it.
-
-    Without this, a script that has no `if __name__ == "__main__"` would start itself over and over.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
+def _sigint_blocked():
+    """Processes that start meanwhile never get SIGINT: Ctrl-C reaches this process alone, which ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: Recorder | None = None
 
 
-def _start_worker(recorder: Recorder) -> None:
+def _start_worker(recorder: Recorder, parent: int) -> None:
     global _worker
     _worker = recorder
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process within a second of its parent, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _record(episode: int) -> dict[str, np.ndarray]:

@@ -35,14 +35,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "awac"
 
 
-def write(target: Path, fill) -> dict:
+def write(target: Path, fill, mark: str = "tmp") -> dict:
     """Lets `fill` write a temporary file beside `target`, then puts it in place, on the disk before it is visible.
+
+    Args:
+        target: the file.
+        fill: gets the temporary file's path and writes it.
+        mark: part of the temporary name; several processes that write one target need one each.
 
     Returns:
         The file's fingerprint.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temp = target.with_name(f".{target.stem}.tmp{target.suffix}")
+    temp = target.with_name(f".{target.stem}.{mark}{target.suffix}")
     try:
         fill(temp)
         os.chmod(temp, 0o644)  # MindSpore leaves its files read-only

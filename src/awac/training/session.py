@@ -19,9 +19,9 @@ from awac.config_values import nearest
 from awac.data.doctor import quick
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
-from awac.data.sources.d4rl import resolve_dataset
-from awac.data.sources.generated import GENERATED
-from awac.envs.tasks import make_env, parse_d4rl_id
+from awac.data.sources import resolve_dataset
+from awac.data.sources.resolve import has_dataset
+from awac.envs.tasks import make_env
 from awac.errors import CheckpointError, ConfigError, DataError
 from awac.runs import checkpoint
 from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog
@@ -136,11 +136,12 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     start = time.perf_counter()
     task = config.env.task
     env = make_env(task)
-    if config.env.dataset is None and parse_d4rl_id(task) is None and task not in GENERATED:
+    if config.env.dataset is None and not has_dataset(task):
         raise DataError(f"task '{task}' has no data set of its own; give one with --dataset (awac collect records it)")
-    data, origin = resolve_dataset(config.env.dataset or task, download=config.env.download)
-    print(origin.describe(), flush=True)
-    data.check_env(str(origin.path), env.observation_space, env.action_space)
+    data, origin = resolve_dataset(
+        config.env.dataset or task, env=env, action_unit=config.env.action_unit, download=config.env.download
+    )
+    print(*origin.lines(), sep="\n", flush=True)
     for finding in quick(data, env, config.env.task):
         print(f"Data warning: {finding.check}: {finding.text}", flush=True)
     normalizer = _stored_normalizer(*source) if source else Normalizer.fit(data.observations)

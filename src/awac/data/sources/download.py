@@ -9,7 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from awac.data.progress import Progress
+from tqdm import tqdm
+
 from awac.errors import DataError
 
 _BLOCK = 1 << 20
@@ -82,11 +83,17 @@ def _transfer(url: str, part: Path, progress: bool) -> int | None:
         done = have if resumed else 0
         with (
             open(part, "ab" if resumed else "wb") as file,
-            Progress(f"downloading {part.stem}", (total or 0) >> 20, "MiB", progress) as bar,
+            tqdm(
+                total=total,
+                initial=done,
+                desc=f"downloading {part.stem}",
+                unit="B",
+                unit_scale=True,
+                disable=None if progress else True,
+            ) as bar,
         ):
             # read1 hands over what has arrived, so that a broken connection loses nothing.
             while block := response.read1(_BLOCK):
                 file.write(block)
-                done += len(block)
-                bar.update(done >> 20)
+                bar.update(len(block))
     return total

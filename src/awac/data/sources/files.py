@@ -1,4 +1,4 @@
-"""Reads a data set file, HDF5 or .npz, into `Transitions`.
+"""Data set files, HDF5 or .npz: from bytes to columns.
 
 Whatever is wrong with a file ends in a `DataError` that names the file and the key. A file is data from somewhere else:
 its declared shapes are held against its size before anything is allocated, and it cannot reach into other files.
@@ -16,48 +16,34 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from awac.data.transitions import Transitions
+from awac.data.action_unit import STORED_NAMES
+from awac.data.columns import KNOWN, PHYSICS, REQUIRED, VECTORS, missing_key, named
+from awac.data.sources.registry import LAYOUTS, Columns
 from awac.errors import DataError
 from awac.runs.files import MAX_RATIO, SLACK, npy_header
 
-REQUIRED = ("observations", "actions", "rewards", "terminals")
-OPTIONAL = ("timeouts", "next_observations")
-PHYSICS = ("infos/qpos", "infos/qvel")
-
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
-
-# D4RL's limit for every robot; stands in for the timeouts of files that have neither timeouts nor next_observations.
-EPISODE_CAP = 1000
+_FOREIGN = {
+    b"\x93NUMPY": "a single .npy array; save all columns with np.savez",
+    b"\x80": "a Python pickle, which awac never loads; save the columns with np.savez",
+    b"MATLAB 5.0": "a MATLAB file of version 5; save it with -v7.3",
+    b"PAR1": "a Parquet table; name it .parquet",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+}
+_UNIT_KEYS = ("metadata/action_unit", "action_unit")
+_OLD_RECORDING = "Recorded with awac"  # the description in recordings of awac before it noted the unit: [-1, 1]
 _MAX_BYTES = 16 << 30
 
 
-def load_dataset(path: str | os.PathLike) -> Transitions:
-    """Reads a data set in one of D4RL's layouts.
+def read_file(path: str | os.PathLike, extra: tuple[str, ...] = ()) -> tuple[Columns, str | None]:
+    """The columns of a data set file under their own names, and the unit of its actions if it says so.
 
-    The format is told from the content, not from the name. Keys: observations (N, O), actions (N, A) or integer (N,),
-    rewards and terminals (N,) or (N, 1), and optionally timeouts and next_observations. Values of any numeric type
-    become float32; flags are true where they are not 0.
-
-    - With next_observations (D4RL v2) every row is kept; a timeout row is `truncated`, not `terminated`. Without
-      timeouts, an episode also ends where the next row does not start at this row's next observation.
-    - Without (v0, v1) next = observations[i + 1], so the last row and timeout rows, whose successor is another
-      episode's start, are dropped, as D4RL's `qlearning_dataset` does. Without timeouts, episodes count as cut after
-      1000 steps, as D4RL does.
-
-    The last row is `truncated` if it is not `terminated`.
+    The format is told from the content, not from the name.
 
     Args:
         path: the file.
-
-    Raises:
-        DataError: the file is missing, unreadable, or its contents make no sound data set.
-    """
-    return transitions(load_columns(path, REQUIRED + OPTIONAL), str(Path(path).expanduser()))
-
-
-def load_columns(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Those of `keys` that a data set file holds, as `load_dataset` reads them but otherwise as they are stored.
+        extra: further keys to read where they are there.
 
     Raises:
         DataError: the file is missing or unreadable, lacks a required key, or shapes and types make no sense.
@@ -66,38 +52,99 @@ def load_columns(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np
     source = str(path)
     try:
         with open(path, "rb") as file:
-            magic = file.read(8)
+            magic = file.read(16)
     except FileNotFoundError:
         raise DataError(f"{source}: no such file; check the path") from None
     except IsADirectoryError:
         raise DataError(f"{source}: is a folder; give the path of an .hdf5 or .npz file in it") from None
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}); check its permissions") from None
-    if magic == HDF5_MAGIC:
-        return _read_hdf5(path, source, keys)
+    if magic[:8] == HDF5_MAGIC or _behind_a_user_block(path):
+        return _read_hdf5(path, source, (*KNOWN, *extra))
     if magic[:4] == ZIP_MAGIC:
-        return _read_npz(path, source, keys)
-    what = "empty" if not magic else "neither HDF5 nor .npz"
-    raise DataError(f"{source}: is {what}; download or record it again")
+        return _read_npz(path, source, (*KNOWN, *extra))
+    what = next((text for start, text in _FOREIGN.items() if magic.startswith(start)), None)
+    what = what or f"{'empty' if not magic else 'neither HDF5 nor .npz'}; download or record it again"
+    raise DataError(f"{source}: is {what}")
 
 
-def _read_hdf5(path: Path, source: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _behind_a_user_block(path: Path) -> bool:
+    """Whether HDF5 begins at byte 512, 1024, 2048, …, as in MATLAB's v7.3 files."""
+    with open(path, "rb") as file:
+        size, offset = path.stat().st_size, 512
+        while offset < min(size, 1 << 20):
+            file.seek(offset)
+            if file.read(8) == HDF5_MAGIC:
+                return True
+            offset *= 2
+    return False
+
+
+def _read_hdf5(path: Path, source: str, keys: tuple[str, ...]) -> tuple[Columns, str | None]:
     try:
         with h5py.File(path, "r") as file:
-            found = {key: _hdf5_dataset(file, key, source) for key in keys if key in file}
-            _check_declared({key: (data.shape, data.dtype) for key, data in found.items()}, source)
+            for layout in LAYOUTS:
+                if (columns := layout(file, source)) is not None:
+                    return columns, "env"
+            found = {key: hdf5_dataset(file, key, source) for key in keys if key in file}
+            turned = {key: _from_matlab(data) for key, data in found.items()}
+            declared = {
+                key: (data.shape[::-1] if turned[key] else data.shape, data.dtype) for key, data in found.items()
+            }
+            _check_declared(declared, source, file)
             columns = {}
             for key, data in found.items():
-                _check_storage(data, path.stat().st_size, f"{source}: key '{key}'")
-                # Converting while reading keeps a float64 file from being in memory twice.
-                columns[key] = (data if data.dtype.kind in "biu" else data.astype(np.float32))[()]
-            return columns
+                values = read_dataset(data, path.stat().st_size, f"{source}: key '{key}'")
+                columns[key] = values.T if turned[key] else values
+            return columns, _unit(_hdf5_text(file, _UNIT_KEYS), _hdf5_text(file, ("metadata/description",)), source)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{source}: is truncated or damaged ({reason[:120]}); download or record it again") from None
 
 
-def _hdf5_dataset(file: h5py.File, key: str, source: str) -> h5py.Dataset:
+def _from_matlab(data: h5py.Dataset) -> bool:
+    """MATLAB stores arrays by column, so HDF5 sees them transposed."""
+    return "MATLAB_class" in data.attrs and len(data.shape) == 2
+
+
+def read_dataset(data: h5py.Dataset, file_bytes: int, where: str) -> np.ndarray:
+    """Its values; floats become float32 while reading, which keeps a float64 file from being in memory twice.
+
+    Raises:
+        DataError: it declares more bytes than the file holds.
+    """
+    _check_storage(data, file_bytes, where)
+    return (data if data.dtype.kind in "biu" else data.astype(np.float32))[()]
+
+
+def _hdf5_text(file: h5py.File, keys: tuple[str, ...]) -> str | None:
+    """A short text under one of the keys, or in the file's attribute of the same name."""
+    for key in keys:
+        value = file.attrs.get(key.rpartition("/")[2])
+        if value is None and key in file:
+            data = hdf5_dataset(file, key, "metadata")
+            value = data[()] if data.shape == () and data.dtype.itemsize < 4096 else None
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if isinstance(value, str):
+            return value
+    return None
+
+
+def _unit(text: str | None, description: str | None, source: str) -> str | None:
+    if text is None:
+        return "scaled" if description and description.startswith(_OLD_RECORDING) else None
+    if text.lower() not in STORED_NAMES:
+        raise DataError(f"{source}: action_unit is {text[:40]!r}; it is one of {', '.join(STORED_NAMES)}")
+    return STORED_NAMES[text.lower()]
+
+
+def hdf5_dataset(file: h5py.File, key: str, source: str) -> h5py.Dataset:
+    """The data set under a key, which must lie in the file itself.
+
+    Raises:
+        DataError: it is a link, a group, or keeps its values in another file.
+    """
     steps = (key[: match.start()] for match in re.finditer("/|$", key))  # the groups on the way, then the key
     if not all(isinstance(file.get(step, getlink=True), h5py.HardLink) for step in steps):
         raise DataError(f"{source}: key '{key}' is a link, not data; store the values in the file itself")
@@ -118,114 +165,60 @@ def _check_storage(data: h5py.Dataset, file_bytes: int, where: str) -> None:
         raise DataError(f"{where} declares {data.nbytes} bytes, more than the file holds; download or record it again")
 
 
-def _read_npz(path: Path, source: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _read_npz(path: Path, source: str, keys: tuple[str, ...]) -> tuple[Columns, str | None]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             found = {key: members[key + ".npy"] for key in keys if key + ".npy" in members}
             declared = {key: npy_header(archive, info, f"{source}: key '{key}'") for key, info in found.items()}
-            _check_declared(declared, source)
+            _check_declared(declared, source, [name.removesuffix(".npy") for name in members])
             columns = {}
             for key, info in found.items():
                 with archive.open(info) as file:
                     values = np.lib.format.read_array(file, allow_pickle=False)
                 columns[key] = values if values.dtype.kind in "biu" else values.astype(np.float32, copy=False)
-            return columns
+            unit = next(
+                (_npz_text(archive, members[f"{key}.npy"]) for key in _UNIT_KEYS if f"{key}.npy" in members), None
+            )
+            return columns, _unit(unit, None, source)
     except (OSError, RuntimeError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{source}: is truncated or damaged ({reason[:120]}); record it again") from None
 
 
-def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], source: str) -> None:
+def _npz_text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    with archive.open(info) as file:
+        value = np.lib.format.read_array(file, allow_pickle=False)
+    return value.item().decode() if value.dtype.kind == "S" else str(value)
+
+
+def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], source: str, keys) -> None:
     """Checks keys, types, shapes and lengths from the headers alone."""
-    for key in REQUIRED:
-        if key not in declared:
-            raise DataError(f"{source}: key '{key}' is missing; a data set needs {', '.join(REQUIRED)}")
+    present = named(declared)
+    for name in REQUIRED:
+        if name not in present:
+            raise DataError(missing_key(source, name, keys))
+    vectors = {alias for name in ("observations", "next_observations", "actions") for alias in VECTORS[name]}
     for key, (shape, dtype) in declared.items():
+        if dtype.kind == "O":
+            text = (
+                "object, not numbers (a list of episodes?); join them to one array of N rows and mark ends in timeouts"
+            )
+            raise DataError(f"{source}: key '{key}' holds {text}")
         if dtype.kind not in "biuf":
             raise DataError(f"{source}: key '{key}' holds {dtype}, not numbers; store float32 (flags as bool)")
-        vector = key in ("observations", "next_observations", "actions", *PHYSICS)
+        vector = key in vectors or key in PHYSICS
         if shape is None or not 1 <= len(shape) <= 2 or (len(shape) == 2 and not vector and shape[1] != 1):
             raise DataError(f"{source}: key '{key}' has shape {shape}; expected {'(N, D)' if vector else '(N,)'}")
         if 0 in shape:
             raise DataError(f"{source}: key '{key}' holds no values (shape {shape}); record it again")
-    rows = declared["rewards"][0][0]
+    rewards = present["rewards"]
+    rows = declared[rewards][0][0]
     for key, (shape, _) in declared.items():
         if shape[0] != rows:
-            raise DataError(f"{source}: key '{key}' has {shape[0]} rows but 'rewards' has {rows}; record it again")
+            turned = len(shape) == 2 and shape[1] == rows
+            remedy = f"is it transposed? Store ({rows}, {shape[0]})" if turned else "record it again"
+            raise DataError(f"{source}: key '{key}' has {shape[0]} rows but '{rewards}' has {rows}; {remedy}")
     total = sum(math.prod(shape) * max(dtype.itemsize, 4) for shape, dtype in declared.values())
     if total > _MAX_BYTES:
         raise DataError(f"{source}: declares {total >> 30} GiB, more than {_MAX_BYTES >> 30}; split the file")
-
-
-def transitions(columns: dict[str, np.ndarray], source: str) -> Transitions:
-    """Transitions from columns as `load_columns` gives them, by the rules of `load_dataset`.
-
-    Raises:
-        DataError: the columns make no sound data set.
-    """
-    observations = _matrix(columns["observations"])
-    actions = _actions(columns["actions"], f"{source}: key 'actions'")
-    rewards = columns["rewards"].reshape(-1).astype(np.float32, copy=False)
-    terminated = _flags(columns["terminals"], f"{source}: key 'terminals'")
-    timeouts = columns.get("timeouts")
-    timeouts = None if timeouts is None else _flags(timeouts, f"{source}: key 'timeouts'") & ~terminated
-    if "next_observations" in columns:
-        successors = _matrix(columns["next_observations"])
-        if successors.shape != observations.shape:
-            sizes = f"{successors.shape[1]} columns but 'observations' has {observations.shape[1]}"
-            raise DataError(f"{source}: key 'next_observations' has {sizes}; record it again")
-        if timeouts is None:
-            timeouts = np.zeros(len(rewards), bool)
-            timeouts[:-1] = (successors[:-1] != observations[1:]).any(axis=1) & ~terminated[:-1]
-        timeouts[-1] = not terminated[-1]
-        data = Transitions(observations, actions, rewards, successors, terminated, timeouts)
-    else:
-        data = _shifted(observations, actions, rewards, terminated, timeouts, source)
-    return data.check(source)
-
-
-def _shifted(observations, actions, rewards, terminated, timeouts, source: str) -> Transitions:
-    """The v0/v1 layouts: the successor is the next row's observation, where that belongs to the same episode."""
-    if timeouts is None:
-        timeouts = _capped(terminated)
-    keep = ~timeouts
-    keep[-1] = False
-    if not keep.any():
-        raise DataError(f"{source}: no row has a successor (single rows or timeouts only); record it again")
-    # The row before a dropped one now is its episode's last.
-    truncated = np.zeros_like(terminated)
-    truncated[:-1] = ~keep[1:] & ~terminated[:-1]
-    successors = np.concatenate([observations[1:], observations[-1:]])
-    return Transitions(
-        *(values[keep] for values in (observations, actions, rewards, successors, terminated, truncated))
-    )
-
-
-def _capped(terminated: np.ndarray) -> np.ndarray:
-    """Timeouts of episodes that run for EPISODE_CAP rows without terminating."""
-    rows = np.arange(len(terminated))
-    starts = np.concatenate([[0], np.flatnonzero(terminated) + 1])
-    age = rows - starts[np.searchsorted(starts, rows, side="right") - 1]
-    return (age % EPISODE_CAP == EPISODE_CAP - 1) & ~terminated
-
-
-def _matrix(values: np.ndarray) -> np.ndarray:
-    return values.reshape(len(values), -1).astype(np.float32, copy=False)
-
-
-def _actions(values: np.ndarray, where: str) -> np.ndarray:
-    """Integers in one column are discrete actions (N,) int32; everything else is (N, A) float32."""
-    if values.dtype.kind in "iu" and values.size == len(values):
-        if values.min() < 0 or values.max() > np.iinfo(np.int32).max:
-            raise DataError(f"{where} has an index outside 0..2^31-1; store indices of actions")
-        return values.reshape(-1).astype(np.int32)
-    return _matrix(values)
-
-
-def _flags(values: np.ndarray, where: str) -> np.ndarray:
-    values = values.reshape(-1)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise DataError(f"{where} has NaN or infinite values, first in row {row}; store it as bool")
-    return values != 0

@@ -1,0 +1,111 @@
+"""What the rows of a data set tell about themselves: constant columns, repeated rows, rewards, ends of episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from awac.data.normalizer import describe_columns, varying_columns
+from awac.data.transitions import Transitions
+from awac.envs.tasks import normalized_score
+
+_SATURATED = 0.999
+_SAMPLE = 20_000
+
+
+class Finding(NamedTuple):
+    """One line of the report: `verdict` is ok, warn or fail."""
+
+    verdict: str
+    check: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict:<5}{self.check:<14}{self.text}"
+
+
+def check_rows(
+    data: Transitions, task: str | None = None, limit: int | None = None, returns: np.ndarray | None = None
+) -> Iterator[Finding]:
+    """Yields what the rows themselves tell.
+
+    Args:
+        data: the rows.
+        task: for the normalised score; None leaves it out.
+        limit: the task's time limit in steps; None if it has none.
+        returns: (E,) of the episodes, where rows that are not in `data` count too; None takes those of `data`.
+    """
+    yield from _check_columns(data)
+    yield from _check_rewards(data)
+    yield from _check_episodes(data, task, limit, data.episode_returns() if returns is None else returns)
+
+
+def _check_columns(data: Transitions) -> Iterator[Finding]:
+    varies = varying_columns(data.observations)
+    yield Finding("ok" if varies.any() else "fail", "observations", describe_columns(varies))
+    sample = data.observations[:: max(1, len(data) // _SAMPLE)]
+    _, first, inverse = np.unique(sample[:, varies], axis=1, return_index=True, return_inverse=True)
+    doubled = np.flatnonzero(first[inverse.reshape(-1)] != np.arange(int(varies.sum())))
+    if len(doubled) and len(sample) > 1:
+        names = ", ".join(map(str, np.flatnonzero(varies)[doubled][:5]))
+        yield Finding("warn", "observations", f"{len(doubled)} columns repeat another one ({names}): is one missing?")
+    weights = np.random.default_rng(0).normal(size=data.obs_size)
+    keys = sample @ weights + data.actions[:: max(1, len(data) // _SAMPLE)].reshape(len(sample), -1).sum(axis=1)
+    repeats = 1 - len(np.unique(keys)) / len(sample)
+    if repeats > 0.01 and not data.discrete:
+        yield Finding("warn", "rows", f"{repeats:.0%} of the rows repeat another one: was a file joined to itself?")
+    if data.discrete:
+        yield Finding("ok", "actions", f"discrete, indices {data.actions.min()} to {data.actions.max()}")
+        return
+    still = int((np.ptp(data.actions, axis=0) == 0).sum())
+    if still:
+        yield Finding(
+            "warn", "actions", f"{still} of {data.action_size} columns are constant: the policy can't vary them"
+        )
+    edge = float((np.abs(data.actions) > _SATURATED).mean())
+    text = f"{data.actions.min():.3g} to {data.actions.max():.3g}, {edge:.0%} of the values at the bounds"
+    hint = "; the Gaussian policy fits such actions badly" if edge > 0.5 else ""
+    yield Finding("warn" if hint else "ok", "actions", text + hint)
+
+
+def _check_rewards(data: Transitions) -> Iterator[Finding]:
+    rewards = data.rewards
+    text = f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean(dtype=np.float64):.4g}"
+    costly_ends = rewards[0] != 0 and data.terminated.any()  # then a constant reward tells long episodes from short
+    if rewards.min() == rewards.max() and not costly_ends:
+        yield Finding(
+            "warn", "rewards", f"all are {rewards[0]:.4g}: no action is better than another, AWAC only clones"
+        )
+    elif (largest := float(np.abs(rewards).max())) > 1e4:
+        text += f": values up to {largest:.1e} make the critics' loss explode; set reward_scale"
+        yield Finding("warn", "rewards", text)
+    else:
+        yield Finding("ok", "rewards", text)
+
+
+def _check_episodes(data: Transitions, task: str | None, limit: int | None, returns: np.ndarray) -> Iterator[Finding]:
+    ends = np.flatnonzero(data.terminated | data.truncated) + 1
+    lengths = np.diff(np.concatenate([[0], ends]))
+    terminals, timeouts = int(data.terminated.sum()), int(data.truncated.sum())
+    text = f"{terminals} terminals, {timeouts} other ends"
+    if terminals == len(data):
+        yield Finding("warn", "ends", f"{text}: every row is terminal, so nothing is ever bootstrapped; check the key")
+    else:
+        yield Finding("ok", "ends", text)
+    span = f"{lengths.min()} / {np.median(lengths):.0f} / {lengths.max()} (shortest, median, longest)"
+    text = f"{len(lengths)}, lengths {span}"
+    if limit and lengths.max() > limit:
+        yield Finding("warn", "episodes", f"{text}: longer than the task's {limit} steps, so timeouts are missing")
+    else:
+        yield Finding("ok", "episodes", text)
+    joined = (data.next_observations[:-1] != data.observations[1:]).any(axis=1)
+    joined &= ~(data.terminated | data.truncated)[:-1]
+    if joined.any():
+        text = f"within episodes {int(joined.sum())} rows don't lead to the next one: shuffled, thinned or ends missing"
+        yield Finding("warn", "episodes", f"{text}; training is unharmed, episode returns mean nothing")
+    quartiles = np.percentile(returns, [0, 25, 50, 75, 100])
+    text = " / ".join(f"{value:.1f}" for value in quartiles) + " (lowest, quartiles, highest)"
+    score = normalized_score(task, float(returns.mean())) if task else None
+    yield Finding("ok", "returns", text if score is None else f"{text}, mean normalised score {score:.1f}")

@@ -1,0 +1,101 @@
+"""Were the rows recorded on these physics? Recorded states are set, and the recorded actions taken again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from awac.data.checks import Finding
+from awac.data.columns import PHYSICS
+from awac.data.transitions import Transitions
+from awac.envs.actions import environment_action_space, to_environment
+from awac.envs.tasks import parse_d4rl_id
+
+OBSERVATION_TOLERANCE, REWARD_TOLERANCE = 1e-5, 5e-3
+"""Median errors up to which rows count as recorded on these physics. Files hold states in float32, which alone gives
+observation errors near 1e-6; rewards also depend on where the engine last computed the body positions."""
+
+
+def check_physics(data: Transitions, env: gymnasium.Env, task: str, limit: int, columns) -> Iterator[Finding]:
+    """Sets recorded states, takes the recorded actions, and compares the result with the file.
+
+    Args:
+        data: rows whose actions are in [-1, 1].
+        env: of `make_env`.
+        task: its name.
+        limit: number of steps at most.
+        columns: of the file, for `infos/qpos` and `infos/qvel`.
+    """
+    states = _states(data, env, task, columns)
+    if states is None:
+        if hasattr(env.unwrapped, "set_state"):
+            text = "not checked: the file has no infos/qpos and infos/qvel for the rows that are used"
+            yield Finding("warn", "physics", text)
+        return
+    rows, qpos, qvel = states
+    if len(rows) == 0:
+        yield Finding("warn", "physics", "not checked: no recorded state gives its row's observation")
+        return
+    pick = np.unique(np.linspace(0, len(rows) - 1, limit).astype(int))
+    robot: Any = env.unwrapped
+    space = environment_action_space(env)
+    observation_errors, reward_errors, other_ends = [], [], []
+    env.reset(seed=0)
+    for i in pick:
+        robot.set_state(qpos[i], qvel[i])
+        observation, reward, terminated, *_ = robot.step(to_environment(space, data.actions[rows[i]]))
+        observation_errors.append(np.abs(observation - data.next_observations[rows[i]]).max())
+        reward_errors.append(abs(reward - data.rewards[rows[i]]))
+        other_ends.append(terminated != data.terminated[rows[i]])
+    observation_error, reward_error = float(np.median(observation_errors)), float(np.median(reward_errors))
+    ends = float(np.mean(other_ends))
+    text = f"median error of the next observation {observation_error:.1e} over {len(pick)} steps"
+    if observation_error <= OBSERVATION_TOLERANCE:
+        yield Finding("ok", "physics", f"{text}: recorded on these physics")
+    elif observation_error < 0.1:
+        text += ": recorded on another engine (Gymnasium's v4/v5 robots give about 5e-3)"
+        yield Finding("warn", "physics", f"{text}; online training starts with a change of dynamics")
+    else:
+        yield Finding("fail", "physics", f"{text}: these rows are not from this robot, or their keys are mixed up")
+    text = f"median error of the reward {reward_error:.1e}"
+    text += (
+        "" if reward_error <= REWARD_TOLERANCE else ": another reward than the task's (scaled, shifted, other terms?)"
+    )
+    yield Finding("ok" if reward_error <= REWARD_TOLERANCE else "warn", "physics", text)
+    if ends > 0.01:
+        text = f"in {ends:.0%} of the steps the task ends where the file doesn't, or goes on where it does"
+        yield Finding("warn", "physics", f"{text}; check terminals")
+
+
+def _states(data: Transitions, env, task: str, columns):
+    """(rows, qpos, qvel) to start from: recorded ones, or for D4RL's robots the state that is in the observation."""
+    robot = env.unwrapped
+    if not hasattr(robot, "set_state"):
+        return None
+    positions, speeds = robot.model.nq, robot.model.nv
+    qpos, qvel = (columns.get(key) for key in PHYSICS)
+    d4rl = parse_d4rl_id(task)
+    if qpos is not None and qvel is not None and len(qpos) == len(data):
+        if qpos.shape[1:] != (positions,) or qvel.shape[1:] != (speeds,):
+            return np.arange(0), qpos, qvel
+        rows = np.arange(len(data))
+        if d4rl:
+            # Some recorders note the state after the step: then it is the next row's.
+            hidden = 2 if d4rl.robot == "ant" else 1
+            shifted = np.abs(qpos[:-1, hidden:] - data.observations[1:, : positions - hidden]).max(axis=1, initial=0)
+            direct = np.abs(qpos[:, hidden:] - data.observations[:, : positions - hidden]).max(axis=1, initial=0)
+            if len(data) > 1 and np.median(shifted) < 1e-5 < np.median(direct):
+                rows = 1 + np.flatnonzero(shifted < 1e-5)
+                return rows, qpos[rows - 1].astype(np.float64), qvel[rows - 1].astype(np.float64)
+            rows = np.flatnonzero(direct < 1e-5)
+        return rows, qpos[rows].astype(np.float64), qvel[rows].astype(np.float64)
+    if d4rl is None:
+        return None
+    hidden = 2 if d4rl.robot == "ant" else 1  # the position along the ground, on which nothing depends
+    state = data.observations[:, : positions - hidden + speeds].astype(np.float64)
+    rows = np.flatnonzero((np.abs(state[:, positions - hidden :]) < 10).all(axis=1))  # Hopper and Walker2d clip there
+    qpos = np.concatenate([np.zeros((len(rows), hidden)), state[rows, : positions - hidden]], axis=1)
+    return rows, qpos, state[rows, positions - hidden :]

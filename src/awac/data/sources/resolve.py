@@ -1,0 +1,201 @@
+"""From a data set's name to its rows, and where they come from.
+
+A name is an id or a prefix that a source has registered, else a file. The `Origin` says which source it was, so that
+nobody mistakes one for another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium
+
+from awac.data.columns import D4RL_LIMIT, Loaded, load
+from awac.data.sources.files import read_file
+from awac.data.sources.registry import Recording, Request, claimed, known_ids
+from awac.data.transitions import Transitions
+from awac.envs.actions import environment_action_space
+from awac.envs.tasks import make_env, nearest, parse_d4rl_id
+from awac.errors import DataError
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a data set's rows come from.
+
+    Attributes:
+        kind: of the source: "file" (the user's), "d4rl" (D4RL's recording), "generated" (by shipped policies), …
+        dataset: id or path as asked for.
+        path: the file that was read.
+        rows: number of rows in the file.
+        used: number of rows that are trained on; those without a next observation are not.
+        episodes: number of episodes, an unfinished last one included.
+        mean_return: mean undiscounted return of the episodes, over all rows of the file.
+        detail: for the log, such as who generated it.
+        notes: what was read under another name than D4RL's, and the unit of the actions.
+        warnings: what may be wrong.
+    """
+
+    kind: str
+    dataset: str
+    path: Path
+    rows: int
+    used: int
+    episodes: int
+    mean_return: float
+    detail: str
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """One log line."""
+        unused = self.rows - self.used
+        used = f" ({self.used} used, {unused} have no next observation)" if unused else ""
+        figures = f"{self.rows} rows{used}, {self.episodes} episodes, mean return {self.mean_return:.1f}"
+        return f"Data set {self.dataset}: {figures} ({self.detail})"
+
+    def lines(self) -> list[str]:
+        """All log lines: the description, the notes and the warnings."""
+        notes = [f"Data: {note}" for note in self.notes]
+        return [self.describe(), *notes, *(f"Data warning: {text}" for text in self.warnings)]
+
+
+def load_dataset(
+    path: str | os.PathLike,
+    task: str | gymnasium.Env | None = None,
+    *,
+    limit: int | None = None,
+    action_unit: str = "auto",
+) -> Transitions:
+    """Reads a data set: an HDF5 or .npz file, or any name that `awac train --dataset` takes.
+
+    Keys: observations (N, O), actions (N, A) or indices (N,), rewards and terminals (N,) or (N, 1), and optionally
+    timeouts and next_observations, or other libraries' names for them (`awac.data.columns`). Values of any numeric type
+    become float32; flags are true where they are not 0.
+
+    - With next_observations (D4RL v2) every row is kept; a timeout row is `truncated`, not `terminated`. Without a
+      column that marks ends, an episode also ends where the next row does not start at this row's next observation.
+    - Without (v0, v1) next = observations[i + 1]; rows that a time limit ended, and a last row that is not terminal,
+      have none and are dropped, as D4RL's `qlearning_dataset` does. Terminal rows need none. Without a column that
+      marks ends, episodes count as cut after the time limit.
+
+    The last row is `truncated` if it is not `terminated`. A Python warning tells what may be wrong.
+
+    Args:
+        path: the file or data set id.
+        task: a task of `make_env`, or its environment: rows are held against its sizes and bounds, continuous actions
+            are scaled from its units to [-1, 1], and its time limit counts. None leaves actions as they are stored.
+        limit: the time limit in steps, if no task is given; else D4RL's 1000.
+        action_unit: `env` or `scaled` ([-1, 1]), the unit of the stored actions; `auto` is what the file says,
+            else `env`.
+
+    Raises:
+        DataError: the file is missing, unreadable, or its contents make no sound data set.
+        TaskError: from `make_env`.
+    """
+    with contextlib.ExitStack() as stack:
+        env = stack.enter_context(contextlib.closing(make_env(task))) if isinstance(task, str) else task
+        loaded, _ = _load(str(path), find(path), env, action_unit, limit)
+    for text in loaded.warnings:
+        warnings.warn(f"{path}: {text}", stacklevel=2)
+    return loaded.data
+
+
+def resolve_dataset(
+    id_or_path: str | os.PathLike,
+    *,
+    env: gymnasium.Env | None = None,
+    action_unit: str = "auto",
+    download: bool = False,
+    rows: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> tuple[Transitions, Origin]:
+    """Finds, downloads or generates a data set and reads it.
+
+    Args:
+        id_or_path: a D4RL id such as `ant-expert-v2`, `CartPole-v1`, another registered name, or a path to a file.
+        env: an environment of `make_env`, as `task` of `load_dataset`.
+        action_unit: as in `load_dataset`.
+        download: fetch D4RL's file if it is not on the machine.
+        rows: rows to generate, None for the default of `generate`; a file is always read whole.
+        seed: of the generation.
+        progress: show bars on stderr if that is a terminal.
+
+    Raises:
+        DataError: no such file, an unknown id, a file that is no sound data set, or a failed download.
+    """
+    recording = find(id_or_path, Request(download, rows, seed, progress))
+    loaded, origin = _load(str(id_or_path), recording, env, action_unit)
+    return loaded.data, origin
+
+
+def find(id_or_path: str | os.PathLike, request: Request | None = None) -> Recording:
+    """The columns of a data set as they are stored.
+
+    Raises:
+        DataError: as `resolve_dataset`.
+    """
+    request = request or Request()
+    name = str(id_or_path)
+    entry = claimed(name)
+    if entry is not None:
+        return entry.find(name, request)
+    path = Path(name).expanduser()
+    if not path.exists() and os.sep not in name and not path.suffix:
+        known = nearest(name, known_ids())
+        raise DataError(f"data set '{name}' is neither a file nor a known id; the nearest known one is '{known}'")
+    columns, unit = read_file(path, request.extra)
+    return Recording("file", path, f"file {path}", columns, unit)
+
+
+def has_dataset(task: str) -> bool:
+    """Whether a task's name is that of a data set as well."""
+    return task in known_ids()
+
+
+def time_limit(env: gymnasium.Env | None) -> int | None:
+    """The number of steps after which an environment truncates an episode; None if it has no limit."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.TimeLimit):
+            return env._max_episode_steps
+        env = env.env
+    return env.spec.max_episode_steps if env is not None and env.spec is not None else None
+
+
+def _load(
+    name: str, recording: Recording, env: gymnasium.Env | None, action_unit: str, limit: int | None = None
+) -> tuple[Loaded, Origin]:
+    source = str(recording.path)
+    limit = limit or time_limit(env)
+    if limit is None and parse_d4rl_id(name):
+        limit = D4RL_LIMIT
+    space = None if env is None else environment_action_space(env)
+    loaded = load(
+        recording.columns,
+        source,
+        limit=limit,
+        action_space=space,
+        action_unit=action_unit,
+        stored_unit=recording.action_unit,
+    )
+    if env is not None:
+        loaded.data.check_env(source, env.observation_space, env.action_space)
+    returns = loaded.returns
+    origin = Origin(
+        recording.kind,
+        name,
+        recording.path,
+        loaded.rows,
+        len(loaded.data),
+        len(returns),
+        float(returns.mean()),
+        recording.detail,
+        loaded.notes,
+        loaded.warnings,
+    )
+    return loaded, origin
