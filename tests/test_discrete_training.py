@@ -173,11 +173,10 @@ def test_spaces_that_are_not_supported_are_named(options, words):
     "source, integers, words",
     [
         ("Acrobot-v1", np.int64, "observations have 6 values but the task's 4"),
-        ("CartPole-v1", np.float32, "actions are vectors but the task's are discrete; store integers"),
         ("MountainCar-v0", np.int32, "observations have 2 values"),
     ],
 )
-def test_a_data_set_of_another_task_or_with_float_actions(monkeypatch, capsys, tmp_path, source, integers, words):
+def test_a_data_set_of_another_task(monkeypatch, capsys, tmp_path, source, integers, words):
     monkeypatch.chdir(tmp_path)
     data = record(source, tmp_path / "data.npz", 50, integers)
     assert words in fails(capsys, "--task", "CartPole-v1", "--dataset", str(data), *EPISODES)

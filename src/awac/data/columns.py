@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import gymnasium
 import numpy as np
-from gymnasium import spaces
 
 from awac.data.action_unit import policy_actions
-from awac.data.transitions import Transitions
+from awac.data.transitions import Transitions, check_observations
+from awac.envs.actions import environment_action_space
 from awac.errors import DataError
 
 VECTORS: dict[str, tuple[str, ...]] = {
@@ -105,8 +106,8 @@ def load(
     columns: dict[str, np.ndarray],
     source: str,
     *,
+    env: gymnasium.Env | None = None,
     limit: int | None = None,
-    action_space: spaces.Space | None = None,
     action_unit: str = "auto",
     stored_unit: str | None = None,
 ) -> Loaded:
@@ -115,8 +116,9 @@ def load(
     Args:
         columns: arrays of N rows by name.
         source: file or data set name for messages.
-        limit: the task's time limit in steps; None if it is not known.
-        action_space: the environment's own (`environment_action_space`); None leaves actions as they are stored.
+        env: of `make_env`: sizes and bounds are checked against it, its time limit counts, and continuous actions are
+            scaled from its units. None leaves actions as they are stored.
+        limit: the time limit in steps instead of the environment's; None if it is not known.
         action_unit: `auto`, `env` or `scaled`; what the user says about the stored actions.
         stored_unit: `env` or `scaled`; what the file says, None if nothing.
 
@@ -129,7 +131,11 @@ def load(
         raise DataError(missing_key(source, missing[0], columns))
     observations = _matrix(columns[keys["observations"]])
     where = f"{source}: key '{keys['actions']}'"
-    actions = policy_actions(columns[keys["actions"]], where, action_space, action_unit, stored_unit)
+    if env is not None:
+        check_observations(source, observations.shape[1], env.observation_space)
+    space = None if env is None else environment_action_space(env)
+    actions = policy_actions(columns[keys["actions"]], where, space, action_unit, stored_unit)
+    limit = limit or time_limit(env)
     rewards = columns[keys["rewards"]].reshape(-1).astype(np.float32, copy=False)
     ends = find_ends(columns, source)
     renamed = [f"{name} from '{key}'" for name, key in keys.items() if name not in ("terminals", key)]
@@ -152,6 +158,8 @@ def load(
     truncated[:-1] |= ~keep[1:] & ~ends.terminated[:-1]
     fields = (observations, actions.values, rewards, successors, ends.terminated, truncated)
     data = Transitions(*(fields if keep.all() else (values[keep] for values in fields))).check(source)
+    if env is not None:
+        data.check_env(source, env.observation_space, env.action_space)
     return Loaded(data, rows, returns, tuple(notes), tuple(warnings))
 
 
@@ -195,6 +203,15 @@ def find_ends(columns: dict[str, np.ndarray], source: str) -> Ends:
     if end_names not in ([], ["timeouts"]):
         notes.append(f"episode ends from {_quoted(end_names)}")
     return Ends(terminated, cut & ~terminated, bool(end_names), notes)
+
+
+def time_limit(env: gymnasium.Env | None) -> int | None:
+    """The number of steps after which an environment truncates an episode; None if it has no limit."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.TimeLimit):
+            return env._max_episode_steps
+        env = env.env
+    return env.spec.max_episode_steps if env is not None and env.spec is not None else None
 
 
 def _guessed_ends(ends: Ends, observations, successors, limit: int | None, notes: list[str], warnings: list[str]):

@@ -15,13 +15,14 @@ import numpy as np
 from gymnasium import spaces
 
 from awac.data.checks import Finding, check_rows
-from awac.data.columns import PHYSICS, Loaded, find_ends, load, named
+from awac.data.columns import PHYSICS, Loaded, find_ends, load, named, time_limit
 from awac.data.physics import check_physics
 from awac.data.sources.registry import Recording, Request, known_ids
-from awac.data.sources.resolve import find, time_limit
+from awac.data.sources.resolve import find
 from awac.data.transitions import BOUND_TOLERANCE, Transitions
 from awac.envs.actions import environment_action_space
-from awac.envs.tasks import make_env, parse_d4rl_id
+from awac.envs.make import make_env
+from awac.envs.tasks import Task
 from awac.errors import AWACError, DataError
 
 
@@ -86,24 +87,16 @@ def quick(data: Transitions, env: gymnasium.Env, task: str) -> list[Finding]:
 
 
 def _check_with_env(recording: Recording, env: gymnasium.Env, task: str, action_unit: str) -> Iterator[Finding]:
-    source, limit, space = str(recording.path), time_limit(env), environment_action_space(env)
-    fits = True
+    source, space, fits = str(recording.path), environment_action_space(env), True
+    unit = recording.action_unit
     try:
-        loaded = load(
-            recording.columns,
-            source,
-            limit=limit,
-            action_space=space,
-            action_unit=action_unit,
-            stored_unit=recording.action_unit,
-        )
-        loaded.data.check_env("data", env.observation_space, env.action_space)
+        loaded = load(recording.columns, source, env=env, action_unit=action_unit, stored_unit=unit)
     except DataError as error:
         fits = False
-        yield Finding("fail", "task", f"{task}: {str(error).removeprefix('data: ').removeprefix(f'{source}: ')}")
-        loaded = load(recording.columns, source, limit=limit)
+        yield Finding("fail", "task", f"{task}: {str(error).removeprefix(f'{source}: ')}")
+        loaded = load(recording.columns, source, limit=time_limit(env))
     yield from _check_reading(loaded)
-    yield from check_rows(loaded.data, task, limit, loaded.returns)
+    yield from check_rows(loaded.data, task, time_limit(env), loaded.returns)
     if fits:
         kind = "0..n-1" if isinstance(space, spaces.Discrete) else f"[-1, 1] ± {BOUND_TOLERANCE:g}"
         yield Finding("ok", "task", f"{task}: {loaded.data.obs_size} observations, actions in {kind}")
@@ -113,8 +106,8 @@ def _check_with_env(recording: Recording, env: gymnasium.Env, task: str, action_
 def _guess_task(dataset: str, path: Path) -> str | None:
     if dataset in known_ids():
         return dataset
-    task = parse_d4rl_id(path.stem.replace("_", "-"))
-    return task.id if task else None
+    task = Task.parse(path.stem.replace("_", "-"))
+    return task.id if task.is_d4rl else None
 
 
 def _check_keys(columns) -> Iterator[Finding]:

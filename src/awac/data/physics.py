@@ -84,7 +84,7 @@ def _states(data: Transitions, env, task: str, columns):
         rows = np.arange(len(data))
         if d4rl:
             # Some recorders note the state after the step: then it is the next row's.
-            hidden = 2 if d4rl.robot == "ant" else 1
+            hidden = d4rl.hidden_positions or 0
             shifted = np.abs(qpos[:-1, hidden:] - data.observations[1:, : positions - hidden]).max(axis=1, initial=0)
             direct = np.abs(qpos[:, hidden:] - data.observations[:, : positions - hidden]).max(axis=1, initial=0)
             if len(data) > 1 and np.median(shifted) < 1e-5 < np.median(direct):
@@ -94,7 +94,7 @@ def _states(data: Transitions, env, task: str, columns):
         return rows, qpos[rows].astype(np.float64), qvel[rows].astype(np.float64)
     if d4rl is None:
         return None
-    hidden = 2 if d4rl.robot == "ant" else 1  # the position along the ground, on which nothing depends
+    hidden = d4rl.hidden_positions or 0  # the position along the ground, on which nothing depends
     state = data.observations[:, : positions - hidden + speeds].astype(np.float64)
     rows = np.flatnonzero((np.abs(state[:, positions - hidden :]) < 10).all(axis=1))  # Hopper and Walker2d clip there
     qpos = np.concatenate([np.zeros((len(rows), hidden)), state[rows, : positions - hidden]], axis=1)

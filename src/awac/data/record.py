@@ -20,7 +20,8 @@ from tqdm import tqdm
 from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
 from awac.data.recorder import Recorder, episodes_of
 from awac.envs.actions import environment_action_space, to_environment
-from awac.envs.tasks import make_env, parse_d4rl_id
+from awac.envs.make import make_env
+from awac.envs.tasks import parse_d4rl_id
 from awac.errors import DataError
 from awac.runs.files import write
 

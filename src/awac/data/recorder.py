@@ -17,7 +17,7 @@ import numpy as np
 from loky import ProcessPoolExecutor
 
 from awac.data.behaviour import BehaviourPolicy
-from awac.envs.tasks import make_env
+from awac.envs.make import make_env
 from awac.errors import AWACError
 
 

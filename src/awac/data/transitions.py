@@ -105,10 +105,7 @@ class Transitions:
         Raises:
             DataError: sizes differ, actions are of the other kind, or outside the bounds by more than BOUND_TOLERANCE.
         """
-        assert isinstance(observation_space, spaces.Box), "make_env gives no other"
-        size = observation_space.shape[0]
-        if self.obs_size != size:
-            raise DataError(f"{source}: observations have {self.obs_size} values but the task's {size}; wrong task?")
+        check_observations(source, self.obs_size, observation_space)
         if isinstance(action_space, spaces.Discrete):
             self._check_discrete(source, int(action_space.n))
             return self
@@ -120,10 +117,10 @@ class Transitions:
         low, high = action_space.low - BOUND_TOLERANCE, action_space.high + BOUND_TOLERANCE
         outside = ((self.actions < low) | (self.actions > high)).any(axis=1)
         if outside.any():
-            row = int(outside.argmax())
             raise DataError(
-                f"{source}: {int(outside.sum())} actions are outside the task's bounds, first in row {row} "
-                f"(largest value {np.abs(self.actions[row]).max():.4g}); scale them to [-1, 1]"
+                f"{source}: {int(outside.sum())} actions are outside the task's bounds, first in row "
+                f"{int(outside.argmax())}: they reach from {self.actions.min():.4g} to {self.actions.max():.4g}; "
+                "scale them to [-1, 1] (load_dataset does it where it is given the task)"
             )
         return self
 
@@ -151,3 +148,15 @@ class Transitions:
         last = np.cumsum([len(part) for part in parts if len(part)]) - 1
         joined["truncated"][last] |= ~joined["terminated"][last]
         return cls(**joined)
+
+
+def check_observations(source: str, size: int, observation_space: spaces.Space) -> None:
+    """Checks the number of values in an observation.
+
+    Raises:
+        DataError: the task has another one.
+    """
+    assert isinstance(observation_space, spaces.Box), "make_env gives no other"
+    expected = observation_space.shape[0]
+    if size != expected:
+        raise DataError(f"{source}: observations have {size} values but the task's {expected}; wrong task?")

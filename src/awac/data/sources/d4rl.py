@@ -9,8 +9,8 @@ from awac.data.sources.download import fetch
 from awac.data.sources.files import HDF5_MAGIC, read_file
 from awac.data.sources.generated import GENERATED, generated
 from awac.data.sources.registry import Recording, Request, source
-from awac.envs.tasks import D4RLTask, known_d4rl_ids, nearest, parse_d4rl_id
-from awac.errors import DataError
+from awac.envs.tasks import Task, known_d4rl_ids
+from awac.errors import DataError, nearest
 
 # $AWAC_D4RL_URL replaces the part before the folder, for mirrors.
 DATASET_URL = "{base}/{folder}/{file}"
@@ -21,8 +21,7 @@ _FOLDERS = {"v0": "gym_mujoco", "v1": "gym_mujoco_v1", "v2": "gym_mujoco_v2"}
 @source(ids=tuple(known_d4rl_ids()))
 def d4rl(name: str, request: Request) -> Recording:
     """D4RL's file in `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`, or the same mix by the shipped behaviour policies."""
-    task = parse_d4rl_id(name)
-    assert task is not None, "the registered ids are D4RL's"
+    task = Task.parse(name)
     path = next((path for path in _places(task) if path.is_file()), None)
     if path is None and request.download:
         path = _download(task, request.progress)
@@ -45,14 +44,14 @@ def download(dataset_id: str, progress: bool = True) -> Path:
     Raises:
         DataError: no such id, or the server or the disk failed.
     """
-    task = parse_d4rl_id(dataset_id)
-    if task is None:
+    task = Task.parse(dataset_id)
+    if not task.is_d4rl:
         known = nearest(dataset_id, known_d4rl_ids())
         raise DataError(f"'{dataset_id}' is no D4RL id; the nearest known one is '{known}'")
     return _download(task, progress)
 
 
-def dataset_file(task: D4RLTask) -> str:
+def dataset_file(task: Task) -> str:
     """D4RL's file name: `ant-medium-expert-v2` → `ant_medium_expert-v2.hdf5`; v0 has no version and says `mixed`."""
     mix = task.mix.replace("-", "_")
     if task.version != "v0":
@@ -61,12 +60,12 @@ def dataset_file(task: D4RLTask) -> str:
     return f"{robot}_{'mixed' if task.mix == 'medium-replay' else mix}.hdf5"
 
 
-def _places(task: D4RLTask) -> list[Path]:
+def _places(task: Task) -> list[Path]:
     folders = [os.environ.get("D4RL_DATASET_DIR"), "~/.d4rl/datasets"]
     return [Path(folder).expanduser() / dataset_file(task) for folder in folders if folder]
 
 
-def _download(task: D4RLTask, progress: bool) -> Path:
+def _download(task: Task, progress: bool) -> Path:
     target = _places(task)[0]
     if not target.is_file():
         base = os.environ.get("AWAC_D4RL_URL", _BASE_URL).rstrip("/")

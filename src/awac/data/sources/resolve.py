@@ -18,9 +18,9 @@ from awac.data.columns import D4RL_LIMIT, Loaded, load
 from awac.data.sources.files import read_file
 from awac.data.sources.registry import Recording, Request, claimed, known_ids
 from awac.data.transitions import Transitions
-from awac.envs.actions import environment_action_space
-from awac.envs.tasks import make_env, nearest, parse_d4rl_id
-from awac.errors import DataError
+from awac.envs.make import make_env
+from awac.envs.tasks import Task
+from awac.errors import DataError, nearest
 
 
 @dataclass(frozen=True)
@@ -158,33 +158,19 @@ def has_dataset(task: str) -> bool:
     return task in known_ids()
 
 
-def time_limit(env: gymnasium.Env | None) -> int | None:
-    """The number of steps after which an environment truncates an episode; None if it has no limit."""
-    while isinstance(env, gymnasium.Wrapper):
-        if isinstance(env, gymnasium.wrappers.TimeLimit):
-            return env._max_episode_steps
-        env = env.env
-    return env.spec.max_episode_steps if env is not None and env.spec is not None else None
-
-
 def _load(
     name: str, recording: Recording, env: gymnasium.Env | None, action_unit: str, limit: int | None = None
 ) -> tuple[Loaded, Origin]:
-    source = str(recording.path)
-    limit = limit or time_limit(env)
-    if limit is None and parse_d4rl_id(name):
+    if env is None and limit is None and Task.parse(name).is_d4rl:
         limit = D4RL_LIMIT
-    space = None if env is None else environment_action_space(env)
     loaded = load(
         recording.columns,
-        source,
+        str(recording.path),
+        env=env,
         limit=limit,
-        action_space=space,
         action_unit=action_unit,
         stored_unit=recording.action_unit,
     )
-    if env is not None:
-        loaded.data.check_env(source, env.observation_space, env.action_space)
     returns = loaded.returns
     origin = Origin(
         recording.kind,
