@@ -84,8 +84,9 @@ def _read_hdf5(path: Path, source: str, keys: tuple[str, ...]) -> tuple[Columns,
     try:
         with h5py.File(path, "r") as file:
             for layout in LAYOUTS:
-                if (columns := layout(file, source)) is not None:
-                    return columns, "env"
+                if (recorded := layout(file, source)) is not None:
+                    _check_declared({key: (values.shape, values.dtype) for key, values in recorded[0].items()}, source)
+                    return recorded
             found = {key: hdf5_dataset(file, key, source) for key in keys if key in file}
             turned = {key: _from_matlab(data) for key, data in found.items()}
             declared = {
@@ -115,6 +116,12 @@ def read_dataset(data: h5py.Dataset, file_bytes: int, where: str) -> np.ndarray:
     """
     _check_storage(data, file_bytes, where)
     return (data if data.dtype.kind in "biu" else data.astype(np.float32))[()]
+
+
+def episode_numbers(file: h5py.File, pattern: str) -> list[str]:
+    """The keys of a file that match, in the order of the number in the pattern's group."""
+    matches = [match for key in file if (match := re.fullmatch(pattern, key))]
+    return [match[0] for match in sorted(matches, key=lambda match: int(match[1]))]
 
 
 def _hdf5_text(file: h5py.File, keys: tuple[str, ...]) -> str | None:
@@ -192,7 +199,7 @@ def _npz_text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
     return value.item().decode() if value.dtype.kind == "S" else str(value)
 
 
-def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], source: str, keys) -> None:
+def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], source: str, keys=()) -> None:
     """Checks keys, types, shapes and lengths from the headers alone."""
     present = named(declared)
     for name in REQUIRED:

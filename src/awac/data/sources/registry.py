@@ -63,7 +63,8 @@ class Source:
 
 
 SOURCES: list[Source] = []
-LAYOUTS: list[Callable[[h5py.File, str], Columns | None]] = []
+Layout = Callable[[h5py.File, str], "tuple[Columns, str | None] | None"]
+LAYOUTS: list[Layout] = []
 
 
 def source(
@@ -85,10 +86,11 @@ def source(
     return register
 
 
-def hdf5_layout(read: Callable[[h5py.File, str], Columns | None]) -> Callable[[h5py.File, str], Columns | None]:
+def hdf5_layout(read: Layout) -> Layout:
     """Registers a reader for HDF5 files of another layout than D4RL's.
 
-    It gets the open file and the name for messages. It returns columns, or None if the file is not of its layout.
+    It gets the open file and the name for messages. It returns columns and the unit of the actions (`env`, `scaled`, or
+    None where it isn't known); or None if the file is not of its layout.
     """
     LAYOUTS.append(read)
     return read

@@ -1,0 +1,183 @@
+"""Other libraries' files: read where the layout is plain, named where it isn't; a new source is one module."""
+
+import json
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from awac.data.sources import load_dataset, registry, resolve_dataset
+from awac.data.sources.registry import Recording
+from awac.envs import make_env
+from awac.errors import DataError
+
+EPISODES, STEPS = 3, 7
+ROWS = EPISODES * STEPS
+
+
+def hdf5(path, columns, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w", **options) as file:
+        for key, values in columns.items():
+            file[key] = values
+    return path
+
+
+def flat(rows=ROWS):
+    rng = np.random.default_rng(0)
+    return {
+        "observations": rng.normal(size=(rows, 4)).astype(np.float32),
+        "actions": rng.integers(0, 2, rows),
+        "rewards": rng.normal(size=rows).astype(np.float32),
+        "terminals": np.arange(rows) % STEPS == STEPS - 1,
+    }
+
+
+def minari_columns(split=None, episodes=EPISODES):
+    """Episode 0 terminates, the others are truncated."""
+    rng, columns = np.random.default_rng(0), {}
+    for i in range(episodes):
+        observations = rng.normal(size=(STEPS + 1, 4))
+        last = np.arange(STEPS) == STEPS - 1
+        group = f"episode_{i}"
+        if split:
+            columns[f"{group}/observations/z"] = observations[:, 1:]
+            columns[f"{group}/observations/a"] = observations[:, 0]
+        else:
+            columns[f"{group}/observations"] = observations
+        columns[f"{group}/actions"] = rng.integers(0, 2, STEPS)
+        columns[f"{group}/rewards"] = np.full(STEPS, float(i))
+        columns[f"{group}/terminations"] = last & (i == 0)
+        columns[f"{group}/truncations"] = last & (i != 0)
+    return columns
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_minaris_data_sets_are_read_by_id(tmp_path, monkeypatch, split):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    given = minari_columns(split, episodes=12)
+    path = hdf5(tmp_path / "mine" / "cart-v0" / "data" / "main_data.hdf5", given)
+    data, origin = resolve_dataset("minari:mine/cart-v0", env=make_env("CartPole-v1"))
+    assert (origin.kind, origin.path, origin.rows, origin.episodes) == ("minari", path, 12 * STEPS, 12)
+    np.testing.assert_array_equal(data.rewards, np.repeat(np.arange(12), STEPS))  # episode_10 comes after episode_9
+    assert (int(data.terminated.sum()), int(data.truncated.sum())) == (1, 11)
+    inside = ~(data.terminated | data.truncated)[:-1]
+    np.testing.assert_array_equal(data.next_observations[:-1][inside], data.observations[1:][inside])
+    plain = minari_columns(episodes=12)["episode_0/observations"].astype(np.float32)
+    np.testing.assert_array_equal(data.observations[:STEPS], plain[:-1])
+    np.testing.assert_array_equal(data.next_observations[STEPS - 1], plain[-1])
+    np.testing.assert_array_equal(load_dataset(path).rewards, data.rewards)
+
+
+def test_a_recording_that_minari_was_broken_off_in_ends_truncated(tmp_path):
+    given = minari_columns()
+    given["episode_1/truncations"] = np.zeros(STEPS, bool)
+    assert load_dataset(hdf5(tmp_path / "d.hdf5", given)).truncated[2 * STEPS - 1]
+
+
+@pytest.mark.parametrize("name", ["minari:mine/none-v0", "minari:", "minari:../x-v0", "minari:/etc/x-v0"])
+def test_a_minari_data_set_that_is_not_there(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    with pytest.raises(DataError, match="minari download|no Minari id"):
+        resolve_dataset(name)
+
+
+@pytest.mark.parametrize("key", ["observations", "actions", "rewards", "terminations", "truncations"])
+def test_a_minari_file_without_a_column_names_it(tmp_path, key):
+    given = minari_columns()
+    del given[f"episode_2/{key}"]
+    with pytest.raises(DataError, match=f"Minari.*episode_2/{key}"):
+        load_dataset(hdf5(tmp_path / "d.hdf5", given))
+    given[f"episode_2/{key}"] = np.zeros((2, 4)) if key == "observations" else np.zeros(2)
+    with pytest.raises(DataError, match="episode_2 has"):
+        load_dataset(hdf5(tmp_path / "d.hdf5", given))
+
+
+def d3rlpy_columns():
+    rng, columns = np.random.default_rng(0), {}
+    for i in range(12):
+        columns[f"observations_{i}"] = rng.normal(size=(STEPS, 4))
+        columns[f"actions_{i}"], columns[f"rewards_{i}"] = rng.integers(0, 2, (STEPS, 1)), np.full((STEPS, 1), i)
+        columns[f"terminated_{i}"] = i == 0
+    return columns
+
+
+def test_d3rlpys_buffers_are_read(tmp_path):
+    loaded, origin = resolve_dataset(hdf5(tmp_path / "d.h5", d3rlpy_columns()))
+    assert (origin.rows, origin.used, origin.episodes) == (12 * STEPS, 12 * STEPS - 11, 12)
+    assert loaded.terminated.sum() == 1 and loaded.terminated[STEPS - 1]
+    np.testing.assert_array_equal(loaded.rewards[-1], 11)
+
+
+def test_robomimic_is_named(tmp_path):
+    columns = {f"data/demo_0/{key}": np.zeros((3, 2)) for key in ("obs/state", "actions", "rewards", "dones")}
+    with pytest.raises(DataError, match="robomimic"):
+        load_dataset(hdf5(tmp_path / "d.hdf5", columns))
+
+
+@pytest.mark.parametrize("block", [512, 1024, 4096])
+def test_hdf5_behind_a_user_block_is_read(tmp_path, block):
+    path = hdf5(tmp_path / "d.mat", flat(), userblock_size=block)
+    with pytest.warns(UserWarning, match="no column marks ends"):
+        assert len(load_dataset(path)) == ROWS
+
+
+def test_matlabs_arrays_are_turned(tmp_path):
+    path, given = tmp_path / "d.mat", flat()
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for key, values in given.items():
+            file[key] = np.atleast_2d(values.T).astype(np.float64)
+            file[key].attrs["MATLAB_class"] = np.bytes_("double")
+    with pytest.warns(UserWarning, match="no column marks ends"):
+        data = load_dataset(path, "CartPole-v1")
+    np.testing.assert_array_equal(data.observations, given["observations"])
+    np.testing.assert_array_equal(data.actions, given["actions"])
+
+
+def foreign(tmp_path, kind):
+    path = tmp_path / f"d.{kind}"
+    if kind == "npy":
+        np.save(path, np.zeros(3))
+    elif kind == "pkl":
+        path.write_bytes(pickle.dumps({"observations": [1]}))
+    elif kind == "json":
+        path.write_text(json.dumps({"observations": []}))
+    elif kind == "ogbench":
+        columns = flat()
+        del columns["rewards"]
+        np.savez(tmp_path / "d.npz", **columns)
+        return tmp_path / "d.npz"
+    elif kind == "transposed":
+        columns = flat()
+        return hdf5(path, {**columns, "observations": columns["observations"].T})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("npy", "a single .npy array; save all columns with np.savez"),
+        ("pkl", "a Python pickle"),
+        ("json", "neither HDF5 nor .npz"),
+        ("ogbench", "'rewards' is missing.*OGBench"),
+        ("transposed", rf"is it transposed\? Store \({ROWS}, 4\)"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path, kind, words):
+    with pytest.raises(DataError, match=words) as error:
+        load_dataset(foreign(tmp_path, kind))
+    assert "\n" not in str(error.value)
+
+
+def test_a_source_is_added_by_one_function(monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "SOURCES", [*registry.SOURCES])
+
+    @registry.source(prefix="mine:", suffix=(".log",))
+    def mine(name, request):
+        return Recording("mine", tmp_path, f"{name}, {request.rows} rows asked for", flat(request.rows), "env")
+
+    data, origin = resolve_dataset("mine:anything", rows=2 * STEPS, env=make_env("CartPole-v1"))
+    assert len(data) == 2 * STEPS and origin.kind == "mine"
+    assert "(mine:anything, 14 rows asked for)" in origin.describe()
+    assert resolve_dataset("some/path.LOG", rows=STEPS)[1].kind == "mine"
