@@ -9,6 +9,8 @@ which the tests hold it against.
 
 from __future__ import annotations
 
+import re
+
 import mindspore as ms
 import numpy as np
 from mindspore import ParameterTuple, Tensor, ops
@@ -16,7 +18,8 @@ from mindspore import ParameterTuple, Tensor, ops
 from awac.algorithm import losses, native
 from awac.algorithm.mindrl import Learner
 from awac.algorithm.optim import Adam, average_rate, polyak, unpack, unpack_noise
-from awac.algorithm.policy import CategoricalActor
+from awac.algorithm.policy import CategoricalActor, assign_array
+from awac.errors import CheckpointError
 
 METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
 """What a call returns, each the mean over its K steps."""
@@ -116,7 +119,33 @@ class AWACLearner(Learner):
         info = (self.actor.spread(dist), adv.mean(), losses.effective_sample_share(weights))
         return loss, ops.stop_gradient(info)
 
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of every network and optimiser moment, under names that are the same on every path."""
+        return {_name(p.name): p.asnumpy().copy() for p in self.get_parameters()}
+
+    def load_state_dict(self, arrays: dict[str, np.ndarray]) -> None:
+        """The inverse of `state_dict`; takes the names of older versions as well. On an error nothing is changed.
+
+        Raises:
+            CheckpointError: an array is missing or has another shape.
+        """
+        arrays = {_name(name): value for name, value in arrays.items()}
+        parameters = list(self.get_parameters())
+        for parameter in parameters:
+            value = arrays.get(_name(parameter.name))
+            if value is None or value.shape != parameter.shape or value.dtype != np.float32:
+                shape = "is missing" if value is None else f"has shape {value.shape}, not {parameter.shape}"
+                raise CheckpointError(f"it was made for other networks: {_name(parameter.name)} {shape}")
+        for parameter in parameters:
+            assign_array(parameter, arrays[_name(parameter.name)])
+
     @property
     def deployed_actor(self):
         """The network that acts, is evaluated and is saved as the policy."""
         return self.average_actor if self.average_rate < 1.0 else self.actor
+
+
+def _name(name: str) -> str:
+    """A parameter's name without the cells around it, which differ between the native operator and the graph."""
+    name = re.sub(r"^(?:msrl\.)?(?:learner\.)?", "", name)
+    return re.sub(r"^(\w+)\.\1\.", r"\1.", name)

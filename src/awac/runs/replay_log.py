@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from awac.errors import CheckpointError
-from awac.runs import files as storage
-
-PIECE = re.compile(r"rows_(\d{1,18})_(\d{1,18})\.npy")
-
+from awac.runs import files
+from awac.runs.folder import PIECE
 
 class ReplayLog:
     """Pieces `replay/rows_FIRST_END.npy`, numbered by insertion count.
@@ -37,9 +34,9 @@ class ReplayLog:
             rows = rows[: until - first]
             name = f"rows_{first}_{until}.npy"
             try:
-                self.fingerprints[name] = storage.write(self.folder / name, lambda temp: np.save(temp, rows))
+                self.fingerprints[name] = files.write(self.folder / name, lambda temp: np.save(temp, rows))
             except OSError as error:
-                reason = storage.first_line(error)
+                reason = files.first_line(error)
                 raise CheckpointError(f"online rows could not be written to {self.folder} ({reason})") from error
 
     def forget(self, insertion: int) -> None:
@@ -73,11 +70,11 @@ class ReplayLog:
             try:
                 # Mapped, not read: a declared shape that the file can't hold is an error before it is memory.
                 piece = np.load(path, mmap_mode="r", allow_pickle=False)
-            except storage.READ_ERRORS as error:
-                raise CheckpointError(f"{path}: damaged replay file ({storage.first_line(error)})") from error
+            except files.READ_ERRORS as error:
+                raise CheckpointError(f"{path}: damaged replay file ({files.first_line(error)})") from error
             if first > filled or piece.shape != (end - first, width):
                 break
-            self.fingerprints[path.name] = storage.fingerprint(path)
+            self.fingerprints[path.name] = files.fingerprint(path)
             end = min(end, inserted)
             table[filled - start : end - start] = piece[filled - first : end - first]
             filled = end
@@ -91,8 +88,8 @@ class ReplayLog:
         return table
 
     def _pieces(self) -> list[tuple[int, int, Path]]:
-        found = [path for path in self.folder.glob("rows_*_*.npy") if PIECE.fullmatch(path.name)]
-        return sorted((*_span(path.name), path) for path in found)
+        names = [path for path in self.folder.glob("rows_*_*.npy") if PIECE.fullmatch(path.name)]
+        return sorted((*_span(path.name), path) for path in names)
 
 
 def fault(folder: Path, pieces: dict) -> str | None:
@@ -105,7 +102,7 @@ def fault(folder: Path, pieces: dict) -> str | None:
     for name, expected in pieces.items():
         if not PIECE.fullmatch(name):
             return "its manifest names an unexpected file"
-        if not storage.matches(folder / "replay" / name, expected):
+        if not files.matches(folder / "replay" / name, expected):
             return f"replay/{name} is damaged"
     return None
 

@@ -8,10 +8,9 @@ import os
 from pathlib import Path
 
 from awac.errors import LogError
-from awac.runs import files as storage
+from awac.runs import files
+from awac.runs.folder import TABLE_COPIES, TABLES
 
-COPIES = "train_state"
-NAMES = ("train.csv", "eval.csv")
 
 
 class Table:
@@ -31,10 +30,11 @@ class Table:
     def __init__(self, path: Path, columns, after: int):
         self._path, self._columns = path, columns
         former: dict[int, list[str]] = {}
-        for source in (path.parent / COPIES / path.name, path) if after else ():
+        for source in (path.parent / TABLE_COPIES / path.name, path) if after else ():
             former.update(self._rows(source))
         self.dropped = max([after, *former])
         rows = [former[episode] for episode in sorted(former) if episode <= after]
+        self._episodes = {episode for episode in former if episode <= after}
         temp = path.with_name(f".{path.name}.tmp")
         with _or_stop(path):
             with open(temp, "w", newline="", encoding="utf-8") as new:
@@ -47,6 +47,10 @@ class Table:
         with _or_stop(self._path), open(self._path, "a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_text(values[name]) for name in self._columns])
             _sync(file)
+
+    def has(self, episode: int) -> bool:
+        """Whether the table began with a row of this episode."""
+        return episode in self._episodes
 
     def _rows(self, path: Path) -> dict[int, list[str]]:
         """Whole rows by episode: a line without its end may lack digits, and zeros stand where a page was lost."""
@@ -63,10 +67,10 @@ def keep_copies(folder: Path) -> None:
     Raises:
         OSError: the disk is full or the folder not writable; earlier copies are untouched.
     """
-    for path in (folder / name for name in NAMES):
+    for path in (folder / name for name in TABLES):
         if path.is_file():
             content = path.read_bytes()
-            storage.write(folder / COPIES / path.name, lambda temp, content=content: temp.write_bytes(content))
+            files.write(folder / TABLE_COPIES / path.name, lambda temp, content=content: temp.write_bytes(content))
 
 
 def _counts(text: str) -> bool:

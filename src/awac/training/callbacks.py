@@ -67,10 +67,18 @@ class EvaluateLog(Callback):
         super().__init__()
         self._table, self._every, self._task = Table(folder / "eval.csv", EVAL_COLUMNS, after), every, task
 
+    def begin(self, params):
+        """Makes up for an evaluation that the run was stopped in: its checkpoint is there, its row is not."""
+        episode = params.cur_episode
+        if episode and episode % self._every == 0 and not self._table.has(episode):
+            self._evaluate(params)
+
     def episode_end(self, params):
         """Evaluates the weights as they are after `cur_episode` episodes."""
-        if params.cur_episode % self._every and params.cur_episode != params.episodes_num:
-            return
+        if params.cur_episode % self._every == 0 or params.cur_episode == params.episodes_num:
+            self._evaluate(params)
+
+    def _evaluate(self, params) -> None:
         result = params.evaluate()
         score = normalized_score(self._task, result.mean)
         print(RULE)
@@ -103,11 +111,12 @@ def print_details(result, score) -> None:
 
 
 class Checkpoints(Callback):
-    """Saves every `every` episodes and after the last one; a save that fails is said, and only the last one ends it."""
+    """Saves every `every` episodes and after the last one; a save that fails is said, and only the last one is an error."""
 
-    def __init__(self, every: int, save):
+    def __init__(self, every: int):
         super().__init__()
-        self._every, self._save = every, save
+        self._every = every
+        self._failed: CheckpointError | None = None
 
     def episode_end(self, params):
         """Saves the state after `cur_episode` episodes."""
@@ -115,8 +124,18 @@ class Checkpoints(Callback):
         if params.cur_episode % self._every and not last:
             return
         try:
-            self._save()
+            params.save()
         except CheckpointError as error:
             if last:
-                raise
-            print(f"Warning: {error}; training goes on, the last good checkpoint is kept", flush=True)
+                self._failed = error
+            else:
+                print(f"Warning: {error}; training goes on, the last good checkpoint is kept", flush=True)
+
+    def end(self, params):
+        """Ends the run with the error of its last save, after its evaluation was written.
+
+        Raises:
+            CheckpointError: that error.
+        """
+        if self._failed:
+            raise self._failed

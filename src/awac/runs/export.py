@@ -1,0 +1,32 @@
+"""What leaves a run: its networks without the training state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from awac.errors import CheckpointError
+from awac.runs.checkpoint import newest, read_arrays, save
+from awac.runs.folder import NETWORKS, is_run, refuse_foreign
+
+
+def export(folder: Path, out: Path, episode: int | None = None) -> str:
+    """Copies a checkpoint's networks and config without the training state: what one ships for others to evaluate.
+
+    Args:
+        folder: a run's checkpoint folder.
+        out: folder to write to; it must not hold a run.
+        episode: a certain checkpoint, or None for the newest.
+
+    Returns:
+        One line that says what was written.
+
+    Raises:
+        CheckpointError: no sound checkpoint in `folder`, or a run in `out`.
+    """
+    manifest = newest(folder, episode)
+    if is_run(out):
+        raise CheckpointError(f"{out} already holds a run; export to a new folder")
+    number = manifest["episode"]
+    networks = {name: read_arrays(folder / pattern.format(number)) for name, pattern in NETWORKS.items()}
+    save(out, number, networks, None, {key: manifest[key] for key in ("config", "spaces")}, keep=1)
+    return f"Checkpoint {number} of {folder} exported to {out}"

@@ -1,0 +1,195 @@
+"""The folder of one run: how it is recognised, who may write to it, and which files in it are the run's.
+
+A run writes a marker file first. Only files that a run wrote, by their exact names, are ever removed: everything else in
+the folder is somebody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from pathlib import Path
+
+from awac.errors import CheckpointError
+from awac.runs import files
+
+NETWORKS = {
+    "policy": "policy/policy_{}.ckpt",
+    "value_net_1": "value_net_1/model_1_{}.ckpt",
+    "value_net_2": "value_net_2/model_2_{}.ckpt",
+}
+STATE = "train_state/state_{}.npz"
+MANIFEST = "manifest_{}.json"
+MARKER = "awac_run.json"
+ORIGIN = "init_from.json"
+LOCK = "run.lock"
+TABLES = ("train.csv", "eval.csv")
+TABLE_COPIES = "train_state"
+PIECE = re.compile(r"rows_(\d{1,18})_(\d{1,18})\.npy")
+"""Online rows, `replay/rows_FIRST_END.npy`, numbered by insertion count."""
+
+_NUMBERED = (*NETWORKS.values(), STATE, MANIFEST)
+_FIXED = (MARKER, ORIGIN, *TABLES, *(f"{TABLE_COPIES}/{name}" for name in TABLES))
+_FOLDERS = (*(pattern.split("/")[0] for pattern in NETWORKS.values()), TABLE_COPIES, "replay")
+_TABLE_START = "episode,phase,"  # of both tables; tells a run of an older version that has no marker
+
+
+def mark(folder: Path, version: str) -> None:
+    """Notes that a run writes to this folder.
+
+    Raises:
+        CheckpointError: the folder can't be written to.
+    """
+    _write_json(folder / MARKER, {"format": 1, "awac": version})
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run wrote to the folder: it has a marker, or files that only an older version of awac writes."""
+    if not folder.is_dir():
+        return False
+    if (folder / MARKER).is_file() or (folder / ORIGIN).is_file() or (folder / LOCK).is_file():
+        return True
+    return any(_is_manifest(folder / MANIFEST.format(n)) for n in episodes(folder)) or any(
+        _is_table(folder / name) for name in TABLES
+    )
+
+
+def holds_a_run(folder: Path) -> bool:
+    """Whether a run has left files in the folder that a new one would overwrite."""
+    return is_run(folder) and any(True for _ in run_files(folder))
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuses a folder without a run in which something of somebody else's has a name that a run writes to.
+
+    Raises:
+        CheckpointError: names the first such file.
+    """
+    if is_run(folder):
+        return
+    names = [name for name in (*_FIXED[:4], *_FOLDERS) if os.path.lexists(folder / name)]
+    names += [MANIFEST.format(n) for n in episodes(folder)]
+    if names:
+        raise CheckpointError(
+            f"{folder} holds {names[0]}, which no awac run wrote: nothing there is touched; choose another --ckpt_path"
+        )
+
+
+def run_files(folder: Path):
+    """The files that a run wrote, by exact name, temporary ones of a killed run included."""
+    for relative in (".", *_FOLDERS):
+        place = folder / relative
+        if place.is_dir() and not place.is_symlink():
+            for path in sorted(place.iterdir()):
+                if _is_ours(path.name if relative == "." else f"{relative}/{path.name}"):
+                    yield path
+
+
+def clear(folder: Path) -> None:
+    """Removes a former run's files; a sub-folder goes if nothing else is in it."""
+    for path in list(run_files(folder)):
+        path.unlink()
+    for name in _FOLDERS:
+        with contextlib.suppress(OSError):
+            (folder / name).rmdir()
+
+
+def episodes(folder: Path) -> list[int]:
+    """The checkpoints that have a manifest, sound or not, newest first."""
+    names = (re.fullmatch(r"manifest_(\d{1,12})\.json", path.name) for path in folder.iterdir())
+    return sorted((int(match[1]) for match in names if match), reverse=True)
+
+
+def note_origin(folder: Path, source: Path, episode: int) -> None:
+    """Notes which run this one starts from, so that it starts from there again if it is stopped at once.
+
+    Raises:
+        CheckpointError: the folder can't be written to.
+    """
+    _write_json(folder / ORIGIN, {"init_from": str(source.resolve()), "episode": episode})
+
+
+def read_origin(folder: Path) -> str | None:
+    """The folder that `note_origin` noted, or None.
+
+    Raises:
+        CheckpointError: the note is damaged.
+    """
+    try:
+        return str(json.loads(files.read_text(folder / ORIGIN))["init_from"])
+    except FileNotFoundError:
+        return None
+    except files.READ_ERRORS as error:
+        raise CheckpointError(f"{folder / ORIGIN} is damaged; start over with --overwrite and --init_from") from error
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path):
+    """Holds the folder for one run; a second one is refused with the first one's pid.
+
+    The lock is flock's: it ends with the process, however that ends.
+    """
+    path = folder / LOCK
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="ascii")  # noqa: SIM115
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written to ({error.strerror})") from None
+    with file as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock.fileno()).st_ino != path.stat().st_ino:  # a run that just ended took its file along
+                raise OSError
+        except OSError:
+            lock.seek(0)
+            raise CheckpointError(f"{folder} is in use by the run with pid {lock.read().strip() or '?'}") from None
+        with contextlib.suppress(OSError):  # a full disk: nobody learns the pid, the lock holds all the same
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), str(os.getpid()).encode())
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a run that never began leaves no empty folders
+                for place in made:
+                    place.rmdir()
+
+
+def _is_ours(name: str) -> bool:
+    folder, _, base = name.rpartition("/")
+    temporary = re.fullmatch(r"\.(.+)\.tmp((?:\.\w+)?)", base)
+    if temporary:  # `files.write` names them so
+        name = "/".join(filter(None, (folder, temporary[1] + temporary[2])))
+    if name in _FIXED:
+        return True
+    if folder == "replay":
+        return bool(PIECE.fullmatch(name.rpartition("/")[2]))
+    return any(re.fullmatch(re.escape(p).replace(r"\{\}", r"\d{1,12}"), name) for p in _NUMBERED)
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        manifest = json.loads(files.read_text(path))
+        return isinstance(manifest, dict) and {"format", "episode", "files"} <= set(manifest)
+    except files.READ_ERRORS:
+        return False
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(len(_TABLE_START)) == _TABLE_START
+    except OSError:
+        return False
+
+
+def _write_json(path: Path, content: dict) -> None:
+    text = json.dumps(content)
+    try:
+        files.write(path, lambda temp: temp.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path.parent} cannot be written to ({error.strerror})") from error

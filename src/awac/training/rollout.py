@@ -1,0 +1,102 @@
+"""The environment episode that training is in the middle of, and how it comes back after a restart.
+
+A simulator's state can't be copied in general. A checkpoint therefore holds the episode's reset seed and its actions so
+far; a resumed run resets with that seed and takes them again. Where that does not lead to the same observation, the
+environment is not deterministic: the log says so and a fresh episode begins.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from awac.algorithm.mindrl import COLLECT
+from awac.errors import CheckpointError
+
+
+class Row(NamedTuple):
+    """One environment step; `episode_return` is None unless the episode ended with it."""
+
+    observation: np.ndarray
+    action: np.ndarray
+    reward: float
+    next_observation: np.ndarray
+    terminated: bool
+    episode_return: float | None
+
+
+class Rollout:
+    """Steps the actor's environment, one environment episode after the other.
+
+    Args:
+        actor: an AWACActor, whose `use` sets the policy.
+        seeds: generator of the reset seeds.
+    """
+
+    def __init__(self, actor, seeds: np.random.Generator):
+        self._actor, self._seeds = actor, seeds
+        self._seed = 0
+        self._observation: np.ndarray | None = None
+        self._return = 0.0
+        self._actions: list[np.ndarray] = []
+
+    def step(self, rng: np.random.Generator) -> Row:
+        """One step with the actor's policy; begins an episode where none is under way.
+
+        Raises:
+            EnvironmentFault: the environment failed; the episode is given up.
+        """
+        if self._observation is None:
+            self._begin(int(self._seeds.integers(2**31)))
+        observation, self._observation = self._observation, None  # given up if the next line raises
+        action, reward, next_observation, done, terminated = self._actor.act(COLLECT, (observation, rng))
+        self._return += reward
+        self._actions.append(np.asarray(action))
+        if not done:
+            self._observation = next_observation
+        episode_return = self._return if done else None
+        return Row(observation, action, reward, next_observation, terminated, episode_return)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Seed, actions, observation and return of the episode under way; nothing between two episodes."""
+        if self._observation is None:
+            return {}
+        return {
+            "seed": np.array(self._seed, np.int64),
+            "actions": np.array(self._actions),
+            "observation": np.array(self._observation),
+            "return": np.array(self._return, np.float64),
+        }
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Takes the episode up again by repeating its actions.
+
+        Raises:
+            CheckpointError: the state is incomplete.
+            EnvironmentFault: the environment failed.
+        """
+        self._observation = None
+        if not state:
+            return
+        try:
+            seed, actions = int(state["seed"]), state["actions"]
+            observation, total = state["observation"], float(state["return"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"the state of its environment episode is damaged ({error})") from None
+        self._begin(seed)
+        for action in actions:
+            self._observation, _, done, _ = self._actor.environment.step(action)
+            if done:
+                break
+        if done or not np.array_equal(self._observation, observation):
+            print("Warning: the environment does not repeat its episode from the same seed and actions; a fresh one "
+                  "begins, so this run differs from one that was never stopped", flush=True)
+            self._observation = None
+            return
+        self._return, self._actions = total, list(actions)
+
+    def _begin(self, seed: int) -> None:
+        environment = self._actor.environment
+        environment.set_seed(seed)
+        self._observation, self._seed, self._return, self._actions = environment.reset(), seed, 0.0, []
