@@ -273,7 +273,7 @@ class TestCheckpointFolder:
 
     @pytest.mark.parametrize("flags", [["--resume"], ["--overwrite"]])
     def test_one_that_another_run_is_using(self, refused, run_folder, flags):
-        from awac.runs.checkpoint import exclusive
+        from awac.runs.folder import exclusive
 
         with exclusive(run_folder):
             message = refused(*train("--ckpt_path", "ckpt", *flags))

@@ -26,6 +26,7 @@ from awac.data.sources import load_dataset
 from awac.errors import AWACError
 from awac.runs import checkpoint
 from awac.runs import files as storage
+from awac.runs.replay_log import ReplayLog
 
 NIGHTLY = 25
 MEMORY = 1 << 30
@@ -205,7 +206,7 @@ def original(folder: Path) -> dict[str, bytes]:
     source = folder.parent / "original"
     if not source.exists():
         weights = {"0.weight": np.ones((3, 2), np.float32), "0.bias": np.zeros((1, 2), np.float32)}
-        log = checkpoint.ReplayLog(source)
+        log = ReplayLog(source)
         for name in ("rows_0_4.npy", "rows_4_6.npy"):
             rows = np.zeros((4 if "0_4" in name else 2, 3), np.float32)
             log.fingerprints[name] = storage.write(log.folder / name, lambda temp, rows=rows: np.save(temp, rows))
@@ -231,7 +232,7 @@ def load(folder: Path) -> None:
         for pattern in checkpoint.NETWORKS.values():
             checkpoint.read_arrays(folder / pattern.format(manifest["episode"]))
         checkpoint.load_state(folder, manifest["episode"])
-        checkpoint.ReplayLog(folder).load(6, 6, 3)
+        ReplayLog(folder).load(6, 6, 3)
 
 
 def check_checkpoint_with_a_damaged_file(folder, case):
@@ -292,7 +293,7 @@ def check_replay_file(folder, damage):
     content = damaged(original(folder)["replay/rows_0_4.npy"], damage)
     (folder / "one" / "replay").mkdir(parents=True, exist_ok=True)
     path = folder / "one" / "replay" / "rows_0_4.npy"
-    reads(path, content, lambda _: checkpoint.ReplayLog(folder / "one").load(4, 4, 3))
+    reads(path, content, lambda _: ReplayLog(folder / "one").load(4, 4, 3))
 
 
 WHICH = st.integers(0, 99)

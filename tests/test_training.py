@@ -131,7 +131,7 @@ class TestLog:
 
     def test_the_log_opens_with_the_origin_of_the_data(self, log):
         assert log[0].startswith(f"Data set {RECORDED}: 2514 rows, 12 episodes, mean return ")
-        assert re.search(r"observations 111 \(used: 27\), actions 8, seed 0, device CPU", log[1])
+        assert re.search(r"observations 111 \(used: 27\), actions 8, seed 0, device CPU", log[2])
 
     def test_the_switch_is_announced_once(self, log):
         switches = [line for line in log if line.startswith("Switch")]
@@ -175,7 +175,9 @@ def test_a_run_leaves_its_last_checkpoints_and_no_temporary_files(straight):
     kept = [p.format(n) for p in (*networks, "train_state/state_{}.npz", "manifest_{}.json") for n in (5, 6)]
     # Checkpoint 5 still needs rows 10 to 40 of the ring.
     rows = ["replay/rows_0_20.npy", "replay/rows_20_40.npy", "replay/rows_40_60.npy"]
-    assert names == sorted([*kept, *rows, "eval.csv", "train.csv", "train_state/eval.csv", "train_state/train.csv"])
+    assert names == sorted(
+        [*kept, *rows, "awac_run.json", "eval.csv", "train.csv", "train_state/eval.csv", "train_state/train.csv"]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def _add_train(parser) -> None:
     from awac.config import PRESETS
 
     parser.set_defaults(run=_train)
-    parser.add_argument("--preset", default="ant", help=f"recipe: {', '.join(PRESETS)} (default: %(default)s)")
+    parser.add_argument("--preset", help=f"recipe: {', '.join(PRESETS)} (default: ant)")
     parser.add_argument(
         "--episode", type=_positive, default=500, help="training episodes in all (default: %(default)s)"
     )
@@ -88,7 +88,7 @@ def _add_train(parser) -> None:
         "switch to online training if that run has finished its offline phase",
     )  # fmt: skip
     kept = parser.add_mutually_exclusive_group()
-    kept.add_argument("--resume", action="store_true", help="continue the run in --ckpt_path")
+    kept.add_argument("--resume", action="store_true", help="continue the run in --ckpt_path with its settings")
     kept.add_argument("--overwrite", action="store_true", help="replace the run in --ckpt_path")
 
 
@@ -164,6 +164,7 @@ def _add_bench(parser) -> None:
 
 def _train(args) -> None:
     from awac.config import load_config
+    from awac.training.resume import stored_config
     from awac.training.session import train
 
     overrides = {
@@ -176,7 +177,8 @@ def _train(args) -> None:
         if not sign:
             raise ConfigError(f"--set takes KEY=VALUE, not {item!r}")
         overrides[key] = _parsed(value, item)
-    config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides)
+    base = stored_config(Path(args.ckpt_path).expanduser()) if args.resume else None
+    config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
     train(config, args.ckpt_path, args.episode, device=args.device_target, resume=args.resume,
           overwrite=args.overwrite, init_from=args.init_from)  # fmt: skip
 
@@ -195,7 +197,7 @@ def _collect(args) -> None:
 
 
 def _export(args) -> None:
-    from awac.runs.checkpoint import export
+    from awac.runs.export import export
 
     print(export(Path(args.ckpt_path), Path(args.out), args.episode))
 

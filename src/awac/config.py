@@ -169,21 +169,26 @@ _FIELDS = {
 }
 
 
-def load_config(preset="ant", env_yaml=None, algo_yaml=None, overrides=None) -> Config:
+def load_config(preset=None, env_yaml=None, algo_yaml=None, overrides=None, base: Config | None = None) -> Config:
     """Builds a configuration: preset, then YAML files, then overrides; later ones win.
 
     Args:
-        preset: a name in `PRESETS`.
+        preset: a name in `PRESETS`; None: `ant`, or nothing where there is a base.
         env_yaml: path of a YAML mapping with `EnvConfig` keys.
         algo_yaml: path of a YAML mapping with `AlgoConfig` and `TrainConfig` keys.
         overrides: mapping of keys to values.
+        base: configuration to start from, such as that of a run to resume; None: the defaults.
 
     Raises:
         ConfigError: unknown preset or key, a value of the wrong type or out of range, an unreadable file.
     """
-    if preset not in PRESETS:
+    if preset is None and base is None:
+        preset = "ant"
+    if preset is not None and preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is unknown{nearest(preset, PRESETS)}; choose one of {', '.join(PRESETS)}")
-    config = _with(Config(), PRESETS[preset], f"preset {preset}")
+    config = base or Config()
+    if preset is not None:
+        config = _with(config, PRESETS[preset], f"preset {preset}")
     for path, sections in ((env_yaml, {"env"}), (algo_yaml, {"algo", "train"})):
         if path is not None:
             config = _with(config, _read_yaml(path), path, sections)

@@ -10,8 +10,7 @@ import numpy as np
 from mindspore import Tensor
 
 from awac.errors import CheckpointError
-from awac.runs import checkpoint
-from awac.runs import files as storage
+from awac.runs import checkpoint, files
 
 GENERATORS = "generators"
 
@@ -27,9 +26,9 @@ def write(path, parameters: dict, rngs: dict[str, np.random.Generator]) -> None:
     data = [{"name": name, "data": Tensor(p.asnumpy())} for name, p in parameters.items()]
     data.append({"name": GENERATORS, "data": Tensor(np.frombuffer(states, np.uint8).copy())})
     try:
-        storage.write(path, lambda temp: ms.save_checkpoint(data, str(temp)))
+        files.write(path, lambda temp: ms.save_checkpoint(data, str(temp)))
     except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} could not be written ({storage.first_line(error)})") from error
+        raise CheckpointError(f"{path} could not be written ({files.first_line(error)})") from error
 
 
 def read(path, parameters: dict, streams) -> tuple[dict[str, np.ndarray], dict[str, np.random.Generator]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from awac.errors import CheckpointError
 from awac.runs.checkpoint import newest, read_arrays, save
-from awac.runs.folder import NETWORKS, is_run, refuse_foreign
+from awac.runs.folder import NETWORKS, is_run
 
 
 def export(folder: Path, out: Path, episode: int | None = None) -> str:

@@ -1,7 +1,7 @@
 """The folder of one run: how it is recognised, who may write to it, and which files in it are the run's.
 
-A run writes a marker file first. Only files that a run wrote, by their exact names, are ever removed: everything else in
-the folder is somebody else's.
+A run writes a marker file first. Only files that a run wrote, by their exact names, are ever removed: everything else
+in the folder is somebody else's.
 """
 
 from __future__ import annotations

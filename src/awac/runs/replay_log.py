@@ -10,6 +10,7 @@ from awac.errors import CheckpointError
 from awac.runs import files
 from awac.runs.folder import PIECE
 
+
 class ReplayLog:
     """Pieces `replay/rows_FIRST_END.npy`, numbered by insertion count.
 

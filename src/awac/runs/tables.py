@@ -12,7 +12,6 @@ from awac.runs import files
 from awac.runs.folder import TABLE_COPIES, TABLES
 
 
-
 class Table:
     """A CSV file with a fixed header; a resumed run first drops the rows that it will write again.
 

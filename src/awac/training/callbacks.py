@@ -111,7 +111,7 @@ def print_details(result, score) -> None:
 
 
 class Checkpoints(Callback):
-    """Saves every `every` episodes and after the last one; a save that fails is said, and only the last one is an error."""
+    """Saves every `every` episodes and after the last one; a failed save is a warning, the last one an error."""
 
     def __init__(self, every: int):
         super().__init__()

@@ -48,7 +48,7 @@ class Rollout:
             EnvironmentFault: the environment failed; the episode is given up.
         """
         if self._observation is None:
-            self._begin(int(self._seeds.integers(2**31)))
+            self._observation = self._begin(int(self._seeds.integers(2**31)))
         observation, self._observation = self._observation, None  # given up if the next line raises
         action, reward, next_observation, done, terminated = self._actor.act(COLLECT, (observation, rng))
         self._return += reward
@@ -84,19 +84,22 @@ class Rollout:
             observation, total = state["observation"], float(state["return"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the state of its environment episode is damaged ({error})") from None
-        self._begin(seed)
+        reached, done = self._begin(seed), False
         for action in actions:
-            self._observation, _, done, _ = self._actor.environment.step(action)
+            reached, _, done, _ = self._actor.environment.step(action)
             if done:
                 break
-        if done or not np.array_equal(self._observation, observation):
-            print("Warning: the environment does not repeat its episode from the same seed and actions; a fresh one "
-                  "begins, so this run differs from one that was never stopped", flush=True)
-            self._observation = None
+        if done or not np.array_equal(reached, observation):
+            print(
+                "Warning: the environment does not repeat its episode from the same seed and actions; a fresh one "
+                "begins, so this run differs from one that was never stopped",
+                flush=True,
+            )
             return
-        self._return, self._actions = total, list(actions)
+        self._observation, self._return, self._actions = reached, total, list(actions)
 
-    def _begin(self, seed: int) -> None:
+    def _begin(self, seed: int) -> np.ndarray:
         environment = self._actor.environment
         environment.set_seed(seed)
-        self._observation, self._seed, self._return, self._actions = environment.reset(), seed, 0.0, []
+        self._seed, self._return, self._actions = seed, 0.0, []
+        return environment.reset()

@@ -1,17 +1,16 @@
 """AWACTrainer: the offline phase, the switch, the online phase, evaluation, and the state that a checkpoint holds.
 
-Rows go from the replay to the learner, weights from the learner to the actor; the trainer computes no gradient. A training
-episode is `n_steps_per_episode` gradient steps. An environment episode runs to its own end, over as many training
-episodes as it takes.
+Rows go from the replay to the learner, weights from the learner to the actor; the trainer computes no gradient. A
+training episode is `n_steps_per_episode` gradient steps. An environment episode runs to its own end, over as many
+training episodes as it takes.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mindspore import Tensor
@@ -23,7 +22,7 @@ from awac.config import Config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.envs.tasks import normalized_score
-from awac.errors import AWACError, CheckpointError, DivergenceError, EnvironmentFault, Interrupted
+from awac.errors import CheckpointError, DivergenceError, EnvironmentFault, Interrupted
 from awac.runs import checkpoint, files
 from awac.runs.folder import NETWORKS
 from awac.runs.state import CheckpointStore, Snapshot
@@ -51,6 +50,7 @@ class RunContext:
         manifest: checkpoint to go on from, or None.
         source: folder and manifest of the run whose learner a new one starts with, or None.
         about: JSON-able facts for the manifest.
+        results: the trainer's `load_and_eval` adds its Evaluation here.
     """
 
     config: Config
@@ -63,6 +63,7 @@ class RunContext:
     manifest: dict | None = None
     source: tuple[Path, dict] | None = None
     about: dict | None = None
+    results: list[Evaluation] = field(default_factory=list)
 
 
 class AWACTrainer(Trainer):
@@ -102,8 +103,12 @@ class AWACTrainer(Trainer):
             self.start_from(*self.context.source)
         with CallbackManager(callbacks) as callback_list, self.stop:
             params = CallbackParam(
-                episodes_num=episodes, cur_episode=self.episode, evaluate=self.evaluate, save=self.save,
-                phase="online" if self.env_steps else "offline", env_steps=self.env_steps,
+                episodes_num=episodes,
+                cur_episode=self.episode,
+                evaluate=self.evaluate,
+                save=self.save,
+                phase="online" if self.env_steps else "offline",
+                env_steps=self.env_steps,
             )
             boundary = self.snapshot()
             try:
@@ -159,6 +164,7 @@ class AWACTrainer(Trainer):
 
     def learn(self) -> np.ndarray:
         """One call of the learner: K gradient steps; returns their mean metrics."""
+        assert self.replay is not None
         train, algo = self.config.train, self.config.algo
         share = train.offline_share if self.replay.offline_size else None
         rows = self.replay.sample(self.rngs["batch"], train.steps_per_call, algo.batch_size, share)
@@ -168,7 +174,7 @@ class AWACTrainer(Trainer):
         if bad_step < train.steps_per_call:
             raise DivergenceError(
                 f"a loss is not finite at gradient step {self.gradient_steps + bad_step + 1}; training stops, the last "
-                f"checkpoint in {self.context.folder} is kept (try a lower critic_lr, or look for outliers in the rewards)"
+                f"checkpoint in {self.context.folder} is kept (try a lower critic_lr, look for outliers in the rewards)"
             )
         self.gradient_steps += train.steps_per_call
         return metrics
@@ -229,13 +235,14 @@ class AWACTrainer(Trainer):
             load_parameter_arrays(self.msrl.learner.critic, twins)
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"checkpoint {episode} in {folder} was made for other sizes ({error})") from error
-        self.result = self.evaluate()
-        score = normalized_score(self.config.env.task, self.result.mean)
+        result = self.evaluate()
+        self.context.results.append(result)
+        score = normalized_score(self.config.env.task, result.mean)
         print(RULE)
-        print(f"Evaluate result is {self.result.mean:.3f}, checkpoint file in {display}")
+        print(f"Evaluate result is {result.mean:.3f}, checkpoint file in {display}")
         print(RULE)
-        print_details(self.result, score)
-        return Tensor(self.result.mean)
+        print_details(result, score)
+        return Tensor(result.mean)
 
     def trainable_variables(self):
         """The networks by the names of their checkpoint folders; the twin critics are one cell."""
@@ -327,7 +334,7 @@ class AWACTrainer(Trainer):
 
     def _load_learner(self, arrays: dict[str, np.ndarray]) -> None:
         prefix = "parameter/"
-        self.msrl.learner.load_state_dict({k[len(prefix):]: v for k, v in arrays.items() if k.startswith(prefix)})
+        self.msrl.learner.load_state_dict({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
 
 
 def _counters(arrays: dict[str, np.ndarray]) -> tuple[int, int, int, int]:
