@@ -82,7 +82,7 @@ def stored_config(folder: Path) -> Config | None:
     """
     if not folder.is_dir() or not checkpoint.episodes(folder):
         return None
-    return read_about(folder, checkpoint.newest(folder, need_state=True, warn=lambda _: None))[0]
+    return read_about(folder, _newest(folder, warn=lambda _: None))[0]
 
 
 def manifest_to_resume(folder: Path, config: Config) -> dict:
@@ -91,10 +91,7 @@ def manifest_to_resume(folder: Path, config: Config) -> dict:
     Raises:
         CheckpointError: there is none, or a setting that changes the result differs.
     """
-    try:
-        manifest = checkpoint.newest(folder, need_state=True)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; --overwrite starts over") from None
+    manifest = _newest(folder, warn=print)
     stored, _ = read_about(folder, manifest)
     for section in SECTIONS:
         was, now = getattr(stored, section), getattr(config, section)
@@ -123,3 +120,10 @@ def check_data(folder: Path, manifest: dict, data: Transitions, origin) -> None:
             f"{stored.get('dataset')}, {stored.get('kind')}; now {len(data)}, {origin.kind}): give the same data with "
             f"--dataset, or start a new run (--init_from {folder} keeps what was learnt)"
         )
+
+
+def _newest(folder: Path, warn) -> dict:
+    try:
+        return checkpoint.newest(folder, need_state=True, warn=warn)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; --overwrite starts over") from None
