@@ -1,5 +1,14 @@
 # Sourced by the run scripts: one command in the foreground, its output on the terminal and in a log.
 
+# lock_log LOG  keeps other run scripts from writing to LOG until this script ends; returns 1 if one does already.
+lock_log() {
+    command -v flock >/dev/null || return 0
+    exec 8>>"$1" || return 1
+    flock -n 8 && return 0
+    echo "$(basename -- "$0"): $1 is being written by another run in this folder; start this one in a folder of its own" >&2
+    return 1
+}
+
 # run_logged LOG COMMAND...  appends stdout and stderr of COMMAND to LOG and shows them; returns COMMAND's exit code.
 # SIGINT, SIGTERM and SIGHUP are passed on to COMMAND once, and the log keeps what it still says before it ends.
 run_logged() {

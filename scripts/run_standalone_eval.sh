@@ -45,5 +45,6 @@ source "$scripts/setup.sh" || exit 1
 source "$scripts/run_logged.sh"
 
 log=awac_eval_log.txt
+lock_log "$log" || exit 1
 : >"$log" || exit 1
 run_logged "$log" "$AWAC_PYTHON" -u -m awac.cli eval --ckpt_path "$ckpt_path" --device_target "$device" "$@"

@@ -52,13 +52,14 @@ source "$scripts/setup.sh" || exit 1
 source "$scripts/run_logged.sh"
 
 log=awac_train_log.txt earlier=
+lock_log "$log" || exit 1
 if [[ -s $log && " $* " != *" --resume "* ]]; then
     n=1
     while [[ -e $log.$n ]]; do n=$((n + 1)); done
     earlier=$log.$n
     mv -- "$log" "$earlier" || exit 1
+    lock_log "$log" || exit 1 # the lock went along with the file
 fi
-touch "$log" || exit 1
 
 run_logged "$log" "$AWAC_PYTHON" -u -m awac.cli train --episode "$episode" --device_target "$device" \
     --ckpt_path ./ckpt "$@"

@@ -155,6 +155,24 @@ def test_refused_run_leaves_the_earlier_log(call):
     assert not log.with_name(log.name + ".1").exists()
 
 
+@pytest.mark.parametrize(
+    "script, arguments, log", [(TRAIN, ["3"], "awac_train_log.txt"), (EVAL, ["x"], "awac_eval_log.txt")]
+)
+def test_two_runs_in_one_folder_do_not_mix_their_logs(call, script, arguments, log):
+    first = call.start(script, *arguments, body="touch began; while [ ! -e go ]; do sleep 0.05; done; echo first")
+    while not (call.work / "began").exists():
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.02)
+    second = call(script, *arguments, "--seed", "2", body="echo second")
+    (call.work / "go").touch()
+    out, _ = first.communicate(timeout=60)
+    assert second.returncode == 1 and second.stderr.count("\n") == 1
+    assert f"{log} is being written by another run in this folder" in second.stderr
+    assert "second" not in (call.work / log).read_text() and (call.work / log).read_text() == out
+    assert call(script, *arguments, body="echo third").returncode == 0  # free again
+    assert not (call.work / f"{log}.failed").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_training_and_its_last_line_is_logged(call, number):
     body = f"""exec "{sys.executable}" -c '
