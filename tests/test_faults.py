@@ -24,18 +24,18 @@ from awac.training.interrupt import GracefulStop
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_a_struck_run_equals_one_that_never_stopped():
-    strike("SIGKILL", 1, "1")
+def test_a_run_that_was_killed_equals_one_that_never_stopped():
+    inject("--times", "1", "--faults", "SIGKILL")
 
 
 @pytest.mark.nightly
-def test_struck_again_and_again():
-    strike("SIGKILL SIGTERM SIGINT truncate disk_full row", 10, "24")
+def test_every_fault_ten_times():
+    inject()
 
 
-def strike(faults, times, row):
-    command = [sys.executable, str(ROOT / "scripts/fault_injection.py"), "--faults", *faults.split()]
-    result = subprocess.run([*command, "--times", str(times), "--row", row], capture_output=True, text=True)
+def inject(*arguments):
+    command = [sys.executable, str(ROOT / "scripts/fault_injection.py"), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

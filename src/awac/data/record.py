@@ -192,14 +192,16 @@ def write_hdf5(path: str | os.PathLike, columns: dict[str, np.ndarray], metadata
         DataError: the file cannot be written.
     """
     path = Path(path).expanduser()
+    image = _hdf5_image(columns, metadata)
     try:
-        write(path, lambda draft: _fill_hdf5(draft, columns, metadata), mark=f"{os.getpid()}.part")
+        write(path, lambda draft: draft.write_bytes(image), mark=f"{os.getpid()}.part")
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({' '.join(str(error).split())[:120]})") from None
 
 
-def _fill_hdf5(path: Path, columns: dict[str, np.ndarray], metadata: dict[str, object]) -> None:
-    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+def _hdf5_image(columns: dict[str, np.ndarray], metadata: dict[str, object]) -> bytes:
+    """The bytes of the file, made in memory: HDF5 crashes the process where a disk is full while it closes a file."""
+    with h5py.File("rows", "w", libver=("earliest", "v110"), driver="core", backing_store=False) as file:
         for key in sorted(columns):
             values = columns[key]
             chunks = (min(len(values), _CHUNK_ROWS), *values.shape[1:])
@@ -210,6 +212,8 @@ def _fill_hdf5(path: Path, columns: dict[str, np.ndarray], metadata: dict[str, o
             # Fixed-length bytes: the heap of variable-length strings would make the layout less predictable.
             data = np.bytes_(value) if isinstance(value, str) else np.asarray(value)
             file.create_dataset(f"metadata/{key}", data=data, track_times=False)
+        file.flush()
+        return file.id.get_file_image()
 
 
 def worker_count(rows: int) -> int:

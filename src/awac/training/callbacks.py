@@ -69,14 +69,16 @@ class EvaluateLog(Callback):
 
     def begin(self, params):
         """Makes up for an evaluation that the run was stopped in: its checkpoint is there, its row is not."""
-        episode = params.cur_episode
-        if episode and episode % self._every == 0 and not self._table.has(episode):
+        if params.cur_episode and self._is_due(params) and not self._table.has(params.cur_episode):
             self._evaluate(params)
 
     def episode_end(self, params):
         """Evaluates the weights as they are after `cur_episode` episodes."""
-        if params.cur_episode % self._every == 0 or params.cur_episode == params.episodes_num:
+        if self._is_due(params):
             self._evaluate(params)
+
+    def _is_due(self, params) -> bool:
+        return params.cur_episode % self._every == 0 or params.cur_episode == params.episodes_num
 
     def _evaluate(self, params) -> None:
         result = params.evaluate()

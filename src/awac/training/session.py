@@ -144,8 +144,6 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         if manifest["episode"] >= episodes:
             done = manifest["episode"]
             print(f"Nothing to do: {folder} has {done} episodes done, --episode asks for {episodes}", flush=True)
-            env.close()
-            return
         normalizer = stored_normalizer(folder, manifest)  # also where the run began with another one's
     else:
         normalizer = stored_normalizer(*source) if source else Normalizer.fit(data.observations)
