@@ -26,9 +26,10 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         print(f"awac: stopped by {signal.Signals(stop.number).name}: {stop.text}", file=sys.stderr)
         return 128 + stop.number
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         sys.stdout.flush()
-        print("awac: interrupted; the last checkpoint is kept, --resume continues from it", file=sys.stderr)
+        kept = str(stop) or "the last checkpoint is kept, --resume continues from it"
+        print(f"awac: interrupted; {kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         _drop_output()

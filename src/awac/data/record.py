@@ -137,16 +137,26 @@ def record(
     make_folder(path.parent, "name a folder you can write")
     rows = DEFAULT_ROWS if rows is None else rows
     workers = workers or worker_count(rows)
-    columns = collect(
-        task, actor, rows=rows, seed=seed, deterministic=deterministic, workers=workers, progress=progress
-    )
-    write_hdf5(path, columns, provenance(task, [actor], seed, deterministic))
+    with nothing_written(path):
+        columns = collect(
+            task, actor, rows=rows, seed=seed, deterministic=deterministic, workers=workers, progress=progress
+        )
+        write_hdf5(path, columns, provenance(task, [actor], seed, deterministic))
     ends = np.flatnonzero(columns["terminals"] | columns["timeouts"])
     returns = np.add.reduceat(columns["rewards"], np.append(0, ends[:-1] + 1), dtype=np.float64)
     return (
         f"{path}: {rows} rows, {len(returns)} episodes, mean return {returns.mean():.1f} ± {returns.std():.1f}, "
         f"terminated early {columns['terminals'].sum() / len(returns):.0%}"
     )
+
+
+@contextlib.contextmanager
+def nothing_written(path: Path):
+    """Lets Ctrl-C say what is true while a file is recorded and not there yet."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{path} was not finished, and nothing of it was written") from None
 
 
 def provenance(env_id: str, policies: list[BehaviourPolicy], seed: int, deterministic: bool = False) -> dict:
@@ -217,9 +227,7 @@ def _hdf5_image(columns: dict[str, np.ndarray], metadata: dict[str, object]) -> 
 
 
 def worker_count(rows: int) -> int:
-    """Processes worth starting for a recording of `rows` rows; one in a worker of a `multiprocessing.Pool`."""
-    if multiprocessing.current_process().daemon:  # may not have children
-        return 1
+    """Processes worth starting for a recording of `rows` rows."""
     return max(1, min(multiprocessing.cpu_count(), 4, rows // _ROWS_WORTH_A_WORKER))
 
 

@@ -1,20 +1,23 @@
-"""Records single episodes, in this process or in several, always to the same rows."""
+"""Records single episodes, in this process or in several, always to the same rows.
+
+The processes are plain interpreters that get episode numbers through a pipe. Unlike those of `multiprocessing`, they do
+not run the calling script again, they may be started anywhere, and the end of the pipe ends them with their parent.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import multiprocessing
 import os
-import signal
+import pickle
+import queue
+import subprocess
+import sys
 import threading
-import time
-from collections import deque
 from collections.abc import Generator
-from concurrent.futures.process import BrokenProcessPool
 
 import gymnasium
 import numpy as np
-from loky import ProcessPoolExecutor
 
 from awac.data.behaviour import BehaviourPolicy
 from awac.envs.make import make_env
@@ -63,59 +66,85 @@ def _column(values: list) -> np.ndarray:
 
 
 def episodes_of(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
-    """Episodes 0, 1, 2, … in order, for as long as the caller takes them."""
-    yield from _parallel(recorder, workers) if workers > 1 else map(recorder, itertools.count())
+    """Episodes 0, 1, 2, … in order, for as long as the caller takes them.
+
+    A worker of a `multiprocessing.Pool` records them itself: there are enough processes already.
+    """
+    alone = workers == 1 or multiprocessing.current_process().daemon
+    yield from map(recorder, itertools.count()) if alone else _parallel(recorder, workers)
 
 
 def _parallel(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
-    # loky's workers don't run the calling script again, so a script without `if __name__ == "__main__"` can use them.
-    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(recorder, os.getpid()))
-    waiting: deque = deque()
-    finished = False
+    started: list[_Worker] = []
     try:
-        with _sigint_blocked():
-            waiting.extend(pool.submit(_record, number) for number in range(2 * workers))
-        for number in itertools.count(2 * workers):
-            yield waiting.popleft().result()
-            with _sigint_blocked():
-                waiting.append(pool.submit(_record, number))
-    except GeneratorExit:  # the caller has enough
-        finished = True
-        raise
-    except BrokenProcessPool:
-        raise AWACError("a process that records data was ended from outside, perhaps for lack of memory") from None
+        started.extend(_Worker(recorder, itertools.count(first, workers)) for first in range(workers))
+        for number in itertools.count():
+            yield started[number % workers].result()
     finally:
-        for future in waiting:
-            future.cancel()
-        pool.shutdown(wait=True, kill_workers=not finished)
+        for worker in started:
+            worker.end()
 
 
-@contextlib.contextmanager
-def _sigint_blocked():
-    """Processes that start meanwhile never get SIGINT: Ctrl-C reaches this process alone, which ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+class _Worker:
+    """A process that records some of the episodes, and the thread that talks to it."""
+
+    def __init__(self, recorder: Recorder, numbers: itertools.count):
+        code = f"import sys; sys.path[:] = {[str(entry) for entry in sys.path]!r}; from awac.data.recorder import serve; serve()"
+        # A session of its own: Ctrl-C on the terminal reaches the parent alone, which ends its workers.
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        self._results: queue.Queue = queue.Queue()
+        self._ahead = threading.Semaphore(2)  # episodes that wait here to be taken
+        threading.Thread(target=self._talk, args=(recorder, numbers), daemon=True).start()
+
+    def result(self) -> dict[str, np.ndarray]:
+        """The next episode.
+
+        Raises:
+            AWACError: the process was ended from outside; or what recording raised there.
+        """
+        episode = self._results.get()
+        self._ahead.release()
+        if isinstance(episode, Exception):
+            raise episode
+        return episode
+
+    def end(self) -> None:
+        """Ends process and thread at once."""
+        self._process.kill()
+        self._ahead.release()
+        self._process.wait()
+
+    def _talk(self, recorder: Recorder, numbers: itertools.count) -> None:
+        commands, replies = self._process.stdin, self._process.stdout
+        assert commands and replies, "both are pipes"
+        try:
+            with commands, replies:
+                pickle.dump(recorder, commands)
+                for number in numbers:
+                    self._ahead.acquire()
+                    pickle.dump(number, commands)
+                    commands.flush()
+                    self._results.put(pickle.load(replies))
+        except (OSError, EOFError, pickle.UnpicklingError):
+            text = "a process that records data was ended from outside, perhaps for lack of memory"
+            self._results.put(AWACError(text))
+
+
+def serve() -> None:
+    """Runs in the worker: a recorder, then episode numbers come from stdin; episodes or an error go to stdout."""
+    commands, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what an environment prints must not get into the replies
     try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_worker: Recorder | None = None
-
-
-def _start_worker(recorder: Recorder, parent: int) -> None:
-    global _worker
-    _worker = recorder
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process within a second of its parent, however that ended."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _record(episode: int) -> dict[str, np.ndarray]:
-    assert _worker is not None, "the pool's initializer sets it"
-    return _worker(episode)
+        recorder = pickle.load(commands)
+        while True:
+            number = pickle.load(commands)
+            try:
+                reply = pickle.dumps(recorder(number))
+            except AWACError as error:
+                reply = pickle.dumps(error)
+            replies.write(reply)
+            replies.flush()
+    except (EOFError, OSError):  # the parent has ended
+        os._exit(0)

@@ -10,7 +10,16 @@ import mujoco
 import numpy as np
 
 from awac.data.behaviour import shipped_names
-from awac.data.record import DEFAULT_ROWS, collect, make_folder, named_policy, provenance, worker_count, write_hdf5
+from awac.data.record import (
+    DEFAULT_ROWS,
+    collect,
+    make_folder,
+    named_policy,
+    nothing_written,
+    provenance,
+    worker_count,
+    write_hdf5,
+)
 from awac.data.sources.files import read_file
 from awac.data.sources.registry import Recording, Request, source
 from awac.envs.mujoco_v2 import ROBOTS
@@ -98,21 +107,22 @@ def generate(
     make_folder(path.parent, "set AWAC_CACHE_DIR to a folder you can write")
     workers = workers or worker_count(size)
     shares = np.diff(np.linspace(0, size, len(policies) + 1).astype(int)).tolist()
-    parts = [
-        collect(
-            dataset_id,
-            policy,
-            rows=None if whole else share,
-            episodes=share if whole else None,
-            seed=seed,
-            part=part,
-            workers=workers,
-            progress=progress,
-        )
-        for part, (policy, share) in enumerate(zip(policies, shares, strict=True))
-    ]
-    columns = {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
-    write_hdf5(path, columns, provenance(dataset_id, policies, seed))
+    with nothing_written(path):
+        parts = [
+            collect(
+                dataset_id,
+                policy,
+                rows=None if whole else share,
+                episodes=share if whole else None,
+                seed=seed,
+                part=part,
+                workers=workers,
+                progress=progress,
+            )
+            for part, (policy, share) in enumerate(zip(policies, shares, strict=True))
+        ]
+        columns = {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
+        write_hdf5(path, columns, provenance(dataset_id, policies, seed))
     return path
 
 

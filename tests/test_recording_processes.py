@@ -1,0 +1,93 @@
+"""Recording in several processes: in a Pool's worker, stopped by Ctrl-C, and without its parent."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import awac
+from awac.data.behaviour import shipped_policy
+from awac.data.record import collect
+
+TASK = "ant-medium-v2"
+
+
+def few_rows(_):
+    return collect(TASK, shipped_policy("ant_medium"), rows=20, workers=2)["rewards"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_of_a_pool_records_itself(method):
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        rewards = pool.map_async(few_rows, [0]).get(timeout=60)
+    np.testing.assert_array_equal(rewards[0], few_rows(0))
+
+
+def children(pid: int) -> list[int]:
+    """Living processes started by `pid`."""
+    return [int(part) for part in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds: float):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A recording by two processes that would take minutes, once both are at work; killed in the end."""
+    command = ["collect", "--task", TASK, "--policy", "medium", "--rows", "2000000", "--out", "d.hdf5"]
+    script = (
+        "import sys\nfrom awac import cli\nfrom awac.data import record\n"
+        f"record.worker_count = lambda rows: 2\nsys.exit(cli.main({command}))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(awac.__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    if not Path(f"/proc/{process.pid}/task/{process.pid}/children").exists():
+        process.kill()
+        pytest.skip("this kernel does not list a process's children")
+    assert wait_for(lambda: len(children(process.pid)) == 2, 30), process.communicate()
+    yield process, children(process.pid)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("to_all", [True, False])
+def test_ctrl_c_leaves_no_process_and_no_file(recording, tmp_path, to_all):
+    process, workers = recording
+    os.killpg(process.pid, signal.SIGINT) if to_all else process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "awac: interrupted; d.hdf5 was not finished, and nothing of it was written\n" and out == ""
+    assert wait_for(lambda: not any(map(alive, workers)), 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_end_with_their_parent(recording):
+    process, workers = recording
+    process.kill()
+    process.wait()
+    assert wait_for(lambda: not any(map(alive, workers)), 5)
