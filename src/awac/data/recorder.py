@@ -89,7 +89,8 @@ class _Worker:
     """A process that records some of the episodes, and the thread that talks to it."""
 
     def __init__(self, recorder: Recorder, numbers: itertools.count):
-        code = f"import sys; sys.path[:] = {[str(entry) for entry in sys.path]!r}; from awac.data.recorder import serve; serve()"
+        path = [str(entry) for entry in sys.path]
+        code = f"import sys; sys.path[:] = {path!r}; from awac.data.recorder import serve; serve()"
         # A session of its own: Ctrl-C on the terminal reaches the parent alone, which ends its workers.
         self._process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
