@@ -15,6 +15,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 from awac.agent import checks
 from awac.agent import file as agent_file
 from awac.algorithm import losses
+from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.optim import Adam, polyak, unpack, unpack_noise
 from awac.algorithm.policy import assign_array, at_action, gaussian_log_prob, gaussian_sample, one_hot
 from awac.errors import ConfigError, DataError, DivergenceError
@@ -50,6 +51,7 @@ class AWAC(nn.Cell):
 
     def __init__(self, critic, critic_target, actor, lam=0.3, tau=5e-3, gamma=0.9, num_action_samples=1,
                  critic_lr=3e-4, actor_lr=3e-4, use_adv=False, *, weight_clip=None, seed=0):  # fmt: skip
+        refuse_after_fork()
         super().__init__()
         self.lam = checks.above_0("lam", lam)
         self.weight_clip = None if weight_clip is None else checks.above_0("weight_clip", weight_clip)
@@ -85,6 +87,7 @@ class AWAC(nn.Cell):
         Returns:
             (B, num_samples) int64 indices, or (B, num_samples, A) float32 in [−1, 1].
         """
+        refuse_after_fork()
         state = checks.states("state", state)
         self._meet(state.shape[1])
         dist = self.distribution(Tensor(state))
@@ -190,6 +193,7 @@ class AWAC(nn.Cell):
 
     def _run(self, rows: np.ndarray, part: str) -> dict[str, float]:
         """One compiled call on rows (K, B, W)."""
+        refuse_after_fork()
         noise = self._noise(rows.shape[0], rows.shape[1], part)
         critic_loss, actor_loss, q_mean, ess = self(Tensor(rows), Tensor(noise), part).asnumpy().tolist()
         if not math.isfinite(critic_loss + actor_loss):

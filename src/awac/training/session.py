@@ -13,6 +13,7 @@ import mindspore as ms
 import numpy as np
 from gymnasium import spaces as gym_spaces
 
+from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.mindrl import Session
 from awac.config import Config
 from awac.config_values import nearest
@@ -226,6 +227,7 @@ def evaluate(ckpt_path: str, *, episode=None, seed=None, eval_episodes=None, dev
 
 def select_device(target: str) -> None:
     """Graph mode on a device; `Auto` keeps what MindSpore found."""
+    refuse_after_fork()
     if target not in DEVICES:
         raise ConfigError(f"device {target!r} is unknown{nearest(target, DEVICES)} (one of {', '.join(DEVICES)})")
     try:
