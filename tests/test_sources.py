@@ -181,3 +181,58 @@ def test_a_source_is_added_by_one_function(monkeypatch, tmp_path):
     assert len(data) == 2 * STEPS and origin.kind == "mine"
     assert "(mine:anything, 14 rows asked for)" in origin.describe()
     assert resolve_dataset("some/path.LOG", rows=STEPS)[1].kind == "mine"
+
+
+def table(path, header, rows, delimiter=","):
+    lines = [delimiter.join(map(str, row)) for row in [header, *rows]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("obs_0", "obs_1", "obs_2", "obs_3", "action", "reward", "terminated", "truncated", "comment"),
+        ("obs.a", "obs.b", "obs.c", "obs.d", "actions", "rewards", "terminals", "timeouts", "action_log_prob"),
+        ("state[0]", "state[1]", "state[2]", "state[3]", "Action", "Reward", "terminations", "truncations", "x"),
+    ],
+)
+def test_a_table_is_read_by_the_names_of_its_columns(tmp_path, header, delimiter):
+    given = flat()
+    last = np.arange(ROWS) % STEPS == STEPS - 1
+    numbers = zip(given["observations"], given["actions"], given["rewards"], last, strict=True)
+    rows = [(*observation, action, reward, False, end, "hello") for observation, action, reward, end in numbers]
+    data, origin = resolve_dataset(table(tmp_path / "d.csv", header, rows, delimiter), env=make_env("CartPole-v1"))
+    assert (origin.kind, origin.rows, origin.used, origin.episodes) == ("table", ROWS, ROWS - EPISODES, EPISODES)
+    assert f"observations from {', '.join(header[:4])}; actions from {header[4]}" in origin.detail
+    np.testing.assert_allclose(data.observations[:3], given["observations"][:3])
+    np.testing.assert_array_equal(data.actions[:6], given["actions"][:6])
+
+
+def test_a_mapping_beside_a_table_names_its_columns(tmp_path):
+    rows = [(0.1 * i, 200 + i, 0.5, i, i % 4 == 3, 7) for i in range(8)]
+    table(tmp_path / "plant.csv", ("speed", "heat", "valve", "profit", "end", "tank"), rows)
+    with pytest.raises(DataError, match=r"'observations' is missing.*plant\.columns\.yaml"):
+        load_dataset(tmp_path / "plant.csv")
+    mapping = "observations: [tank, heat]\nactions: [valve]\nrewards: profit\nterminals: end\n"
+    (tmp_path / "plant.columns.yaml").write_text(mapping)
+    with pytest.warns(UserWarning, match="no column marks ends"):
+        data = load_dataset(tmp_path / "plant.csv")
+    np.testing.assert_array_equal(data.observations[:2], [[7, 200], [7, 201]])
+    assert data.terminated.sum() == 2 and data.actions.shape == (8, 1)
+    (tmp_path / "plant.columns.yaml").write_text(mapping.replace("heat", "cold"))
+    with pytest.raises(DataError, match="no column 'cold'"):
+        load_dataset(tmp_path / "plant.csv")
+
+
+@pytest.mark.parametrize("cell", ["", "n/a"])
+def test_a_cell_of_a_table_that_is_no_number_is_named(tmp_path, cell):
+    path = table(tmp_path / "d.csv", ("obs_0", "action", "reward", "done"), [(0, 0, 1, 0), (cell, 0, 1, 0)])
+    with pytest.raises(DataError, match=r"d\.csv: a value is not a number.*row"):
+        load_dataset(path)
+
+
+def test_a_column_that_another_name_stands_for_already_is_not_read(tmp_path):
+    np.savez(tmp_path / "d.npz", **flat(), states=np.zeros((2, 2)), timeouts=np.zeros(ROWS))
+    assert len(load_dataset(tmp_path / "d.npz", limit=50)) == ROWS

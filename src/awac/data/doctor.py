@@ -15,7 +15,8 @@ import numpy as np
 from gymnasium import spaces
 
 from awac.data.checks import Finding, check_rows
-from awac.data.columns import PHYSICS, Loaded, find_ends, load, named, time_limit
+from awac.data.columns import PHYSICS, Loaded, load, named
+from awac.data.ends import find_ends, time_limit
 from awac.data.physics import check_physics
 from awac.data.sources.registry import Recording, Request, known_ids
 from awac.data.sources.resolve import find

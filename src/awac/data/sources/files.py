@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from awac.data.action_unit import STORED_NAMES
-from awac.data.columns import KNOWN, PHYSICS, REQUIRED, VECTORS, missing_key, named
+from awac.data.columns import PHYSICS, REQUIRED, VECTORS, missing_key, named, wanted
 from awac.data.sources.registry import LAYOUTS, Columns
 from awac.errors import DataError
 from awac.runs.files import MAX_RATIO, SLACK, npy_header
@@ -60,9 +60,9 @@ def read_file(path: str | os.PathLike, extra: tuple[str, ...] = ()) -> tuple[Col
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}); check its permissions") from None
     if magic[:8] == HDF5_MAGIC or _behind_a_user_block(path):
-        return _read_hdf5(path, source, (*KNOWN, *extra))
+        return _read_hdf5(path, source, extra)
     if magic[:4] == ZIP_MAGIC:
-        return _read_npz(path, source, (*KNOWN, *extra))
+        return _read_npz(path, source, extra)
     what = next((text for start, text in _FOREIGN.items() if magic.startswith(start)), None)
     what = what or f"{'empty' if not magic else 'neither HDF5 nor .npz'}; download or record it again"
     raise DataError(f"{source}: is {what}")
@@ -80,14 +80,15 @@ def _behind_a_user_block(path: Path) -> bool:
     return False
 
 
-def _read_hdf5(path: Path, source: str, keys: tuple[str, ...]) -> tuple[Columns, str | None]:
+def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns, str | None]:
     try:
         with h5py.File(path, "r") as file:
             for layout in LAYOUTS:
                 if (recorded := layout(file, source)) is not None:
                     _check_declared({key: (values.shape, values.dtype) for key, values in recorded[0].items()}, source)
                     return recorded
-            found = {key: hdf5_dataset(file, key, source) for key in keys if key in file}
+            keys = (*wanted(file), *(key for key in extra if key in file))
+            found = {key: hdf5_dataset(file, key, source) for key in keys}
             turned = {key: _from_matlab(data) for key, data in found.items()}
             declared = {
                 key: (data.shape[::-1] if turned[key] else data.shape, data.dtype) for key, data in found.items()
@@ -172,28 +173,27 @@ def _check_storage(data: h5py.Dataset, file_bytes: int, where: str) -> None:
         raise DataError(f"{where} declares {data.nbytes} bytes, more than the file holds; download or record it again")
 
 
-def _read_npz(path: Path, source: str, keys: tuple[str, ...]) -> tuple[Columns, str | None]:
+def _read_npz(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns, str | None]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            found = {key: members[key + ".npy"] for key in keys if key + ".npy" in members}
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            found = {key: members[key] for key in (*wanted(members), *(key for key in extra if key in members))}
             declared = {key: npy_header(archive, info, f"{source}: key '{key}'") for key, info in found.items()}
-            _check_declared(declared, source, [name.removesuffix(".npy") for name in members])
+            _check_declared(declared, source, members)
             columns = {}
             for key, info in found.items():
                 with archive.open(info) as file:
                     values = np.lib.format.read_array(file, allow_pickle=False)
                 columns[key] = values if values.dtype.kind in "biu" else values.astype(np.float32, copy=False)
-            unit = next(
-                (_npz_text(archive, members[f"{key}.npy"]) for key in _UNIT_KEYS if f"{key}.npy" in members), None
-            )
+            unit = next((_npz_text(archive, members[key], source) for key in _UNIT_KEYS if key in members), None)
             return columns, _unit(unit, None, source)
     except (OSError, RuntimeError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{source}: is truncated or damaged ({reason[:120]}); record it again") from None
 
 
-def _npz_text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+def _npz_text(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> str:
+    npy_header(archive, info, source)
     with archive.open(info) as file:
         value = np.lib.format.read_array(file, allow_pickle=False)
     return value.item().decode() if value.dtype.kind == "S" else str(value)

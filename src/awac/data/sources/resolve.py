@@ -14,7 +14,8 @@ from pathlib import Path
 
 import gymnasium
 
-from awac.data.columns import D4RL_LIMIT, Loaded, load
+from awac.data.columns import Loaded, load
+from awac.data.ends import D4RL_LIMIT
 from awac.data.sources.files import read_file
 from awac.data.sources.registry import Recording, Request, claimed, known_ids
 from awac.data.transitions import Transitions

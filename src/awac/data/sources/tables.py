@@ -1,0 +1,135 @@
+"""Tables with a row a step: `.csv` (also with semicolons or tabs).
+
+Columns are told by their names: `reward`, `terminated`, `truncated`, `done`, `episode` and so on as in
+`awac.data.columns`, and vectors by value, such as `obs_0, obs_1, action_0, next_obs_0, next_obs_1` or `observation.x`.
+Other names are told by a file beside the table, `logs.columns.yaml` for `logs.csv`:
+
+    observations: [temperature, pressure]
+    actions: [valve]
+    rewards: profit
+    timeouts: end_of_day
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from awac.data.columns import REQUIRED, VECTORS, missing_key, named
+from awac.data.ends import FLAGS
+from awac.data.sources.registry import Columns, Recording, Request, source
+from awac.errors import DataError
+
+_PARTS = {
+    "observations": r"([_.\[ -].*)?",
+    "next_observations": r"([_.\[ -].*)?",
+    "actions": r"([_\[ -]?\d+\]?|\..*)?",  # not action_log_prob
+}
+"""What may come after the name of a vector's column."""
+_TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
+
+
+@source(suffix=(".csv", ".tsv"))
+def table(name: str, request: Request) -> Recording:
+    """A table of text."""
+    path = Path(name).expanduser()
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            delimiter = max(",;\t", key=first.count)
+            header = [part.strip() for part in next(csv.reader([first], delimiter=delimiter), [])]
+            groups = _mapped(path, header) or _by_name(header)
+            _check_complete(groups, header, str(path))
+            used = list(dict.fromkeys(column for columns in groups.values() for column in columns))
+            values = _numbers(file, delimiter, header, used, str(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a table ({error})") from None
+    places = {column: i for i, column in enumerate(used)}
+    columns: Columns = {}
+    for key, members in groups.items():
+        array = values[:, [places[column] for column in members]]
+        vector = key in VECTORS and key != "rewards"
+        columns[key] = array.astype(np.float32) if vector else array[:, 0]
+    taken = "; ".join(f"{key} from {_listed(groups[named(groups)[key]])}" for key in ("observations", "actions"))
+    return Recording("table", path, f"table {path}: {taken}", columns)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
+
+
+def _by_name(header: list[str]) -> dict[str, list[str]]:
+    """The columns of each key, from names such as `obs_0`, `obs.speed`, `action[1]` or `reward`."""
+    groups: dict[str, list[str]] = {}
+    for column in header:
+        lowered = column.lower()
+        if lowered in FLAGS:
+            groups.setdefault(lowered, []).append(column)
+            continue
+        for key, aliases in VECTORS.items():
+            if any(re.fullmatch(alias + _PARTS.get(key, ""), lowered) for alias in aliases):
+                groups.setdefault(key, []).append(column)
+                break
+    return groups
+
+
+def _mapped(path: Path, header: list[str]) -> dict[str, list[str]] | None:
+    """The mapping in the file beside the table; None if there is none."""
+    beside = path.with_name(f"{path.stem}.columns.yaml")
+    if not beside.is_file():
+        return None
+    try:
+        mapping = yaml.safe_load(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{beside}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    known = (*VECTORS, *FLAGS)
+    if not isinstance(mapping, dict) or not all(key in known for key in mapping):
+        raise DataError(f"{beside}: must map {', '.join(VECTORS)} or a flag such as timeouts to names of columns")
+    listed = {key: names if isinstance(names, list) else [names] for key, names in mapping.items()}
+    groups = {key: [str(name) for name in names] for key, names in listed.items()}
+    for key, names in groups.items():
+        unknown = [name for name in names if name not in header]
+        if unknown:
+            has = ", ".join(header[:12])
+            raise DataError(f"{beside}: {key}: {path.name} has no column '{unknown[0]}', it has {has}")
+    return groups
+
+
+def _check_complete(groups: dict[str, list[str]], header: list[str], name: str) -> None:
+    present = named(groups)
+    for key in REQUIRED:
+        if key not in present:
+            beside = f"{Path(name).stem}.columns.yaml"
+            raise DataError(f"{missing_key(name, key, header)}; a file {beside} beside it can say which column it is")
+
+
+def _numbers(file, delimiter: str, header: list[str], used: list[str], name: str) -> np.ndarray:
+    """The used columns, (N, len(used)) float64."""
+    indices = [header.index(column) for column in used]
+    text: dict[str, Any] = dict(delimiter=delimiter, usecols=indices, ndmin=2, comments=None, encoding="utf-8")
+    in_words: dict[str, Any] = {**text, "converters": _number}
+    start = file.tell()
+    try:
+        try:
+            values = np.loadtxt(file, **text)
+        except ValueError:  # flags in words; numpy reads plain numbers ten times as fast
+            file.seek(start)
+            values = np.loadtxt(file, **in_words)
+    except ValueError as error:
+        reason = str(error).split(";")[0]
+        raise DataError(f"{name}: a value is not a number ({reason}); rows count from 0 below the header") from None
+    if len(values) == 0:
+        raise DataError(f"{name}: holds no rows; record it again")
+    return values
+
+
+def _number(text: str) -> float:
+    word = text.strip().strip('"').lower()
+    return _TRUTH[word] if word in _TRUTH else float(word)
