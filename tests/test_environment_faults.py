@@ -4,9 +4,12 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from tiny import settings
 
+from awac.cli import main
 from awac.envs import make_env, notes
 from awac.errors import EnvironmentFault, Interrupted, TaskError
+from awac.training.evaluate import Evaluator
 
 NAN, INF = float("nan"), float("inf")
 
@@ -184,6 +187,8 @@ class Spoiled(Plain):
         (1, NAN, "the reward is nan"),
         (1, np.float32(-INF), "the reward is -inf"),
         (1, np.array([INF]), "the reward is inf"),
+        (1, 1e39, r"the reward is 1e\+39"),
+        (0, [0.0, 0.0, -1e300], "value 2 of the observation is -inf"),
         (1, None, "the reward is nan"),
         (1, np.zeros(2), r"no single number but an array of shape \(2,\)"),
         (1, "much", "no single number but 'much'"),
@@ -332,3 +337,97 @@ def test_an_environment_is_closed_once(register):
     env.close()
     env.close()
     assert Counted.closed == 1
+
+
+class Changing(Plain):
+    """Integers from `reset`, floats below 1 from `step`; each step pays 1 where the policy sees them as they are."""
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3, np.int64), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.array([0.25, 0.5, 0.75]), float(action[0]), False, False, {}
+
+
+def test_an_evaluation_keeps_fractions_after_an_integer_reset(register):
+    task = register(Changing)
+    evaluate = Evaluator(lambda: make_env(task), 2, 0)
+    result = evaluate(lambda seen: np.repeat((seen[:, :1] == 0.25) | (seen[:, 1:2] == 0), 2, axis=1).astype(np.float32))
+    np.testing.assert_array_equal(result.returns, [20.0, 20.0])
+
+
+def test_an_evaluation_with_a_nan_is_an_error_and_no_score(register):
+    task = register(Spoiled, kwargs={"index": 1, "value": NAN})
+    with pytest.raises(EnvironmentFault, match="step 7 .* the reward is nan"):
+        Evaluator(lambda: make_env(task), 2, 0)(lambda seen: np.zeros((len(seen), 2), np.float32))
+
+
+class Exclusive(Plain):
+    """Only `free` of them may be open at a time; the reward is the first number that the seed gives."""
+
+    free = 1
+
+    def __init__(self):
+        super().__init__()
+        if Exclusive.free == 0:
+            raise RuntimeError("the robot is in use")
+        Exclusive.free -= 1
+
+    def step(self, action):
+        self.t += 1
+        return self.observation(), self.np_random.random(), False, False, {}
+
+    def close(self):
+        Exclusive.free += 1
+
+
+@pytest.mark.parametrize("free", [1, 2, 3])
+def test_an_evaluation_is_the_same_in_fewer_environments(register, monkeypatch, capsys, free):
+    task = register(Exclusive)
+
+    def returns(count, spare=False):
+        monkeypatch.setattr(Exclusive, "free", count)
+        env = make_env(task) if spare else None
+        evaluate = Evaluator(lambda: make_env(task), 4, 0, env)
+        result = evaluate(lambda seen: np.zeros((len(seen), 2), np.float32)).returns
+        assert evaluate.uses_spare == (spare and count == 1)
+        evaluate.close()
+        if env:
+            env.close()
+        assert Exclusive.free == count
+        return result
+
+    expected = returns(4)
+    assert len(set(expected)) == 4 and capsys.readouterr().out == ""
+    np.testing.assert_array_equal(returns(free, spare=True), expected)
+    assert "the robot is in use" in capsys.readouterr().out
+
+
+def test_an_evaluation_without_any_environment_says_why(register, monkeypatch):
+    monkeypatch.setattr(Exclusive, "free", 0)
+    task = register(Exclusive)
+    with pytest.raises(TaskError, match="the robot is in use"):
+        Evaluator(lambda: make_env(task), 4, 0)
+
+
+def test_a_run_with_one_instance_and_arguments_of_its_own(register, monkeypatch, capsys, tmp_path):
+    """Collecting and evaluating share the environment; its arguments and limit come from the command line."""
+
+    class Sole(Exclusive):
+        def __init__(self, level):
+            assert level == 3
+            super().__init__()
+
+    monkeypatch.setattr(Exclusive, "free", 1)
+    task, data = register(Sole, max_episode_steps=None), str(tmp_path / "data.hdf5")
+    options = ["--task", task, "--env_kwargs", "{level: 3}", "--max_episode_steps", "7"]
+    assert main(["collect", *options, "--policy", "random", "--rows", "70", "--out", data]) == 0
+    assert "70 rows, 10 episodes" in capsys.readouterr().out
+    folder = str(tmp_path / "run")
+    assert main(["train", *options, "--dataset", data, "--episode", "6", "--ckpt_path", folder, *settings()]) == 0
+    out = capsys.readouterr().out
+    assert "no more environments can be made" in out and "Evaluate for episode 6 total rewards is" in out
+    assert main(["eval", "--ckpt_path", folder, "--eval_episodes", "3"]) == 0
+    assert "Evaluate result is" in capsys.readouterr().out
+    assert Exclusive.free == 1

@@ -72,6 +72,7 @@ def _add_train(parser) -> None:
         "--episode", type=_positive, default=500, help="training episodes in all (default: %(default)s)"
     )
     parser.add_argument("--task", help="environment: D4RL id, Gymnasium id, or gym:ID (default: ant-expert-v2)")
+    _add_environment(parser)
     parser.add_argument("--dataset", metavar="ID_OR_PATH", help="id or an .hdf5/.npz file (default: the task's)")
     parser.add_argument("--action_unit", help="unit of the data set's actions: auto, env or scaled (default: auto)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
@@ -93,6 +94,11 @@ def _add_train(parser) -> None:
     kept.add_argument("--overwrite", action="store_true", help="replace the run in --ckpt_path")
 
 
+def _add_environment(parser) -> None:
+    parser.add_argument("--env_kwargs", metavar="MAPPING", help="arguments of the environment, such as '{level: 3}'")
+    parser.add_argument("--max_episode_steps", type=_positive, help="step limit (default: the environment's, or 10000)")
+
+
 def _add_eval(parser) -> None:
     parser.set_defaults(run=_eval)
     parser.add_argument("--ckpt_path", required=True, help="folder of a training run")
@@ -105,6 +111,7 @@ def _add_eval(parser) -> None:
 def _add_collect(parser) -> None:
     parser.set_defaults(run=_collect)
     parser.add_argument("--task", default="ant-expert-v2", help="environment (default: %(default)s)")
+    _add_environment(parser)
     parser.add_argument(
         "--policy",
         default="expert",
@@ -171,6 +178,7 @@ def _train(args) -> None:
     overrides = {
         key: getattr(args, key) for key in ("task", "dataset", "action_unit", "seed") if getattr(args, key) is not None
     }
+    overrides.update(_environment(args))
     if args.download:
         overrides["download"] = True
     for item in args.set:
@@ -192,9 +200,13 @@ def _eval(args) -> None:
 
 
 def _collect(args) -> None:
+    from awac.config import load_config
     from awac.data.record import record
+    from awac.envs import Task
 
-    print(record(args.task, args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic))
+    env = load_config(overrides={"task": args.task, **_environment(args)}).env
+    task = Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
+    print(record(task, args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic))
 
 
 def _export(args) -> None:
@@ -226,6 +238,12 @@ def _bench(args) -> None:
             output.plot(rows, args.plot)
     if args.json:
         output.write_json(rows, args.json)
+
+
+def _environment(args) -> dict:
+    """The environment's options that were given."""
+    given = {} if args.env_kwargs is None else {"env_kwargs": _parsed(args.env_kwargs, f"env_kwargs={args.env_kwargs}")}
+    return given if args.max_episode_steps is None else {**given, "max_episode_steps": args.max_episode_steps}
 
 
 def _parsed(value: str, item: str):

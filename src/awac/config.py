@@ -29,6 +29,10 @@ class EnvConfig:
     `env`)."""
     download: bool = False
     """Fetch D4RL's own file if it is not on disk."""
+    env_kwargs: dict | None = None
+    """Arguments of the environment's constructor."""
+    max_episode_steps: int | None = None
+    """Step limit of an environment episode; None takes the environment's own, else 10,000."""
     eval_episodes: int = 5
     """Episodes of one evaluation; they are stepped together."""
 

@@ -29,6 +29,8 @@ def typed(key: str, value, kind, source: str):
             return None
         if option is str and isinstance(value, str):
             return value
+        if option is dict and isinstance(value, dict) and all(isinstance(name, str) for name in value):
+            return value
         if option is bool and isinstance(value, bool):
             return value
         if option is int and _is_whole(value):
@@ -37,7 +39,11 @@ def typed(key: str, value, kind, source: str):
             return number
         if typing.get_origin(option) is tuple and _are_widths(value):
             return tuple(value)
-    expected = getattr(kind, "__name__", str(kind)).replace("tuple", "list of positive whole numbers")
+    expected = (
+        getattr(kind, "__name__", str(kind))
+        .replace("tuple", "list of positive whole numbers")
+        .replace("dict", "mapping")
+    )
     raise ConfigError(f"{source}: {key} = {_shown(value)} is not a valid {expected}")
 
 
@@ -86,6 +92,7 @@ _RANGES = {
         "max_checkpoints",
         "eval_episodes",
         "reward_scale",
+        "max_episode_steps",
     ),
     "at least 0": ("actor_weight_decay", "offline_train_steps", "online_warmup", "seed"),
     "between 0 and 1": ("gamma", "tau", "offline_share"),

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
 from awac.data.recorder import Recorder, episodes_of
 from awac.envs.actions import environment_action_space, to_environment
-from awac.envs.make import make_env
-from awac.envs.tasks import parse_d4rl_id
+from awac.envs.make import make_env, notes
+from awac.envs.tasks import Task
 from awac.errors import DataError
 from awac.runs.files import write
 
@@ -31,7 +31,7 @@ _ROWS_WORTH_A_WORKER = 5000  # below, starting a process takes longer than the r
 
 
 def collect(
-    env_id: str,
+    task: str | Task,
     policy: BehaviourPolicy,
     *,
     rows: int | None = None,
@@ -45,7 +45,7 @@ def collect(
     """Runs a policy and returns what it saw, in D4RL's v2 layout.
 
     Args:
-        env_id: a task of `make_env`.
+        task: a task of `make_env`.
         policy: acts on raw observations.
         rows: number of rows; the last episode is cut there and marked as a timeout.
         episodes: number of whole episodes, instead of `rows`.
@@ -63,18 +63,23 @@ def collect(
     Raises:
         DataError: neither or both of `rows` and `episodes`, or not positive; a policy made for other sizes.
         TaskError: from `make_env`.
+        EnvironmentFault: the environment failed.
     """
     target = rows or episodes or 0
     if (rows is None) == (episodes is None) or target < 1:
         raise DataError("collecting needs a positive number of either rows or episodes")
-    with contextlib.closing(make_env(env_id)) as env:  # a wrong task or policy is an error here, not in a worker
+    task = Task.parse(task)
+    with contextlib.closing(make_env(task)) as env:  # a wrong task or policy is an error here, not in a worker
         policy.check_env(env.observation_space, env.action_space)
         action_space = environment_action_space(env)
-    recorder = Recorder(env_id, policy, seed, part, deterministic)
-    label, unit = f"collecting {env_id} ({policy.name})", " rows" if rows else " episodes"
+        for line in notes(env):
+            print(line, flush=True)
+    recorder = Recorder(task, policy, seed, part, deterministic)
+    label, unit = f"collecting {task.id} ({policy.name})", " rows" if rows else " episodes"
     recorded: list[dict[str, np.ndarray]] = []
     done = 0
     with (
+        contextlib.closing(recorder),
         contextlib.closing(episodes_of(recorder, workers)) as stream,
         tqdm(total=target, desc=label, unit=unit, disable=None if progress else True) as bar,
     ):
@@ -101,7 +106,7 @@ def _to_environment_units(columns: dict[str, np.ndarray], space: spaces.Space) -
 
 
 def record(
-    task: str,
+    task: str | Task,
     policy: str,
     out: str | os.PathLike,
     *,
@@ -129,7 +134,9 @@ def record(
     Raises:
         DataError: no such policy, or one for other sizes; `out` exists or cannot be written.
         TaskError: from `make_env`.
+        EnvironmentFault: the environment failed; nothing is written.
     """
+    task = Task.parse(task)
     path = Path(out).expanduser()
     if path.exists():
         raise DataError(f"{path}: exists already; remove it or name another file")
@@ -159,15 +166,15 @@ def nothing_written(path: Path):
         raise KeyboardInterrupt(f"{path} was not finished, and nothing of it was written") from None
 
 
-def provenance(env_id: str, policies: list[BehaviourPolicy], seed: int, deterministic: bool = False) -> dict:
+def provenance(task: str | Task, policies: list[BehaviourPolicy], seed: int, deterministic: bool = False) -> dict:
     """Metadata for `write_hdf5`: who recorded what, and the weights under D4RL's names (fc0, …, last_fc; (out, in))."""
-    names = " and ".join(policy.name for policy in policies)
+    task, names = Task.parse(task), " and ".join(policy.name for policy in policies)
     metadata: dict[str, object] = {
         "algorithm": f"behaviour policy {names}, {'mean' if deterministic else 'sampled'} actions",
         "action_unit": "env",
         "description": "Recorded with awac; not D4RL's own recording",
-        "env_id": env_id,
-        "engine": f"mujoco {mujoco.__version__}, corrected to 2.1.0" if parse_d4rl_id(env_id) else "",
+        "env_id": task.id,
+        "engine": f"mujoco {mujoco.__version__}, corrected to 2.1.0" if task.is_d4rl else "",
         "policy_file": names,
         "seed": seed,
     }
@@ -239,16 +246,16 @@ def make_folder(folder: Path, remedy: str) -> None:
         raise DataError(f"{folder}: cannot be made ({error.strerror}); {remedy}") from None
 
 
-def named_policy(env_id: str, name: str) -> BehaviourPolicy:
+def named_policy(task: str | Task, name: str) -> BehaviourPolicy:
     """`random`, a shipped policy, or one from a file."""
+    task = Task.parse(task)
     if name == "random":
-        with contextlib.closing(make_env(env_id)) as env:
+        with contextlib.closing(make_env(task)) as env:
             return BehaviourPolicy.random(env.action_space)
     shipped = shipped_names()
-    task = parse_d4rl_id(env_id)
-    stem = f"{task.robot}_{name}" if task and name in ("medium", "expert") else name
+    stem = f"{task.robot}_{name}" if task.is_d4rl and name in ("medium", "expert") else name
     if stem in shipped:
         return shipped_policy(stem)
     if name in ("medium", "expert"):
-        raise DataError(f"no {name} policy ships for {env_id}; give random, {', '.join(shipped)} or an .npz file")
+        raise DataError(f"no {name} policy ships for {task.id}; give random, {', '.join(shipped)} or an .npz file")
     return BehaviourPolicy.load(name)

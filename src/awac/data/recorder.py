@@ -21,18 +21,19 @@ import numpy as np
 
 from awac.data.behaviour import BehaviourPolicy
 from awac.envs.make import make_env
+from awac.envs.tasks import Task
 from awac.errors import AWACError
 
 
 class Recorder:
     """Records episode number i; picklable, its environment is made where it first records."""
 
-    def __init__(self, env_id: str, policy: BehaviourPolicy, seed: int, part: int, deterministic: bool):
-        self.env_id, self.policy, self.seed, self.part, self.deterministic = env_id, policy, seed, part, deterministic
+    def __init__(self, task: Task, policy: BehaviourPolicy, seed: int, part: int, deterministic: bool):
+        self.task, self.policy, self.seed, self.part, self.deterministic = task, policy, seed, part, deterministic
         self.env: gymnasium.Env | None = None
 
     def __call__(self, episode: int) -> dict[str, np.ndarray]:
-        self.env = env = self.env or make_env(self.env_id)
+        self.env = env = self.env or make_env(self.task)
         reset_seed, noise_seed = np.random.SeedSequence(self.seed, spawn_key=(self.part, episode)).spawn(2)
         rng = np.random.default_rng(noise_seed)
         observation, _ = env.reset(seed=int(reset_seed.generate_state(1)[0]))
@@ -58,6 +59,11 @@ class Recorder:
                 rows.setdefault(key, []).append(value)
             observation = successor
         return {key: _column(values) for key, values in rows.items()}
+
+    def close(self) -> None:
+        """Closes the environment of this process."""
+        if self.env is not None:
+            self.env.close()
 
 
 def _column(values: list) -> np.ndarray:

@@ -7,7 +7,6 @@ that names environment and step, and nothing of it is stored.
 from __future__ import annotations
 
 import inspect
-import math
 import traceback
 
 import gymnasium
@@ -15,6 +14,9 @@ import numpy as np
 from gymnasium import spaces
 
 from awac.errors import AWACError, EnvironmentFault, Interrupted
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Rows are stored in float32: beyond it they would be infinite."""
 
 
 class Guard(gymnasium.Wrapper):
@@ -109,7 +111,8 @@ class Guard(gymnasium.Wrapper):
         try:
             if self._flatten is not None:
                 observation = spaces.flatten(self._flatten, observation)
-            values = np.array(observation, self._dtype).reshape(-1)  # a copy: some environments reuse their memory
+            with np.errstate(over="ignore"):  # named below
+                values = np.array(observation, self._dtype).reshape(-1)  # a copy: some environments reuse their memory
         except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
             raise self._fault(f"the observation does not fit its space: {one_line(error)}") from None
         if values.size != self._size:
@@ -118,11 +121,12 @@ class Guard(gymnasium.Wrapper):
                 if self._flatten is None
                 else f"the observation has {values.size} values, its space {self._size}"
             )
-        finite = np.isfinite(values)
-        if not finite.all():
+        with np.errstate(invalid="ignore"):
+            usable = np.abs(values) <= LARGEST
+        if not usable.all():
             if terminated:  # no value is ever computed from it
-                return np.where(finite, values, self._last)
-            index = int(finite.argmin())
+                return np.where(usable, values, self._last)
+            index = int(usable.argmin())
             raise self._fault(f"value {index} of the observation is {values[index]}")
         return values
 
@@ -131,7 +135,7 @@ class Guard(gymnasium.Wrapper):
             value = float(np.asarray(reward, np.float64).item())
         except (ValueError, TypeError):
             raise self._fault(f"the reward is no single number but {_shown(reward)}") from None
-        if not math.isfinite(value):
+        if not abs(value) <= LARGEST:
             raise self._fault(f"the reward is {value}")
         return value
 

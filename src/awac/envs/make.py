@@ -48,8 +48,7 @@ def make_env(
         TaskError: the task is unknown, cannot be made here, or its spaces are not supported.
         EnvironmentFault: from `reset` and `step` of the result.
     """
-    if not isinstance(task, Task):
-        task = Task.parse(task)
+    task = Task.parse(task)
     kwargs = {**task.env_kwargs, **(env_kwargs or {})}
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
@@ -118,7 +117,8 @@ def _make_gymnasium(task: Task, kwargs: dict) -> tuple[gymnasium.Env, int | None
         raise
     except Exception as error:
         hint = "; give its constructor arguments as env_kwargs" if isinstance(error, TypeError) else ""
-        raise TaskError(f"task '{task.id}' cannot be made: {one_line(error)}{hint}") from error
+        text = one_line(error).partition(" was raised from the environment creator")[0]  # gymnasium's addition
+        raise TaskError(f"task '{task.id}' cannot be made: {text}{hint}") from error
     if isinstance(env, OrderEnforcing):
         env = env.env
     return env, _own_limit(env)

@@ -34,8 +34,13 @@ class Task:
     max_episode_steps: int | None = None
 
     @classmethod
-    def parse(cls, text: str, env_kwargs: dict | None = None, max_episode_steps: int | None = None) -> Task:
-        """`ant-medium-expert-v2` → robot `ant`, mix `medium-expert`, version `v2`; any other name is kept as it is."""
+    def parse(cls, text: str | Task, env_kwargs: dict | None = None, max_episode_steps: int | None = None) -> Task:
+        """`ant-medium-expert-v2` → robot `ant`, mix `medium-expert`, version `v2`; any other name is kept as it is.
+
+        A task that is parsed already comes back, for functions that take both.
+        """
+        if isinstance(text, Task):
+            return text
         name = text.removeprefix(NAMESPACE)
         robot, _, rest = name.partition("-")
         mix, _, version = rest.rpartition("-")
@@ -62,7 +67,7 @@ class Task:
 
 def normalized_score(task: str | Task, episode_return: float) -> float | None:
     """D4RL's score: 0 for a random policy, 100 for D4RL's expert; None for tasks without reference returns."""
-    bounds = (task if isinstance(task, Task) else Task.parse(task)).score_range
+    bounds = Task.parse(task).score_range
     return None if bounds is None else 100.0 * (episode_return - bounds[0]) / (bounds[1] - bounds[0])
 
 

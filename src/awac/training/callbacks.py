@@ -9,7 +9,7 @@ from pathlib import Path
 
 from awac.algorithm.learner import METRICS
 from awac.algorithm.mindrl import Callback
-from awac.envs.tasks import normalized_score
+from awac.envs.tasks import Task, normalized_score
 from awac.errors import CheckpointError
 from awac.runs.tables import Table
 
@@ -63,7 +63,7 @@ class LossLog(Callback):
 class EvaluateLog(Callback):
     """Evaluates every `every` episodes and after the last one; log lines and a row of eval.csv."""
 
-    def __init__(self, folder: Path, every: int, after: int, task: str):
+    def __init__(self, folder: Path, every: int, after: int, task: Task):
         super().__init__()
         self._table, self._every, self._task = Table(folder / "eval.csv", EVAL_COLUMNS, after), every, task
 

@@ -6,36 +6,42 @@ import numpy as np
 from gymnasium import spaces
 
 from awac.algorithm.mindrl import PythonEnvironment, Space
-from awac.envs.tasks import make_env
 
 
 class GymnasiumEnvironment(PythonEnvironment):
-    """Any task of `make_env` behind mindspore-rl's interface.
+    """Any environment of `make_env` behind mindspore-rl's interface.
 
     `step` returns (observation, reward, done, terminated): `done` says that the episode is over, `terminated` that it
     ended for good and the value must not be bootstrapped.
 
     Args:
-        params: `task`, an id that `make_env` knows.
+        params: `env`, the environment.
     """
 
     def __init__(self, params, env_id: int = 0):
-        self.env = make_env(params["task"])
+        self.env = params["env"]
         self._seed = env_id
         observation, action = self.env.observation_space, self.env.action_space
         if isinstance(action, spaces.Discrete):
             actions = Space((), np.int32, low=0, high=int(action.n))
         else:
-            assert isinstance(action, spaces.Box)  # make_env refuses every other kind
+            assert isinstance(action, spaces.Box)  # make_env gives no other
             actions = Space(action.shape, np.float32, low=action.low, high=action.high)
-        # mindspore-rl steps the environment inside this constructor, so all fields are set before it.
-        super().__init__(actions, Space(observation.shape, np.float32), config=dict(params))
+        # mindspore-rl resets and steps the environment inside this constructor, to count the results: a robot should
+        # not move for that.
+        self._ready = False
+        super().__init__(actions, Space(observation.shape, np.float32))
+        self._ready = True
 
     def _reset(self):
+        if not self._ready:
+            return np.zeros(self.env.observation_space.shape, np.float32)
         observation, _ = self.env.reset(seed=self._seed)
         return observation.astype(np.float32)
 
     def _step(self, action):
+        if not self._ready:
+            return self._reset(), np.zeros((), np.float32), np.zeros((), bool), np.zeros((), bool)
         observation, reward, terminated, truncated, _ = self.env.step(action)
         done = np.asarray(terminated or truncated)
         return observation.astype(np.float32), np.asarray(reward, np.float32), done, np.asarray(terminated)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import gymnasium
 import numpy as np
 from threadpoolctl import threadpool_limits
+
+from awac.errors import EnvironmentFault, TaskError
 
 
 @dataclass(frozen=True)
@@ -26,36 +30,72 @@ class Evaluation:
 
 
 class Evaluator:
-    """Runs one episode in each of several environments, one policy call a step for all that are still running.
+    """Runs episodes in several environments, one policy call a step for all that are still running.
+
+    Where fewer environments than episodes can be made (a robot, a licence), the episodes share those there are.
 
     Args:
-        make: makes one environment.
+        make: makes one environment, as `make_env` does.
         episodes: how many.
         seed: the episodes' reset seeds are derived from it and are the same at every evaluation.
+        spare: an environment to use where `make` can't make a single one; it is left open.
+
+    Attributes:
+        uses_spare: whether `spare` is used, so that an episode that was under way in it is lost.
+
+    Raises:
+        TaskError: no environment can be made and there is no spare one.
     """
 
-    def __init__(self, make, episodes: int, seed: int):
-        self._envs = [make() for _ in range(episodes)]
+    def __init__(self, make: Callable[[], gymnasium.Env], episodes: int, seed: int, spare: gymnasium.Env | None = None):
+        self._own: list[gymnasium.Env] = []
+        try:
+            while len(self._own) < episodes:
+                self._own.append(make())
+        except TaskError as error:
+            if not self._own and spare is None:
+                raise
+            count = f"only {len(self._own)} of {episodes}" if self._own else "no more"
+            print(f"Evaluation: {count} environments can be made ({error}); its episodes run in turn", flush=True)
+        self.uses_spare = not self._own
+        self._envs = self._own if spare is None or self._own else [spare]
         self._seeds = [int(s) for s in np.random.SeedSequence([seed, 7]).generate_state(episodes)]
 
     @threadpool_limits.wrap(limits=1, user_api="blas")  # numpy's rounding depends on its number of threads
-    def __call__(self, choose) -> Evaluation:
-        """Evaluates `choose`, which maps observations (B, O) to B actions."""
-        returns = np.zeros(len(self._envs))
-        terminations = np.zeros(len(self._envs), bool)
-        running = list(range(len(self._envs)))
-        observations = np.stack([env.reset(seed=s)[0] for env, s in zip(self._envs, self._seeds, strict=True)])
+    def __call__(self, choose: Callable[[np.ndarray], np.ndarray]) -> Evaluation:
+        """Evaluates `choose`, which maps observations (B, O) to B actions.
+
+        Raises:
+            EnvironmentFault: an environment failed, or a return is not finite.
+        """
+        returns, terminations = np.zeros(len(self._seeds)), np.zeros(len(self._seeds), bool)
+        space = self._envs[0].observation_space
+        observations = np.zeros((len(self._envs), *(space.shape or ())), space.dtype)
+        waiting = iter(enumerate(self._seeds))
+        running: dict[int, int] = {}  # environment → episode
+
+        def begin(i: int) -> None:
+            running.pop(i, None)
+            for episode, seed in waiting:
+                running[i] = episode
+                observations[i] = self._envs[i].reset(seed=seed)[0]
+                break
+
+        for i in range(len(self._envs)):
+            begin(i)
         while running:
-            actions = choose(observations[running])
-            for i, action in zip(list(running), actions, strict=True):
+            actions = choose(observations[list(running)])
+            for (i, episode), action in zip(list(running.items()), actions, strict=True):
                 observations[i], reward, terminated, truncated, _ = self._envs[i].step(action)
-                returns[i] += reward
+                returns[episode] += reward
                 if terminated or truncated:
-                    terminations[i] = terminated
-                    running.remove(i)
+                    terminations[episode] = terminated
+                    begin(i)
+        if not np.isfinite(returns).all():
+            raise EnvironmentFault(f"evaluation: the return of episode {int(np.isfinite(returns).argmin())} overflows")
         return Evaluation(returns, float(terminations.mean()))
 
     def close(self) -> None:
-        """Closes the environments."""
-        for env in self._envs:
+        """Closes the environments that it made."""
+        for env in self._own:
             env.close()

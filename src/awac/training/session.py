@@ -22,7 +22,8 @@ from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.data.sources import resolve_dataset
 from awac.data.sources.resolve import has_dataset
-from awac.envs.make import make_env
+from awac.envs.make import make_env, notes
+from awac.envs.tasks import Task
 from awac.errors import CheckpointError, ConfigError, DataError
 from awac.runs import checkpoint
 from awac.runs import folder as run_folder
@@ -53,10 +54,10 @@ class AWACSession(Session):
                 LossLog(folder, config.train.log_every, after),
                 Warnings(config.algo, context.spaces["discrete"]),
                 Checkpoints(config.train.save_every),  # before the evaluation, which a signal may break off
-                EvaluateLog(folder, config.train.eval_every, after, config.env.task),
+                EvaluateLog(folder, config.train.eval_every, after, context.task),
             ]
         params = {"context": context, "ckpt_path": str(folder)}
-        super().__init__(algorithm_config(config, context.spaces), None, params, [*own, *callbacks])
+        super().__init__(algorithm_config(config, context.spaces, context.env), None, params, [*own, *callbacks])
         self.context = context
 
     def run(self, class_type=AWACTrainer, is_train=True, episode=0, duration=0):
@@ -65,6 +66,7 @@ class AWACSession(Session):
             super().run(class_type, is_train, episode, duration)
         finally:
             self.context.evaluator.close()
+            self.context.env.close()
 
 
 def train(
@@ -130,12 +132,16 @@ def train(
 
 def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, source, callbacks) -> None:
     start = time.perf_counter()
-    task = config.env.task
+    task = _task(config)
     env = make_env(task)
-    if config.env.dataset is None and not has_dataset(task):
-        raise DataError(f"task '{task}' has no data set of its own; give one with --dataset (awac collect records it)")
+    for line in notes(env):
+        print(line, flush=True)
+    if config.env.dataset is None and not has_dataset(task.id):
+        raise DataError(
+            f"task '{task.id}' has no data set of its own; give one with --dataset (awac collect records it)"
+        )
     data, origin = resolve_dataset(
-        config.env.dataset or task, env=env, action_unit=config.env.action_unit, download=config.env.download
+        config.env.dataset or task.id, env=env, action_unit=config.env.action_unit, download=config.env.download
     )
     print(*origin.lines(), sep="\n", flush=True)
     for finding in quick(data, env, config.env.task):
@@ -151,7 +157,6 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     if normalizer.size < normalizer.obs_size:
         print(f"Data: {normalizer.describe()}", flush=True)
     spaces = _spaces(env, normalizer)
-    env.close()
     facts = about(config, spaces, data, origin)
     replay = Replay(data, normalizer, config.train.online_capacity)
     del data  # the packed table is all that training needs
@@ -166,7 +171,9 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         display=_display(folder),
         normalizer=normalizer,
         spaces=spaces,
-        evaluator=_evaluator(config, config.train.seed),
+        task=task,
+        env=env,
+        evaluator=_evaluator(config, config.train.seed, task, env),
         replay=replay,
         manifest=manifest,
         source=source,
@@ -206,19 +213,21 @@ def evaluate(ckpt_path: str, *, episode=None, seed=None, eval_episodes=None, dev
     if eval_episodes:
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, eval_episodes=eval_episodes))
     normalizer = stored_normalizer(folder, manifest)
-    env = make_env(config.env.task)
+    task = _task(config)
+    env = make_env(task)
     if _spaces(env, normalizer) != spaces:
         raise CheckpointError(
             f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}"
         )
-    env.close()
     context = RunContext(
         config=config,
         folder=folder,
         display=_display(folder),
         normalizer=normalizer,
         spaces=spaces,
-        evaluator=_evaluator(config, config.train.seed if seed is None else seed),
+        task=task,
+        env=env,
+        evaluator=_evaluator(config, config.train.seed if seed is None else seed, task, env),
         manifest=manifest,
     )
     AWACSession(context).run(is_train=False)
@@ -243,8 +252,12 @@ def _display(folder: Path) -> str:
     return f"{str(folder).rstrip('/')}/" if os.path.isabs(folder) else f"./{folder}/"
 
 
-def _evaluator(config: Config, seed: int) -> Evaluator:
-    return Evaluator(functools.partial(make_env, config.env.task), config.env.eval_episodes, seed)
+def _task(config: Config) -> Task:
+    return Task.parse(config.env.task, config.env.env_kwargs, config.env.max_episode_steps)
+
+
+def _evaluator(config: Config, seed: int, task: Task, env) -> Evaluator:
+    return Evaluator(functools.partial(make_env, task), config.env.eval_episodes, seed, spare=env)
 
 
 def _spaces(env, normalizer) -> dict:

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 from mindspore import Tensor
 
@@ -21,7 +22,7 @@ from awac.algorithm.policy import NumpyPolicy, load_parameter_arrays, parameter_
 from awac.config import Config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
-from awac.envs.tasks import normalized_score
+from awac.envs.tasks import Task, normalized_score
 from awac.errors import CheckpointError, DivergenceError, EnvironmentFault, Interrupted
 from awac.runs import checkpoint, files
 from awac.runs.folder import NETWORKS
@@ -45,6 +46,8 @@ class RunContext:
         display: that folder as the log shows it.
         normalizer: fitted to the data.
         spaces: `obs_size`, `action_size`, `discrete` of the networks, `raw_obs_size` of the environment.
+        task: of the configuration, parsed.
+        env: the environment to collect in.
         evaluator: runs evaluation episodes.
         replay: filled with the offline data; None for evaluation.
         manifest: checkpoint to go on from, or None.
@@ -58,6 +61,8 @@ class RunContext:
     display: str
     normalizer: Normalizer
     spaces: dict
+    task: Task
+    env: gymnasium.Env
     evaluator: Evaluator
     replay: Replay | None = None
     manifest: dict | None = None
@@ -216,7 +221,10 @@ class AWACTrainer(Trainer):
             self.stop.check()
             return actor.get_action(EVAL, (observations, None))
 
-        return self.context.evaluator(choose)
+        result = self.context.evaluator(choose)
+        if self.context.evaluator.uses_spare and self.replay:  # it was the environment that training is in
+            self.rollout.load_state_dict(self.rollout.state_dict())
+        return result
 
     def numpy_policy(self) -> NumpyPolicy:
         """The deployed policy's numpy copy."""
@@ -237,7 +245,7 @@ class AWACTrainer(Trainer):
             raise CheckpointError(f"checkpoint {episode} in {folder} was made for other sizes ({error})") from error
         result = self.evaluate()
         self.context.results.append(result)
-        score = normalized_score(self.config.env.task, result.mean)
+        score = normalized_score(self.context.task, result.mean)
         print(RULE)
         print(f"Evaluate result is {result.mean:.3f}, checkpoint file in {display}")
         print(RULE)

@@ -5,6 +5,8 @@ It stands here and not in `config.py`: a configuration is plain values and impor
 
 from __future__ import annotations
 
+import gymnasium
+
 from awac.algorithm.learner import AWACLearner
 from awac.algorithm.policy import AWACPolicy
 from awac.config import Config
@@ -12,18 +14,19 @@ from awac.training.actor import AWACActor
 from awac.training.environment import GymnasiumEnvironment
 
 
-def algorithm_config(config: Config, spaces: dict) -> dict:
+def algorithm_config(config: Config, spaces: dict, env: gymnasium.Env) -> dict:
     """The dict that mindspore-rl's `MSRL` wires into policy, actor, learner and environments.
 
     Args:
         config: the run.
         spaces: `obs_size` (after the normaliser), `action_size` and `discrete` of the task.
+        env: the environment to collect in, from `make_env`.
     """
     environment = {
         "number": 1,
         "type": GymnasiumEnvironment,
         "wrappers": [],
-        "params": {"GymnasiumEnvironment": {"task": config.env.task}},
+        "params": {"GymnasiumEnvironment": {"env": env}},
     }
     return {
         "policy_and_network": {

@@ -13,7 +13,7 @@ from awac.config import load_config  # noqa: E402
 from awac.data.normalizer import Normalizer  # noqa: E402
 from awac.data.replay import Replay  # noqa: E402
 from awac.data.transitions import Transitions  # noqa: E402
-from awac.envs.tasks import make_env  # noqa: E402
+from awac.envs import make_env  # noqa: E402
 from awac.training.evaluate import Evaluator  # noqa: E402
 from awac.training.session import select_device  # noqa: E402
 
