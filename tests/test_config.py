@@ -10,6 +10,7 @@ import json
 import pytest
 
 from awac.config import PRESETS, SECTIONS, AlgoConfig, Config, EnvConfig, TrainConfig, load_config
+from awac.envs import make_env
 from awac.errors import ConfigError
 from awac.training.wiring import algorithm_config
 
@@ -232,11 +233,12 @@ class TestWiring:
         from mindspore_rl.environment import Environment
 
         config = load_config("ant", overrides={"task": "hopper-medium-v2", "seed": 3, "steps_per_call": 20})
-        wired = algorithm_config(config, SPACES)
+        env = object()
+        wired = algorithm_config(config, SPACES, env)
         assert issubclass(wired["actor"]["type"], Actor) and issubclass(wired["learner"]["type"], Learner)
         for name in ("collect_environment", "eval_environment"):
             assert issubclass(wired[name]["type"], Environment)
-            assert wired[name]["params"][wired[name]["type"].__name__] == {"task": "hopper-medium-v2"}
+            assert wired[name]["params"][wired[name]["type"].__name__] == {"env": env}
         assert wired["learner"]["params"] == {"config": config.algo, "steps": 20}
         assert wired["policy_and_network"]["params"] == {
             "config": config.algo,
@@ -251,7 +253,8 @@ class TestWiring:
 
         overrides = {"task": "Pendulum-v1", "actor_hidden": [16], "critic_hidden": [16], "steps_per_call": 2}
         config = load_config("ant", overrides=overrides)
-        msrl = MSRL(algorithm_config(config, {"obs_size": 3, "raw_obs_size": 3, "action_size": 1, "discrete": False}))
+        spaces = {"obs_size": 3, "raw_obs_size": 3, "action_size": 1, "discrete": False}
+        msrl = MSRL(algorithm_config(config, spaces, make_env("Pendulum-v1")))
         assert msrl.learner.steps == 2 and msrl.learner.config == config.algo
         assert msrl.learner.actor.obs_size == 3 and msrl.learner.actor.action_size == 1
         assert msrl.actors.environment is msrl.collect_environment
