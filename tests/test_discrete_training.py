@@ -18,7 +18,7 @@ from tiny import settings
 
 from awac import cli
 from awac.data.behaviour import BehaviourPolicy
-from awac.envs.tasks import make_env
+from awac.envs import make_env
 from awac.errors import TaskError
 
 NUMBER = r"-?\d+\.\d{3}"

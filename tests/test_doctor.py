@@ -8,7 +8,7 @@ from tiny import RECORDED, settings
 from awac import cli
 from awac.data.doctor import doctor, examine, quick
 from awac.data.sources import load_dataset
-from awac.envs import make_env
+from awac.envs import Task, make_env
 
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations", "infos/qpos", "infos/qvel")
 TASK = "ant-expert-v2"
@@ -120,7 +120,7 @@ def test_exit_codes_of_the_command(tmp_path, capsys):
 
 def test_training_logs_what_is_not_in_order_and_only_that(tmp_path, columns, graph_mode, capsys):
     env = make_env(TASK)
-    assert quick(load_dataset(RECORDED), env, TASK) == []
+    assert quick(load_dataset(RECORDED), env, Task.parse(TASK)) == []
     env.close()
     columns["rewards"] = 0 * columns["rewards"]
     verdicts(tmp_path, columns)

@@ -428,6 +428,7 @@ def test_a_run_with_one_instance_and_arguments_of_its_own(register, monkeypatch,
     assert main(["train", *options, "--dataset", data, "--episode", "6", "--ckpt_path", folder, *settings()]) == 0
     out = capsys.readouterr().out
     assert "no more environments can be made" in out and "Evaluate for episode 6 total rewards is" in out
+    assert main(["doctor", data, *options]) == 0
     assert main(["eval", "--ckpt_path", folder, "--eval_episodes", "3"]) == 0
     assert "Evaluate result is" in capsys.readouterr().out
     assert Exclusive.free == 1

@@ -10,7 +10,7 @@ import pytest
 from awac.data.sources import resolve_dataset
 from awac.data.sources.d4rl import dataset_file, download
 from awac.data.sources.generated import GENERATED
-from awac.envs import parse_d4rl_id
+from awac.envs import Task
 from awac.errors import DataError
 
 RECORDED = Path(__file__).parent / "data" / "ant_recorded.hdf5"
@@ -46,7 +46,7 @@ def place(folder, name="ant_expert-v2.hdf5"):
     ],
 )
 def test_files_are_named_as_d4rl_names_them(dataset_id, file):
-    assert dataset_file(parse_d4rl_id(dataset_id)) == file
+    assert dataset_file(Task.parse(dataset_id)) == file
 
 
 def test_a_path_is_read_as_it_is():

@@ -12,7 +12,7 @@ with contextlib.suppress(ImportError):  # mindspore-rl imports gym, which prints
 
     gym_notices.notices.notices.clear()
 
-from awac.envs.tasks import make_env  # noqa: E402
+from awac.envs.make import make_env  # noqa: E402
 
 if TYPE_CHECKING:
     from awac.agent import AWAC

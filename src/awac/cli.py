@@ -142,7 +142,8 @@ def _add_doctor(parser) -> None:
     parser.set_defaults(run=_doctor)
     parser.description = "Checks a data set, a verdict (ok, warn, fail) a line; the exit code is 1 where one fails."
     parser.add_argument("dataset", metavar="DATASET", help="D4RL id, CartPole-v1 or an .hdf5/.npz file")
-    parser.add_argument("--task", help="environment to hold it against (default: what the id or file name says)")
+    parser.add_argument("--task", help="environment to check it against (default: what the id or file name says)")
+    _add_environment(parser)
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
     parser.add_argument(
         "--action_unit", choices=("auto", "env", "scaled"), default="auto", help="of its actions (default: %(default)s)"
@@ -200,13 +201,9 @@ def _eval(args) -> None:
 
 
 def _collect(args) -> None:
-    from awac.config import load_config
     from awac.data.record import record
-    from awac.envs import Task
 
-    env = load_config(overrides={"task": args.task, **_environment(args)}).env
-    task = Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
-    print(record(task, args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic))
+    print(record(_task(args), args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic))
 
 
 def _export(args) -> None:
@@ -224,7 +221,9 @@ def _report(args) -> None:
 def _doctor(args) -> int:
     from awac.data.doctor import doctor
 
-    return doctor(args.dataset, args.task, args.download, args.action_unit)
+    if args.task is None and _environment(args):
+        raise ConfigError("--env_kwargs and --max_episode_steps need --task")
+    return doctor(args.dataset, args.task and _task(args), args.download, args.action_unit)
 
 
 def _bench(args) -> None:
@@ -238,6 +237,15 @@ def _bench(args) -> None:
             output.plot(rows, args.plot)
     if args.json:
         output.write_json(rows, args.json)
+
+
+def _task(args):
+    """The environment that was named, with its options."""
+    from awac.config import load_config
+    from awac.envs import Task
+
+    env = load_config(overrides={"task": args.task, **_environment(args)}).env
+    return Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
 
 
 def _environment(args) -> dict:

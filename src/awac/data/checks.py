@@ -9,7 +9,7 @@ import numpy as np
 
 from awac.data.normalizer import describe_columns, varying_columns
 from awac.data.transitions import Transitions
-from awac.envs.tasks import normalized_score
+from awac.envs.tasks import Task, normalized_score
 
 _SATURATED = 0.999
 _SAMPLE = 20_000
@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 
 
 def check_rows(
-    data: Transitions, task: str | None = None, limit: int | None = None, returns: np.ndarray | None = None
+    data: Transitions, task: Task | None = None, limit: int | None = None, returns: np.ndarray | None = None
 ) -> Iterator[Finding]:
     """Yields what the rows themselves tell.
 
@@ -85,7 +85,7 @@ def _check_rewards(data: Transitions) -> Iterator[Finding]:
         yield Finding("ok", "rewards", text)
 
 
-def _check_episodes(data: Transitions, task: str | None, limit: int | None, returns: np.ndarray) -> Iterator[Finding]:
+def _check_episodes(data: Transitions, task: Task | None, limit: int | None, returns: np.ndarray) -> Iterator[Finding]:
     ends = np.flatnonzero(data.terminated | data.truncated) + 1
     lengths = np.diff(np.concatenate([[0], ends]))
     terminals, timeouts = int(data.terminated.sum()), int(data.truncated.sum())

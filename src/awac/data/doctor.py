@@ -27,7 +27,7 @@ from awac.envs.tasks import Task
 from awac.errors import AWACError, DataError
 
 
-def doctor(dataset: str, task: str | None = None, download: bool = False, action_unit: str = "auto") -> int:
+def doctor(dataset: str, task: str | Task | None = None, download: bool = False, action_unit: str = "auto") -> int:
     """Prints the report; returns the exit code: 0 for fit (warnings included), 1 where a check fails."""
     counts = {"ok": 0, "warn": 0, "fail": 0}
     for finding in examine(dataset, task, download, action_unit):
@@ -39,7 +39,7 @@ def doctor(dataset: str, task: str | None = None, download: bool = False, action
 
 
 def examine(
-    dataset: str, task: str | None = None, download: bool = False, action_unit: str = "auto"
+    dataset: str, task: str | Task | None = None, download: bool = False, action_unit: str = "auto"
 ) -> Iterator[Finding]:
     """Yields the findings for a data set id or file; a check that fails ends it only if no other check can be made.
 
@@ -58,7 +58,7 @@ def examine(
         yield from faults or [Finding("ok", "values", "no NaN, no infinity")]
         if faults:
             return
-        task = task or _guess_task(dataset, recording.path)
+        task = _guess_task(dataset, recording.path) if task is None else Task.parse(task)
         if task is None:
             loaded = load(recording.columns, str(recording.path), action_unit=action_unit)
             text = "unknown, so sizes, bounds and physics are not checked against it; give --task ID"
@@ -81,34 +81,34 @@ def examine(
         env.close()
 
 
-def quick(data: Transitions, env: gymnasium.Env, task: str) -> list[Finding]:
+def quick(data: Transitions, env: gymnasium.Env, task: Task) -> list[Finding]:
     """What is not in order about rows that are about to be trained on; their sizes fit the environment already."""
     findings = [*check_rows(data, task, time_limit(env)), *check_physics(data, env, task, 50, {})]
     return [finding for finding in findings if finding.verdict != "ok"]
 
 
-def _check_with_env(recording: Recording, env: gymnasium.Env, task: str, action_unit: str) -> Iterator[Finding]:
+def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action_unit: str) -> Iterator[Finding]:
     source, space, fits = str(recording.path), environment_action_space(env), True
     unit = recording.action_unit
     try:
         loaded = load(recording.columns, source, env=env, action_unit=action_unit, stored_unit=unit)
     except DataError as error:
         fits = False
-        yield Finding("fail", "task", f"{task}: {str(error).removeprefix(f'{source}: ')}")
+        yield Finding("fail", "task", f"{task.id}: {str(error).removeprefix(f'{source}: ')}")
         loaded = load(recording.columns, source, limit=time_limit(env))
     yield from _check_reading(loaded)
     yield from check_rows(loaded.data, task, time_limit(env), loaded.returns)
     if fits:
         kind = "0..n-1" if isinstance(space, spaces.Discrete) else f"[-1, 1] ± {BOUND_TOLERANCE:g}"
-        yield Finding("ok", "task", f"{task}: {loaded.data.obs_size} observations, actions in {kind}")
+        yield Finding("ok", "task", f"{task.id}: {loaded.data.obs_size} observations, actions in {kind}")
         yield from check_physics(loaded.data, env, task, 1000, recording.columns)
 
 
-def _guess_task(dataset: str, path: Path) -> str | None:
+def _guess_task(dataset: str, path: Path) -> Task | None:
     if dataset in known_ids():
-        return dataset
+        return Task.parse(dataset)
     task = Task.parse(path.stem.replace("_", "-"))
-    return task.id if task.is_d4rl else None
+    return task if task.is_d4rl else None
 
 
 def _check_keys(columns) -> Iterator[Finding]:

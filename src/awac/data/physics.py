@@ -12,20 +12,20 @@ from awac.data.checks import Finding
 from awac.data.columns import PHYSICS
 from awac.data.transitions import Transitions
 from awac.envs.actions import environment_action_space, to_environment
-from awac.envs.tasks import parse_d4rl_id
+from awac.envs.tasks import Task
 
 OBSERVATION_TOLERANCE, REWARD_TOLERANCE = 1e-5, 5e-3
 """Median errors up to which rows count as recorded on these physics. Files hold states in float32, which alone gives
 observation errors near 1e-6; rewards also depend on where the engine last computed the body positions."""
 
 
-def check_physics(data: Transitions, env: gymnasium.Env, task: str, limit: int, columns) -> Iterator[Finding]:
+def check_physics(data: Transitions, env: gymnasium.Env, task: Task, limit: int, columns) -> Iterator[Finding]:
     """Sets recorded states, takes the recorded actions, and compares the result with the file.
 
     Args:
         data: rows whose actions are in [-1, 1].
         env: of `make_env`.
-        task: its name.
+        task: of that environment.
         limit: number of steps at most.
         columns: of the file, for `infos/qpos` and `infos/qvel`.
     """
@@ -70,21 +70,20 @@ def check_physics(data: Transitions, env: gymnasium.Env, task: str, limit: int, 
         yield Finding("warn", "physics", f"{text}; check terminals")
 
 
-def _states(data: Transitions, env, task: str, columns):
+def _states(data: Transitions, env, task: Task, columns):
     """(rows, qpos, qvel) to start from: recorded ones, or for D4RL's robots the state that is in the observation."""
     robot = env.unwrapped
-    if not hasattr(robot, "set_state"):
+    if not hasattr(robot, "set_state") or not hasattr(getattr(robot, "model", None), "nq"):  # no MuJoCo robot
         return None
     positions, speeds = robot.model.nq, robot.model.nv
     qpos, qvel = (columns.get(key) for key in PHYSICS)
-    d4rl = parse_d4rl_id(task)
+    hidden = task.hidden_positions  # along the ground, on which nothing depends
     if qpos is not None and qvel is not None and len(qpos) == len(data):
         if qpos.shape[1:] != (positions,) or qvel.shape[1:] != (speeds,):
             return np.arange(0), qpos, qvel
         rows = np.arange(len(data))
-        if d4rl:
+        if hidden is not None:
             # Some recorders note the state after the step: then it is the next row's.
-            hidden = d4rl.hidden_positions or 0
             shifted = np.abs(qpos[:-1, hidden:] - data.observations[1:, : positions - hidden]).max(axis=1, initial=0)
             direct = np.abs(qpos[:, hidden:] - data.observations[:, : positions - hidden]).max(axis=1, initial=0)
             if len(data) > 1 and np.median(shifted) < 1e-5 < np.median(direct):
@@ -92,9 +91,8 @@ def _states(data: Transitions, env, task: str, columns):
                 return rows, qpos[rows - 1].astype(np.float64), qvel[rows - 1].astype(np.float64)
             rows = np.flatnonzero(direct < 1e-5)
         return rows, qpos[rows].astype(np.float64), qvel[rows].astype(np.float64)
-    if d4rl is None:
+    if hidden is None:
         return None
-    hidden = d4rl.hidden_positions or 0  # the position along the ground, on which nothing depends
     state = data.observations[:, : positions - hidden + speeds].astype(np.float64)
     rows = np.flatnonzero((np.abs(state[:, positions - hidden :]) < 10).all(axis=1))  # Hopper and Walker2d clip there
     qpos = np.concatenate([np.zeros((len(rows), hidden)), state[rows, : positions - hidden]], axis=1)

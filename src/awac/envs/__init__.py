@@ -5,7 +5,7 @@ Importing this package makes D4RL's tasks known to Gymnasium: `gymnasium.make("a
 
 from awac.envs.actions import environment_action_space, to_environment, to_policy
 from awac.envs.make import make_env, notes, register_tasks
-from awac.envs.tasks import Task, normalized_score, parse_d4rl_id
+from awac.envs.tasks import Task, normalized_score
 
 __all__ = [
     "Task",
@@ -13,7 +13,6 @@ __all__ = [
     "make_env",
     "normalized_score",
     "notes",
-    "parse_d4rl_id",
     "to_environment",
     "to_policy",
 ]

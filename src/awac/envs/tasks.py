@@ -74,23 +74,3 @@ def normalized_score(task: str | Task, episode_return: float) -> float | None:
 def known_d4rl_ids() -> list[str]:
     """Every D4RL id that `Task.parse` knows."""
     return ["-".join(parts) for parts in itertools.product(ROBOTS, MIXES, VERSIONS)]
-
-
-def parse_d4rl_id(text: str) -> Task | None:
-    """`Task.parse` for callers that take D4RL ids only; None if it is no such id."""
-    task = Task.parse(text)
-    return task if task.is_d4rl else None
-
-
-def __getattr__(name: str):
-    if name == "make_env":
-        from awac.envs.make import make_env
-
-        return make_env
-    if name == "nearest":
-        from awac.errors import nearest
-
-        return nearest
-    if name == "D4RLTask":
-        return Task
-    raise AttributeError(name)

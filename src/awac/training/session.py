@@ -144,7 +144,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         config.env.dataset or task.id, env=env, action_unit=config.env.action_unit, download=config.env.download
     )
     print(*origin.lines(), sep="\n", flush=True)
-    for finding in quick(data, env, config.env.task):
+    for finding in quick(data, env, task):
         print(f"Data warning: {finding.check}: {finding.text}", flush=True)
     if manifest:
         check_data(folder, manifest, data, origin)
