@@ -58,11 +58,12 @@ class Normalizer:
         columns = np.flatnonzero(varying_columns(observations))
         if len(columns) == 0:
             raise DataError("every observation column is constant; there is nothing to learn from")
-        exact_mean = observations.mean(axis=0, dtype=np.float64)
+        kept = observations if len(columns) == observations.shape[1] else observations[:, columns]
+        exact_mean = kept.mean(axis=0, dtype=np.float64)
         squares = np.zeros_like(exact_mean)
-        for start in range(0, len(observations), _BLOCK):  # float64 copies of a block only, not of the whole data set
-            squares += np.square(observations[start : start + _BLOCK] - exact_mean).sum(axis=0)
-        exact_mean, std = exact_mean[columns], np.sqrt(squares / len(observations))[columns]
+        for start in range(0, len(kept), _BLOCK):  # float64 copies of a block only, not of the whole data set
+            squares += np.square(kept[start : start + _BLOCK] - exact_mean).sum(axis=0)
+        std = np.sqrt(squares / len(kept))
         # A rare event in a column with a large offset can have a std below one rounding step.
         std = np.maximum(std, np.abs(exact_mean) * _ROUNDING / 4).astype(np.float32)
         mean = exact_mean.astype(np.float32)
