@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train offline, then online", allow_abbrev=False))
     _add_eval(commands.add_parser("eval", help="evaluate a checkpoint", allow_abbrev=False))
     _add_collect(commands.add_parser("collect", help="record a data set in D4RL's layout", allow_abbrev=False))
+    _add_convert(commands.add_parser("convert", help="a data set in another format", allow_abbrev=False))
     _add_export(commands.add_parser("export", help="a checkpoint without its training state", allow_abbrev=False))
     _add_report(commands.add_parser("report", help="curves and score table of finished runs", allow_abbrev=False))
     _add_doctor(commands.add_parser("doctor", help="check a data set before training on it", allow_abbrev=False))
@@ -73,7 +74,9 @@ def _add_train(parser) -> None:
     )
     parser.add_argument("--task", help="environment: D4RL id, Gymnasium id, or gym:ID (default: ant-expert-v2)")
     _add_environment(parser)
-    parser.add_argument("--dataset", metavar="ID_OR_PATH", help="id or an .hdf5/.npz file (default: the task's)")
+    parser.add_argument(
+        "--dataset", metavar="ID_OR_PATH", help="id, minari:ID, or an .hdf5/.npz/.csv file (default: the task's)"
+    )
     parser.add_argument("--action_unit", help="unit of the data set's actions: auto, env or scaled (default: auto)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
     parser.add_argument("--ckpt_path", default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)")
@@ -121,6 +124,13 @@ def _add_collect(parser) -> None:
     parser.add_argument("--seed", type=_natural, default=0, help="seed of the recording (default: %(default)s)")
     parser.add_argument("--deterministic", action="store_true", help="record the mean action instead of samples")
     parser.add_argument("--out", required=True, help="the .hdf5 file to write")
+
+
+def _add_convert(parser) -> None:
+    parser.set_defaults(run=_convert)
+    parser.add_argument("dataset", metavar="SRC", help="id, minari:ID, or a file")
+    parser.add_argument("out", metavar="DST", help="the .hdf5, .npz or .csv file to write")
+    parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
 
 
 def _add_export(parser) -> None:
@@ -204,6 +214,12 @@ def _collect(args) -> None:
     from awac.data.record import record
 
     print(record(_task(args), args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic))
+
+
+def _convert(args) -> None:
+    from awac.data.convert import convert
+
+    print(convert(args.dataset, args.out, args.download))
 
 
 def _export(args) -> None:

@@ -1,0 +1,92 @@
+"""`awac convert`: any data set that can be read, as D4RL's HDF5, .npz or a .csv table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+
+from awac.data.columns import PHYSICS, VECTORS, load, named
+from awac.data.ends import find_ends
+from awac.data.record import write_hdf5
+from awac.data.sources.registry import Columns, Request
+from awac.data.sources.resolve import find
+from awac.errors import DataError
+from awac.runs.files import write, write_npz
+
+FORMATS = (".hdf5", ".h5", ".npz", ".csv")
+_CSV_NAMES = {
+    "observations": "obs",
+    "actions": "action",
+    "rewards": "reward",
+    "next_observations": "next_obs",
+    "terminals": "terminated",
+    "timeouts": "truncated",
+}
+
+
+def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str:
+    """Writes a data set in another format, under D4RL's names of columns; the format is that of `out`'s suffix.
+
+    Args:
+        dataset: any name that `awac train --dataset` takes.
+        out: the file to write; it must not exist yet.
+        download: fetch D4RL's file if it is not on the machine.
+
+    Returns:
+        What was written, and what was lost.
+
+    Raises:
+        DataError: the data set can't be read, `out` exists, can't be written, or has another suffix.
+    """
+    path = Path(out).expanduser()
+    if path.suffix.lower() not in FORMATS:
+        raise DataError(f"{path}: the format is told from the suffix; it is one of {', '.join(FORMATS)}")
+    if path.exists():
+        raise DataError(f"{path}: exists already; remove it or name another file")
+    recording = find(dataset, Request(download, extra=PHYSICS))
+    load(recording.columns, str(recording.path))  # raises for rows that can't be trained on
+    columns = _d4rl_columns(recording.columns, str(recording.path))
+    lost = ["metadata and other columns"]
+    try:
+        if path.suffix.lower() == ".csv":
+            lost += [key for key in PHYSICS if columns.pop(key, None) is not None]
+            lost += ["the unit of the actions"] if recording.action_unit == "scaled" else []
+            write(path, lambda draft: _write_csv(draft, columns))
+        elif path.suffix.lower() == ".npz":
+            unit = {"action_unit": np.asarray(recording.action_unit)} if recording.action_unit else {}
+            write_npz(path, {**columns, **unit})
+        else:
+            unit_text: dict[str, object] = {"action_unit": recording.action_unit} if recording.action_unit else {}
+            write_hdf5(path, columns, unit_text)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    return f"{path}: {len(columns['rewards'])} rows, {', '.join(columns)}; not carried over: {', '.join(lost)}"
+
+
+def _d4rl_columns(columns: Columns, source: str) -> Columns:
+    """The columns under D4RL's names; a file that marks no ends other than terminals gets no timeouts either."""
+    keys = named(columns)
+    result = {name: columns[keys[name]] for name in VECTORS if name in keys}
+    ends = find_ends(columns, source)
+    result["rewards"] = result["rewards"].reshape(-1)
+    result["terminals"] = ends.terminated
+    if ends.marked:
+        result["timeouts"] = ends.cut
+    return {**result, **{key: columns[key] for key in PHYSICS if key in columns}}
+
+
+def _write_csv(path: Path, columns: Columns) -> None:
+    header: list[str] = []
+    parts = []
+    for key, values in columns.items():
+        name, matrix = _CSV_NAMES[key], values.reshape(len(values), -1)
+        header += [f"{name}_{i}" for i in range(matrix.shape[1])] if key in VECTORS and key != "rewards" else [name]
+        parts.append(matrix.astype(int) if matrix.dtype == bool else matrix)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(header)
+        # str() of a float32 has the fewest digits that give the same float32 again.
+        table.writerows([str(value) for part in parts for value in part[row]] for row in range(len(parts[0])))
