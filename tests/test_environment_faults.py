@@ -432,3 +432,68 @@ def test_a_run_with_one_instance_and_arguments_of_its_own(register, monkeypatch,
     assert main(["eval", "--ckpt_path", folder, "--eval_episodes", "3"]) == 0
     assert "Evaluate result is" in capsys.readouterr().out
     assert Exclusive.free == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_finite_values_are_kept(register, dtype):
+    class Large(Plain):
+        observation_space = spaces.Box(-np.inf, np.inf, (3,), dtype)
+
+        def observation(self):
+            return np.array([3e38, -3e38, 1e-30], dtype)
+
+    observation, _ = make_env(register(Large)).reset()
+    np.testing.assert_array_equal(observation, np.array([3e38, -3e38, 1e-30], dtype))
+
+
+class OldTask:
+    """An env as old gym's users wrote them: four values, no seed in `reset`, lists."""
+
+    metadata: dict = {}
+    render_mode = reward_range = spec = None
+    broken = False
+
+    def __init__(self, level=1):
+        import gym
+
+        self.observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = gym.spaces.Box(-2, 2, (1,), np.float32)
+        self.level = level
+
+    @property
+    def unwrapped(self):
+        return self
+
+    def seed(self, seed=None):
+        self.rng = np.random.default_rng(seed)
+
+    def reset(self):
+        return list(self.rng.random(2))
+
+    def step(self, action):
+        if self.broken:
+            raise RuntimeError("lost")
+        return [0.5, 0.25], np.float64(action[0]) * self.level, False, {}
+
+
+@pytest.fixture
+def old_task():
+    gym = pytest.importorskip("gym")
+    old = type("Old", (OldTask, gym.Env), {})
+    gym.register("AwacOld-v0", entry_point=old, max_episode_steps=3)
+    yield "gym:AwacOld-v0"
+    del gym.envs.registry["AwacOld-v0"]
+
+
+def test_old_gyms_tasks_have_the_same_guarantees(old_task, monkeypatch):
+    env = make_env(old_task, env_kwargs={"level": 10})
+    np.testing.assert_array_equal(env.reset(seed=4)[0], env.reset(seed=4)[0])
+    results = [env.step(np.float32([0.5]))[1:4] for _ in range(3)]
+    assert results == [(10.0, False, False)] * 2 + [(10.0, False, True)]
+    assert env.spec.max_episode_steps == 3
+    env.reset(seed=4)
+    monkeypatch.setattr(OldTask, "broken", True)
+    with pytest.raises(EnvironmentFault, match="'gym:AwacOld-v0' failed at step 1 .*RuntimeError: lost"):
+        env.step(np.float32([0.5]))
+    with pytest.raises(TaskError, match="'gym:AwacOld-v0' cannot be made: .*levle"):
+        make_env(old_task, env_kwargs={"levle": 10})

@@ -25,9 +25,7 @@ def to_environment(space: spaces.Space, actions: np.ndarray) -> np.ndarray:
     if isinstance(space, spaces.Discrete):
         return actions + space.start if space.start else actions
     assert isinstance(space, spaces.Box), "make_env gives no other"
-    centre, half = _centre_half(space)
-    values = centre + half * np.asarray(actions, np.float64)
-    return np.clip(values, space.low.ravel(), space.high.ravel()).astype(space.dtype)
+    return _map(space, *_centre_half(space), actions)
 
 
 def to_policy(space: spaces.Space, actions: np.ndarray) -> np.ndarray:
@@ -68,18 +66,28 @@ class PolicyActions(gymnasium.ActionWrapper):
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
-        space = env.action_space
+        space = self._space = env.action_space
+        self._same = False
         if isinstance(space, spaces.Discrete):
             self.action_space = spaces.Discrete(int(space.n))
         else:
             assert isinstance(space, spaces.Box), "make_env gives no other"
             self.action_space = spaces.Box(-1.0, 1.0, (int(np.prod(space.shape)),), np.float32)
+            self._same = space == self.action_space
+            self._mapping = _centre_half(space)
 
     def action(self, action):
         """The action in the environment's units."""
-        space = self.env.action_space
-        values = to_environment(space, action)
-        return values.reshape(space.shape) if isinstance(space, spaces.Box) else values
+        if self._same:
+            return action
+        if not isinstance(self._space, spaces.Box):
+            return to_environment(self._space, action)
+        return _map(self._space, *self._mapping, action).reshape(self._space.shape)
+
+
+def _map(space: spaces.Box, centre: np.ndarray, half: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    values = centre + half * np.asarray(actions, np.float64)
+    return np.minimum(np.maximum(values, space.low.ravel()), space.high.ravel()).astype(space.dtype)
 
 
 def _centre_half(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:

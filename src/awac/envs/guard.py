@@ -108,31 +108,39 @@ class Guard(gymnasium.Wrapper):
             raise self._fault(f"{one_line(error)} ({place})") from error
 
     def _observation(self, observation, terminated: bool) -> np.ndarray:
-        try:
-            if self._flatten is not None:
-                observation = spaces.flatten(self._flatten, observation)
-            with np.errstate(over="ignore"):  # named below
-                values = np.array(observation, self._dtype).reshape(-1)  # a copy: some environments reuse their memory
-        except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
-            raise self._fault(f"the observation does not fit its space: {one_line(error)}") from None
+        # A copy in any case: some environments reuse their memory.
+        if type(observation) is np.ndarray and observation.dtype == self._dtype and self._flatten is None:
+            values = observation.flatten()
+        else:
+            values = self._converted(observation)
         if values.size != self._size:
             raise self._fault(
                 f"the observation has shape {np.shape(observation)}, its space says {self.env.observation_space.shape}"
                 if self._flatten is None
                 else f"the observation has {values.size} values, its space {self._size}"
             )
-        with np.errstate(invalid="ignore"):
+        if not values.dot(values) <= LARGEST**2:  # one cheap number; the exact check only where it is in doubt
             usable = np.abs(values) <= LARGEST
-        if not usable.all():
-            if terminated:  # no value is ever computed from it
+            if usable.all():
+                return values
+            if terminated:  # nothing is ever computed from it
                 return np.where(usable, values, self._last)
             index = int(usable.argmin())
             raise self._fault(f"value {index} of the observation is {values[index]}")
         return values
 
+    def _converted(self, observation) -> np.ndarray:
+        try:
+            if self._flatten is not None:
+                observation = spaces.flatten(self._flatten, observation)
+            with np.errstate(over="ignore"):  # what overflows is named by the caller
+                return np.array(observation, self._dtype).reshape(-1)
+        except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
+            raise self._fault(f"the observation does not fit its space: {one_line(error)}") from None
+
     def _number(self, reward) -> float:
         try:
-            value = float(np.asarray(reward, np.float64).item())
+            value = reward if type(reward) is float else float(np.asarray(reward, np.float64).item())
         except (ValueError, TypeError):
             raise self._fault(f"the reward is no single number but {_shown(reward)}") from None
         if not abs(value) <= LARGEST:
@@ -140,6 +148,8 @@ class Guard(gymnasium.Wrapper):
         return value
 
     def _flag(self, flag) -> bool:
+        if type(flag) is bool:
+            return flag
         try:
             return bool(np.asarray(flag).item())
         except ValueError:
