@@ -85,6 +85,16 @@ class SeedOnly(Plain):
         return super().reset(seed=seed)
 
 
+class SeedNeeded(Plain):
+    def reset(self, seed):
+        return super().reset(seed=seed)
+
+
+class NoInfo(Plain):
+    def step(self, action):
+        return *super().step(action)[:4], None
+
+
 class ArrayReward(Plain):
     def step(self, action):
         observation, reward, *flags, info = super().step(action)
@@ -106,7 +116,7 @@ class ReusedMemory(Plain):
 
 
 GOOD = [NoRenderMode, ListObservation, TupleObservation, ColumnObservation, OnlyObservation, FourTuple, OldestReset,
-        SeedOnly, ArrayReward, Integers, ReusedMemory]  # fmt: skip
+        SeedOnly, SeedNeeded, NoInfo, ArrayReward, Integers, ReusedMemory]  # fmt: skip
 
 
 @pytest.fixture
@@ -127,6 +137,7 @@ def register():
 @pytest.mark.parametrize("cls", GOOD, ids=lambda cls: cls.__name__)
 def test_environments_of_another_api_give_the_same_as_one_of_todays(register, cls):
     env, ends = make_env(register(cls)), []
+    env.reset()
     first, info = env.reset(seed=5)
     kept = [first]
     for _ in range(20):
@@ -194,7 +205,7 @@ class Spoiled(Plain):
         (1, "much", "no single number but 'much'"),
         (2, np.zeros(2), "no single flag"),
         (3, np.zeros(2), "no single flag"),
-        (4, None, "step returned 5 values; expected"),
+        (4, 3.0, "step returned 5 values, the last is 3.0; expected"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_with_environment_and_step(register, index, value, words):
@@ -242,22 +253,23 @@ def test_a_nan_after_a_terminal_step_is_never_used_and_does_not_stop_the_run(reg
     np.testing.assert_array_equal(observation, [0, 7, 8])
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 @pytest.mark.parametrize("method", ["reset", "step"])
-def test_an_exception_of_the_environment_is_one_line_with_its_place(register, method):
+def test_an_exception_of_the_environment_is_one_line_with_its_place(register, method, error):
     class Broken(Plain):
         pass
 
     def fail(self, *args, **kwargs):
-        raise RuntimeError("lost\nthe connection")
+        raise error("lost\nthe connection")
 
     env = make_env(register(Broken))
     env.reset()
     setattr(Broken, method, fail)
-    with pytest.raises(EnvironmentFault, match="RuntimeError: lost the connection") as error:
+    with pytest.raises(EnvironmentFault, match=f"{error.__name__}: lost the connection") as caught:
         getattr(env, method)(*([np.zeros(2, np.float32)] if method == "step" else []))
-    assert {"reset": "failed at a reset:", "step": "failed at step 1 of"}[method] in str(error.value)
-    assert "test_environment_faults.py, line" in str(error.value)
-    assert isinstance(error.value.__cause__, RuntimeError)
+    assert {"reset": "failed at a reset:", "step": "failed at step 1 of"}[method] in str(caught.value)
+    assert "test_environment_faults.py, line" in str(caught.value)
+    assert isinstance(caught.value.__cause__, error)
 
 
 def test_a_signal_within_a_step_is_no_fault_of_the_environment(register):
@@ -497,3 +509,18 @@ def test_old_gyms_tasks_have_the_same_guarantees(old_task, monkeypatch):
         env.step(np.float32([0.5]))
     with pytest.raises(TaskError, match="'gym:AwacOld-v0' cannot be made: .*levle"):
         make_env(old_task, env_kwargs={"levle": 10})
+
+
+@pytest.mark.parametrize("bound", [1.0, 2.0])
+def test_an_environment_that_changes_its_action_does_not_change_the_callers(register, bound):
+    class Greedy(Plain):
+        action_space = spaces.Box(-bound, bound, (2,), np.float32)
+
+        def step(self, action):
+            action *= 0
+            return super().step(action)
+
+    env, action = make_env(register(Greedy)), np.float32([0.25, 0.5])
+    env.reset()
+    env.step(action)
+    np.testing.assert_array_equal(action, [0.25, 0.5])

@@ -79,7 +79,7 @@ class PolicyActions(gymnasium.ActionWrapper):
     def action(self, action):
         """The action in the environment's units."""
         if self._same:
-            return action
+            return np.array(action)  # a copy: some environments change it, and the caller stores it
         if not isinstance(self._space, spaces.Box):
             return to_environment(self._space, action)
         return _map(self._space, *self._mapping, action).reshape(self._space.shape)

@@ -46,8 +46,7 @@ class Guard(gymnasium.Wrapper):
         inner = env
         while isinstance(inner, gymnasium.Wrapper):
             inner = inner.env
-        parameters = _parameters(inner.reset)
-        self._takes = {key for key in ("seed", "options") if parameters is None or key in parameters}
+        self._takes, self._needs = _keywords(inner.reset)
         self._seed = getattr(inner, "seed", None) if "seed" not in self._takes else None
         self.seedable = "seed" in self._takes or callable(self._seed)
         self._steps, self._episodes, self._closed = 0, 0, False
@@ -61,7 +60,9 @@ class Guard(gymnasium.Wrapper):
         """
         self._steps, self._episodes = 0, self._episodes + 1
         given = {"seed": seed, "options": options}
-        kwargs = {key: value for key, value in given.items() if value is not None and key in self._takes}
+        kwargs = {
+            key: value for key, value in given.items() if key in (self._takes if value is not None else self._needs)
+        }
         if seed is not None and callable(self._seed):
             self._call(self._seed, seed)
         result = self._call(self.env.reset, **kwargs)
@@ -79,10 +80,11 @@ class Guard(gymnasium.Wrapper):
         self._steps += 1
         result = self._call(self.env.step, action)
         count = len(result) if isinstance(result, (tuple, list)) else None
-        if count not in (4, 5) or not isinstance(result[-1], dict):
-            what = f"{count} values" if count else type(result).__name__
+        if count not in (4, 5) or not isinstance(result[-1], (dict, type(None))):
+            what = f"{count} values, the last is {_shown(result[-1])}" if count else type(result).__name__
             raise self._fault(f"step returned {what}; expected (observation, reward, terminated, truncated, info dict)")
         observation, reward, *flags, info = result
+        info = info or {}
         ended = [self._flag(flag) for flag in flags]
         if len(ended) == 1:
             cut = bool(info.get("TimeLimit.truncated", False))
@@ -102,7 +104,7 @@ class Guard(gymnasium.Wrapper):
             return function(*args, **kwargs)
         except (AWACError, Interrupted):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{frame.filename.rsplit('/', 1)[-1]}, line {frame.lineno}"
             raise self._fault(f"{one_line(error)} ({place})") from error
@@ -167,15 +169,16 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _parameters(function) -> set[str] | None:
-    """Names of a function's parameters; None if it takes any."""
+def _keywords(reset) -> tuple[set[str], set[str]]:
+    """Which of `seed` and `options` a `reset` takes, and which it cannot do without."""
+    names = {"seed", "options"}
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(reset).parameters.values()
     except (TypeError, ValueError):
-        return None
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return {parameter.name for parameter in parameters}
+        return names, set()
+    takes = names & {parameter.name for parameter in parameters}
+    needs = {parameter.name for parameter in parameters if parameter.default is inspect.Parameter.empty} & names
+    return (names if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters) else takes), needs
 
 
 def _shown(value) -> str:

@@ -96,6 +96,8 @@ def _make_gymnasium(task: Task, kwargs: dict) -> tuple[gymnasium.Env, int | None
     """A bare environment and its registered step limit, without the wrappers that expect today's API of it."""
     if task.is_d4rl:
         register_tasks()
+    if task.id.count(":") > 1:
+        raise TaskError(f"task '{task.id}' cannot be made: a name has one colon at most, as module:Name-v0")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "a newer version exists": the user named the one to use
@@ -115,7 +117,7 @@ def _make_gymnasium(task: Task, kwargs: dict) -> tuple[gymnasium.Env, int | None
         raise TaskError(f"task '{task.id}' cannot be made: {one_line(error)}") from None
     except AWACError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = "; give its constructor arguments as env_kwargs" if isinstance(error, TypeError) else ""
         text = one_line(error).partition(" was raised from the environment creator")[0]  # gymnasium's addition
         raise TaskError(f"task '{task.id}' cannot be made: {text}{hint}") from error
