@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 
 import h5py
 import numpy as np
@@ -236,3 +237,33 @@ def test_a_cell_of_a_table_that_is_no_number_is_named(tmp_path, cell):
 def test_a_column_that_another_name_stands_for_already_is_not_read(tmp_path):
     np.savez(tmp_path / "d.npz", **flat(), states=np.zeros((2, 2)), timeouts=np.zeros(ROWS))
     assert len(load_dataset(tmp_path / "d.npz", limit=50)) == ROWS
+
+
+def test_a_parquet_table_is_read(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    given = flat()
+    columns = {
+        "observation": list(given["observations"]),
+        "action": given["actions"],
+        "reward": given["rewards"],
+        "terminated": given["terminals"],
+        "episode": np.arange(ROWS) // STEPS,
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "d.parquet")
+    data = load_dataset(tmp_path / "d.parquet", "CartPole-v1")
+    np.testing.assert_array_equal(data.observations, given["observations"])
+    np.testing.assert_array_equal(data.actions, given["actions"])
+    (tmp_path / "d.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        load_dataset(tmp_path / "d.parquet")
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"awac\[parquet\]"):
+        load_dataset(tmp_path / "d.parquet")
+
+
+def test_a_table_with_a_header_alone_holds_no_rows(tmp_path):
+    with pytest.raises(DataError, match="holds no rows"):
+        load_dataset(table(tmp_path / "d.csv", ("obs_0", "action", "reward", "done"), []))

@@ -1,4 +1,4 @@
-"""Tables with a row a step: `.csv` (also with semicolons or tabs).
+"""Tables with a row a step: `.csv` (also with semicolons or tabs) and `.parquet` (with pyarrow).
 
 Columns are told by their names: `reward`, `terminated`, `truncated`, `done`, `episode` and so on as in
 `awac.data.columns`, and vectors by value, such as `obs_0, obs_1, action_0, next_obs_0, next_obs_1` or `observation.x`.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,43 @@ def table(name: str, request: Request) -> Recording:
         raise DataError(f"{path}: no such file; check the path") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from None
-    places = {column: i for i, column in enumerate(used)}
+    return _recording(path, groups, {column: values[:, i] for i, column in enumerate(used)})
+
+
+@source(suffix=(".parquet",))
+def parquet(name: str, request: Request) -> Recording:
+    """A Parquet table; a column may hold a list of numbers a row."""
+    path = Path(name).expanduser()
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'awac[parquet]'") from None
+    try:
+        with ParquetFile(path) as file:
+            header = file.schema_arrow.names
+            groups = _mapped(path, header) or _by_name(header)
+            _check_complete(groups, header, str(path))
+            used = list(dict.fromkeys(column for columns in groups.values() for column in columns))
+            read = file.read(columns=used)
+            values = {column: np.array(read[column].to_pylist(), np.float64) for column in used}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except (OSError, ArrowException, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read as a table of numbers ({str(error).splitlines()[0]})") from None
+    return _recording(path, groups, values)
+
+
+def _recording(path: Path, groups: dict[str, list[str]], values: Columns) -> Recording:
+    if any(len(array) == 0 for array in values.values()):
+        raise DataError(f"{path}: holds no rows; record it again")
     columns: Columns = {}
     for key, members in groups.items():
-        array = values[:, [places[column] for column in members]]
+        parts = [values[column].reshape(len(values[column]), -1) for column in members]
         vector = key in VECTORS and key != "rewards"
-        columns[key] = array.astype(np.float32) if vector else array[:, 0]
+        if not vector and (len(parts) > 1 or parts[0].shape[1] > 1):
+            raise DataError(f"{path}: {key} has several columns ({_listed(members)}); name one of them")
+        columns[key] = np.concatenate(parts, axis=1).astype(np.float32) if vector else parts[0][:, 0]
     taken = "; ".join(f"{key} from {_listed(groups[named(groups)[key]])}" for key in ("observations", "actions"))
     return Recording("table", path, f"table {path}: {taken}", columns)
 
@@ -118,15 +150,15 @@ def _numbers(file, delimiter: str, header: list[str], used: list[str], name: str
     start = file.tell()
     try:
         try:
-            values = np.loadtxt(file, **text)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of a table without rows, which is refused later
+                values = np.loadtxt(file, **text)
         except ValueError:  # flags in words; numpy reads plain numbers ten times as fast
             file.seek(start)
             values = np.loadtxt(file, **in_words)
     except ValueError as error:
         reason = str(error).split(";")[0]
         raise DataError(f"{name}: a value is not a number ({reason}); rows count from 0 below the header") from None
-    if len(values) == 0:
-        raise DataError(f"{name}: holds no rows; record it again")
     return values
 
 
