@@ -7,7 +7,9 @@ from gymnasium import spaces
 
 from awac.envs import Task, make_env, notes
 from awac.envs.guard import Guard
+from awac.envs.mujoco_v2 import ROBOTS, RobotV2
 from awac.envs.old_gym import OldGymEnv
+from awac.envs.tasks import known_d4rl_ids, normalized_score
 from awac.errors import TaskError
 
 
@@ -195,6 +197,7 @@ def test_d4rl_ids_are_parsed_whole(task, parsed):
 
 def test_d4rls_tasks_are_made_by_gymnasium_too():
     env = gymnasium.make("awac/hopper-medium-v2")
+    assert gymnasium.make(env.spec.from_json(env.spec.to_json())).spec == env.spec
     assert env.spec.id == "awac/hopper-medium-v2" and env.spec.max_episode_steps == 1000
     np.testing.assert_array_equal(env.reset(seed=3)[0], make_env("hopper-medium-v2").reset(seed=3)[0])
     vector = gymnasium.make_vec("awac/ant-expert-v2", num_envs=2)
@@ -202,19 +205,18 @@ def test_d4rls_tasks_are_made_by_gymnasium_too():
     vector.close()
 
 
+class Crawler(RobotV2):
+    """Everything that a new robot needs stands in its class; the package takes it from there."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 125}
+    model_file, frame_skip, ctrl_cost, alive_bonus, observation_size = "hopper.xml", 4, 0.0, 0.0, 11
+    score_range, hidden_positions = (0.0, 50.0), 1
+
+    def _alive(self):
+        return True
+
+
 def test_a_robot_is_one_entry(monkeypatch):
-    """Everything that a new robot needs stands in its class; the rest of the package takes it from there."""
-    from awac.envs.mujoco_v2 import ROBOTS, RobotV2
-    from awac.envs.tasks import known_d4rl_ids, normalized_score
-
-    class Crawler(RobotV2):
-        metadata = {"render_modes": ["rgb_array"], "render_fps": 125}
-        model_file, frame_skip, ctrl_cost, alive_bonus, observation_size = "hopper.xml", 4, 0.0, 0.0, 11
-        score_range, hidden_positions = (0.0, 50.0), 1
-
-        def _alive(self):
-            return True
-
     monkeypatch.setitem(ROBOTS, "crawler", Crawler)
     env = make_env("crawler-medium-v2")
     try:

@@ -89,7 +89,8 @@ def register_tasks() -> None:
     for name in known_d4rl_ids():
         if NAMESPACE + name not in gymnasium.registry:
             robot = ROBOTS[name.partition("-")[0]]
-            gymnasium.register(NAMESPACE + name, entry_point=robot, max_episode_steps=TIME_LIMIT)
+            place = f"{robot.__module__}:{robot.__name__}"  # a text, so that a spec can be stored
+            gymnasium.register(NAMESPACE + name, entry_point=place, max_episode_steps=TIME_LIMIT)
 
 
 def _make_gymnasium(task: Task, kwargs: dict) -> tuple[gymnasium.Env, int | None]:
