@@ -1,5 +1,6 @@
 """awac doctor: each fault of a data set gets its verdict, a sound one gets none."""
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -127,3 +128,50 @@ def test_training_logs_what_is_not_in_order_and_only_that(tmp_path, columns, gra
     arguments = ["train", "--dataset", str(tmp_path / "data.hdf5"), "--ckpt_path", str(tmp_path / "ckpt")]
     assert cli.main([*arguments, "--episode", "1", *settings()]) == 0
     assert "Data warning: rewards: all are 0" in capsys.readouterr().out
+
+
+@pytest.fixture
+def pendulum(tmp_path):
+    """Two episodes in Pendulum's own units, with gym's `done` in the place of terminals."""
+    env, rng = gymnasium.make("Pendulum-v1"), np.random.default_rng(0)
+    rows = {key: [] for key in ("obs", "actions", "rewards", "done", "next_obs")}
+    for seed in range(2):
+        observation, _ = env.reset(seed=seed)
+        for _ in range(200):
+            action = rng.uniform(-2, 2, 1)
+            result, reward, terminated, truncated, _ = env.step(action)
+            for key, value in zip(rows, (observation, action, reward, terminated or truncated, result), strict=True):
+                rows[key].append(value)
+            observation = result
+    np.savez(tmp_path / "pendulum.npz", **rows)
+    return tmp_path / "pendulum.npz"
+
+
+def test_the_doctor_reads_as_training_does(pendulum, tmp_path, graph_mode, capsys):
+    findings = [(f.verdict, f.check, f.text) for f in examine(str(pendulum), "Pendulum-v1")]
+    assert found(findings, "ok", "reading", "actions in environment units [-2, 2], scaled to [-1, 1]")
+    assert found(findings, "warn", "reading", "2 of 2 terminal rows are the task's last step (200)")
+    assert not any(verdict == "fail" for verdict, *_ in findings)
+    arguments = ["train", "--task", "Pendulum-v1", "--dataset", str(pendulum), "--ckpt_path", str(tmp_path / "ckpt")]
+    assert cli.main([*arguments, "--episode", "1", *settings()]) == 0
+    out = capsys.readouterr().out
+    for verdict, check, text in findings:
+        if check == "reading":
+            assert f"Data{' warning' if verdict == 'warn' else ''}: {text}\n" in out
+
+
+def test_the_unit_can_be_given_to_the_doctor(pendulum, capsys):
+    assert cli.main(["doctor", str(pendulum), "--task", "Pendulum-v1", "--action_unit", "scaled"]) == 1
+    assert "outside the task's bounds" in capsys.readouterr().out
+
+
+def test_doctor_and_training_drop_the_same_columns(tmp_path, columns, graph_mode, capsys):
+    for key in ("observations", "next_observations"):
+        columns[key][:, 30] = 450_000 + 0.3 * columns[key][:, 0]
+        columns[key][:, 31] = 5e-7 * columns[key][:, 1]
+    findings = verdicts(tmp_path, columns)
+    text = "82 of 111 observation columns are constant and not used (27-29, 32-110)"
+    assert found(findings, "ok", "observations", text)
+    arguments = ["train", "--dataset", str(tmp_path / "data.hdf5"), "--ckpt_path", str(tmp_path / "ckpt")]
+    assert cli.main([*arguments, "--episode", "1", *settings()]) == 0
+    assert f"Data: {text}\n" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from awac.errors import CheckpointError, DataError
 CLIP = 10.0
 # A column is constant if its range is below 4 float32 rounding steps of its largest value, or below what cancellation
 # in double precision leaves of values near 1.
-_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+_ROUNDING_STEPS = 4
 _SMALLEST = 1e-14
 # A mean's part beyond float32 is kept where leaving it out would shift the result by more than this many stds.
 _SHIFT = 1e-3
@@ -65,8 +65,8 @@ class Normalizer:
             squares += np.square(kept[start : start + _BLOCK] - exact_mean).sum(axis=0)
         std = np.sqrt(squares / len(kept))
         # A rare event in a column with a large offset can have a std below one rounding step.
-        std = np.maximum(std, np.abs(exact_mean) * _ROUNDING / 4).astype(np.float32)
         mean = exact_mean.astype(np.float32)
+        std = np.maximum(std, np.spacing(np.abs(mean))).astype(np.float32)
         rest = exact_mean - mean
         rest[np.abs(rest) < _SHIFT * std] = 0.0
         return cls(columns, mean, std, observations.shape[1], rest.astype(np.float32) if rest.any() else None)
@@ -130,9 +130,9 @@ def varying_columns(observations: np.ndarray) -> np.ndarray:
     The rule is relative to a column's size, so that neither a small unit (5e-7) nor a large offset (450000 ± 0.3) makes
     a column constant.
     """
-    low, high = (values.astype(np.float64) for values in (observations.min(axis=0), observations.max(axis=0)))
-    size = np.maximum(np.abs(low), np.abs(high))
-    return high - low > np.maximum(_ROUNDING * size, _SMALLEST)
+    low, high = observations.min(axis=0), observations.max(axis=0)
+    step = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
+    return high.astype(np.float64) - low > np.maximum(_ROUNDING_STEPS * step, _SMALLEST)
 
 
 def describe_columns(used: np.ndarray) -> str:
