@@ -178,7 +178,8 @@ class TestNormalizer:
         np.testing.assert_array_equal(normalizer(np.array([1e6, -1e6])), [10, -10])
 
     @pytest.mark.parametrize(
-        ("offset", "scale"), [(450000, 0.3), (450000, 0.05), (-450000, 0.3), (101325, 0.05), (0, 5e-7), (1e-6, 5e-7), (0, 1e6)]
+        ("offset", "scale"),
+        [(450000, 0.3), (450000, 0.05), (-450000, 0.3), (101325, 0.05), (0, 5e-7), (1e-6, 5e-7), (0, 1e6)],
     )
     def test_small_units_and_large_offsets_are_standardised(self, offset, scale):
         values = np.random.default_rng(0).normal(offset, scale, (5000, 1)).astype(np.float32)
