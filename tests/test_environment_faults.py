@@ -7,6 +7,8 @@ from gymnasium import spaces
 from tiny import settings
 
 from awac.cli import main
+from awac.data.behaviour import BehaviourPolicy
+from awac.data.record import collect
 from awac.envs import make_env, notes
 from awac.errors import EnvironmentFault, Interrupted, TaskError
 from awac.training.evaluate import Evaluator
@@ -524,3 +526,13 @@ def test_an_environment_that_changes_its_action_does_not_change_the_callers(regi
     env.reset()
     env.step(action)
     np.testing.assert_array_equal(action, [0.25, 0.5])
+
+
+def test_a_recording_goes_on_alone_where_other_processes_cannot_make_the_environment(register, capsys):
+    """Registered in this process only, as in a notebook; the rows are those of a recording by one process."""
+    task = register(Plain)
+    random = BehaviourPolicy.random(spaces.Box(-1, 1, (2,)))
+    alone, several = (collect(task, random, rows=50, workers=workers) for workers in (1, 2))
+    assert f"Recording in one process: in another, unknown task '{task}'" in capsys.readouterr().out
+    for key, values in alone.items():
+        np.testing.assert_array_equal(several[key], values)

@@ -22,7 +22,7 @@ import numpy as np
 from awac.data.behaviour import BehaviourPolicy
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import AWACError
+from awac.errors import AWACError, TaskError
 
 
 class Recorder:
@@ -74,10 +74,18 @@ def _column(values: list) -> np.ndarray:
 def episodes_of(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
     """Episodes 0, 1, 2, … in order, for as long as the caller takes them.
 
-    A worker of a `multiprocessing.Pool` records them itself: there are enough processes already.
+    A worker of a `multiprocessing.Pool` records them itself: there are enough processes already. So does this process
+    where others can't make the environment, because it is registered here only or may exist once.
     """
-    alone = workers == 1 or multiprocessing.current_process().daemon
-    yield from map(recorder, itertools.count()) if alone else _parallel(recorder, workers)
+    done = 0
+    if workers > 1 and not multiprocessing.current_process().daemon:
+        try:
+            for episode in _parallel(recorder, workers):
+                yield episode
+                done += 1
+        except TaskError as error:
+            print(f"Recording in one process: in another, {error}", flush=True)
+    yield from map(recorder, itertools.count(done))
 
 
 def _parallel(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
