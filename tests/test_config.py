@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
+import itertools
 import json
+import subprocess
+import sys
 
 import pytest
 
-from awac.config import PRESETS, SECTIONS, AlgoConfig, Config, EnvConfig, TrainConfig, load_config
+from awac import cli
+from awac.algorithm import losses
+from awac.config import KEYS, PRESETS, SECTIONS, Config, load_config
 from awac.envs import make_env
 from awac.errors import ConfigError
 from awac.training.wiring import algorithm_config
@@ -33,11 +36,14 @@ def test_the_default_is_the_ant_preset():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_differs_from_the_defaults_where_it_says_so(preset):
-    config, default = values(load_config(preset)), values(Config())
-    assert {key: value for key, value in config.items() if value != default[key]} == {
-        key: value for key, value in PRESETS[preset].items() if value != default[key]
-    }
+def test_a_preset_sets_its_keys_and_leaves_the_others(preset):
+    assert values(load_config(preset)) == {**values(Config()), **PRESETS[preset]}
+
+
+def test_no_two_presets_are_the_same_and_ant_is_the_default():
+    configs = [load_config(preset) for preset in PRESETS]
+    assert all(one != other for one, other in itertools.combinations(configs, 2))
+    assert load_config("ant") == Config()
 
 
 @pytest.mark.parametrize(
@@ -217,11 +223,110 @@ def test_a_config_cannot_be_changed():
         load_config().algo.lam = 3.0
 
 
-def test_every_field_has_a_docstring():
-    for cls in (EnvConfig, AlgoConfig, TrainConfig):
-        body = ast.parse(inspect.getsource(cls)).body[0].body[1:]
-        for field, text in zip(body[::2], body[1::2], strict=True):
-            assert isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr), ast.unparse(field)
+@pytest.mark.parametrize("name", KEYS)
+def test_every_key_has_a_meaning_and_a_default_inside_its_range(name):
+    key = KEYS[name]
+    assert key.help.endswith(".") and "\n" not in key.help
+    assert key.check(key.default, "default") == key.default
+
+
+def test_the_weightings_are_those_of_the_losses():
+    source = (
+        "import sys; from awac.config import weightings; print(*weightings()); assert 'mindspore' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, encoding="utf-8", check=True)
+    assert tuple(done.stdout.split()) == tuple(losses.WEIGHTINGS)
+
+
+def test_a_weighting_that_is_added_to_the_losses_is_a_choice(monkeypatch):
+    monkeypatch.setitem(losses.WEIGHTINGS, "flat", lambda adv, lam, clip: adv * 0 + 1)
+    assert load_config(overrides={"weighting": "flat"}).algo.weighting == "flat"
+
+
+class TestCommandLine:
+    """`awac train` has an option for every key."""
+
+    @pytest.fixture
+    def trained(self, monkeypatch):
+        """Returns trained(*arguments): the configuration that `awac train` would run."""
+        seen = []
+        monkeypatch.setattr("awac.training.session.train", lambda config, *_, **__: seen.append(config))
+
+        def call(*arguments):
+            assert cli.main(["train", *arguments]) == 0
+            return values(seen[-1])
+
+        return call
+
+    def test_the_help_lists_every_key_with_its_default_and_meaning(self, capsys):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["train", "--help"])
+        text = " ".join(capsys.readouterr().out.split()).replace("- ", "-")
+        for key in KEYS.values():
+            assert f"--{key.name} " in text and key.help.replace("- ", "-") in text
+
+    @pytest.mark.parametrize(
+        "arguments, expected",
+        [
+            (["--lam", "2"], {"lam": 2.0}),
+            (["--lam=1e-3"], {"lam": 1e-3}),
+            (["--log_std_min", "-1e1"], {"log_std_min": -10.0}),
+            (["--actor_hidden", "256", "128"], {"actor_hidden": (256, 128)}),
+            (["--actor_hidden", "[256, 128]"], {"actor_hidden": (256, 128)}),
+            (["--critic_layer_norm", "false"], {"critic_layer_norm": False}),
+            (["--download"], {"download": True}),
+            (["--dataset", "123"], {"dataset": "123"}),
+            (["--offline_share", "null"], {"offline_share": None}),
+            (
+                ["--env_kwargs", "level=3", "name=a b", "on=true"],
+                {"env_kwargs": {"level": 3, "name": "a b", "on": True}},
+            ),
+            (["--env_kwargs", "{level: 3}"], {"env_kwargs": {"level": 3}}),
+            (["--set", "lam=2", "actor_hidden=[8, 9]"], {"lam": 2.0, "actor_hidden": (8, 9)}),
+            (["--set", "lam=2", "--lam", "3"], {"lam": 3.0}),
+            (["--preset", "paper", "--lam", "3"], {"lam": 3.0, "batch_size": 1024}),
+            (
+                ["--max_episode_steps", "7", "--action_unit", "scaled"],
+                {"max_episode_steps": 7, "action_unit": "scaled"},
+            ),
+        ],
+    )
+    def test_an_option_sets_its_key(self, trained, arguments, expected):
+        found = trained(*arguments)
+        assert {key: found[key] for key in expected} == expected
+
+    @pytest.mark.parametrize(
+        "arguments, says",
+        [
+            (["--lam", "big"], "lam = 'big' is not a valid float"),
+            (["--lam", "-1"], "lam = -1.0 must be positive"),
+            (["--actor_hidden", "256", "x"], "actor_hidden = [256, 'x'] is not a valid list"),
+            (["--critic_layer_norm", "maybe"], "critic_layer_norm = 'maybe' is not a valid bool"),
+            (["--weighting", "sofmax"], "did you mean 'softmax'?"),
+            (["--env_kwargs", "level"], "--env_kwargs takes KEY=VALUE, not 'level'"),
+            (["--env_kwargs", "level=[1"], "--env_kwargs '[1': the value is not readable"),
+            (["--set", "lamm=1"], "unknown key 'lamm': did you mean 'lam'?"),
+        ],
+    )
+    def test_a_wrong_value_is_one_line(self, capsys, arguments, says):
+        assert cli.main(["train", *arguments]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("awac: error: ") and says in err and err.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        "arguments, says",
+        [
+            (["train", "--lamm", "2"], "unknown option --lamm: did you mean '--lam'?"),
+            (["train", "--batchsize=2"], "unknown option --batchsize: did you mean '--batch_size'?"),
+            (["eval", "--ckpt_path", "x", "--episodes", "2"], "unknown option --episodes: did you mean '--episode'?"),
+            (["evaluate"], "'evaluate' is unknown: did you mean 'eval'?"),
+        ],
+    )
+    def test_a_misspelt_option_or_command_names_the_nearest(self, capsys, arguments, says):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(arguments)
+        err = capsys.readouterr().err
+        assert err.startswith("awac: error: ") and says in err and err.count("\n") == 1
 
 
 class TestWiring:

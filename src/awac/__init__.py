@@ -1,34 +1,38 @@
-"""AWAC (Nair et al. 2020, arXiv 2006.09359) on MindSpore: learn offline from a data set, then keep improving online."""
+"""AWAC (Nair et al. 2020, arXiv 2006.09359) on MindSpore: learn offline from a data set, then keep improving online.
+
+The public names load on first use: importing this package takes no time and changes nothing in the process.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import importlib
 from typing import TYPE_CHECKING
-
-os.environ.setdefault("GLOG_v", "3")  # MindSpore's own log: errors only
-with contextlib.suppress(ImportError):  # mindspore-rl imports gym, which prints an upgrade notice into every log
-    import gym_notices.notices
-
-    gym_notices.notices.notices.clear()
-
-from awac.envs.make import make_env  # noqa: E402
 
 if TYPE_CHECKING:
     from awac.agent import AWAC
     from awac.data.sources import load_dataset
+    from awac.envs import make_env
+    from awac.training.session import evaluate, train
 
-__all__ = ["AWAC", "load_dataset", "make_env"]
+__version__ = "0.1.0"
+
+__all__ = ["AWAC", "__version__", "evaluate", "load_dataset", "make_env", "train"]
+
+_HOMES = {
+    "AWAC": "awac.agent",
+    "evaluate": "awac.training.session",
+    "load_dataset": "awac.data.sources",
+    "make_env": "awac.envs",
+    "train": "awac.training.session",
+}
 
 
 def __getattr__(name: str):
-    """`AWAC` on first use: it needs MindSpore, whose import takes seconds; `load_dataset` with what it reads by."""
-    if name == "load_dataset":
-        from awac.data.sources import load_dataset
-
-        return load_dataset
-    if name != "AWAC":
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from awac.agent import AWAC
+    globals()[name] = value = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
 
-    return AWAC
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import signal
 import sys
+import typing
 from pathlib import Path
 
-from awac.errors import AWACError, ConfigError, Interrupted
+from awac import __version__
+from awac.errors import AWACError, ConfigError, Interrupted, did_you_mean
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand; returns the exit code: 0 done, 1 a mistake the user can put right, 128 + n signal n."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a locale without ± or λ must not end a run
+            stream.reconfigure(errors="replace")
+    if "" not in sys.path:  # --task my_module:MyEnv-v0, as `python -m` finds it
+        sys.path.insert(0, "")
+    args = _parse(argv)
     try:
         return args.run(args) or 0
     except AWACError as error:
@@ -28,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + stop.number
     except KeyboardInterrupt as stop:
         sys.stdout.flush()
-        kept = str(stop) or "the last checkpoint is kept, --resume continues from it"
+        kept = str(stop) or args.interrupted
         print(f"awac: interrupted; {kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -38,8 +45,10 @@ def main(argv: list[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename:
             raise
         _drop_output()
-        print(f"awac: error: the log can't be written ({error.strerror}); make room and go on with --resume",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"awac: error: the log can't be written ({error.strerror}); make room and go on with --resume",
+            file=sys.stderr,
+        )
         return 1
 
 
@@ -48,58 +57,102 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="awac", description="AWAC (arXiv 2006.09359) on MindSpore.", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_train(commands.add_parser("train", help="train offline, then online", allow_abbrev=False))
-    _add_eval(commands.add_parser("eval", help="evaluate a checkpoint", allow_abbrev=False))
-    _add_collect(commands.add_parser("collect", help="record a data set in D4RL's layout", allow_abbrev=False))
-    _add_convert(commands.add_parser("convert", help="a data set in another format", allow_abbrev=False))
-    _add_export(commands.add_parser("export", help="a checkpoint without its training state", allow_abbrev=False))
-    _add_report(commands.add_parser("report", help="curves and score table of finished runs", allow_abbrev=False))
-    _add_doctor(commands.add_parser("doctor", help="check a data set before training on it", allow_abbrev=False))
-    _add_bench(commands.add_parser("bench", help="training speed, against other code bases", allow_abbrev=False))
-    return parser
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, with exit code 2; negative numbers in any notation are values."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+
+    def _check_value(self, action, value) -> None:
+        if action.choices is not None and value not in action.choices:
+            near = did_you_mean(value, action.choices)
+            raise argparse.ArgumentError(action, f"{value!r} is unknown{near} (one of {', '.join(action.choices)})")
+
+    def error(self, message: str) -> typing.NoReturn:
+        self.exit(2, f"awac: error: {message}; {self.prog} --help lists the options\n")
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser, commands = _parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        command = commands[args.command]
+        flags = [text.partition("=")[0] for text in unknown if text.startswith("--")]
+        if not flags:
+            command.error(f"unrecognised argument {unknown[0]!r}")
+        command.error(f"unknown option {flags[0]}{did_you_mean(flags[0], command._option_string_actions)}")
+    return args
+
+
+def _parser() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(prog="awac", description="AWAC (arXiv 2006.09359) on MindSpore.")
+    parser.add_argument("--version", action="version", version=f"awac {__version__}")
+    group = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    for name, (add, about, interrupted) in COMMANDS.items():
+        command = group.add_parser(name, help=about)
+        command.set_defaults(interrupted=interrupted)
+        add(command)
+    return parser, group.choices
 
 
 def _add_train(parser) -> None:
-    from awac.config import PRESETS
+    from awac.config import PRESETS, SECTIONS
 
     parser.set_defaults(run=_train)
     parser.add_argument("--preset", help=f"recipe: {', '.join(PRESETS)} (default: ant)")
     parser.add_argument(
         "--episode", type=_positive, default=500, help="training episodes in all (default: %(default)s)"
     )
-    parser.add_argument("--task", help="environment: D4RL id, Gymnasium id, or gym:ID (default: ant-expert-v2)")
-    _add_environment(parser)
-    parser.add_argument(
-        "--dataset", metavar="ID_OR_PATH", help="id, minari:ID, or an .hdf5/.npz/.csv file (default: the task's)"
-    )
-    parser.add_argument("--action_unit", help="unit of the data set's actions: auto, env or scaled (default: auto)")
-    parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
     parser.add_argument("--ckpt_path", default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)")
-    parser.add_argument("--seed", type=_natural, help="seed of the run (default: 0)")
     parser.add_argument("--device_target", default="CPU", help="CPU, GPU, Ascend or Auto (default: %(default)s)")
-    parser.add_argument("--env_yaml", metavar="F", help="YAML file with keys of EnvConfig")
-    parser.add_argument("--algo_yaml", metavar="F", help="YAML file with keys of AlgoConfig and TrainConfig")
+    parser.add_argument("--env_yaml", metavar="F", help="YAML file with keys of `env`")
+    parser.add_argument("--algo_yaml", metavar="F", help="YAML file with keys of `algo` and `train`")
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override config keys"
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="set keys; the same as --KEY VALUE"
     )
     parser.add_argument(
-        "--init_from", metavar="CKPT_PATH",
+        "--init_from",
+        metavar="CKPT_PATH",
         help="start with the networks, targets, optimisers and normaliser of another run's newest checkpoint: at the "
         "switch to online training if that run has finished its offline phase",
-    )  # fmt: skip
+    )
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--resume", action="store_true", help="continue the run in --ckpt_path with its settings")
     kept.add_argument("--overwrite", action="store_true", help="replace the run in --ckpt_path")
+    for section, cls in SECTIONS.items():
+        _add_keys(parser.add_argument_group(section, cls.__doc__), section)
 
 
-def _add_environment(parser) -> None:
-    parser.add_argument("--env_kwargs", metavar="MAPPING", help="arguments of the environment, such as '{level: 3}'")
-    parser.add_argument("--max_episode_steps", type=_positive, help="step limit (default: the environment's, or 10000)")
+def _add_keys(group, section: str | None = None, names: tuple[str, ...] = ()) -> None:
+    """Adds an option for each key of a section, or for those named."""
+    from awac.config import KEYS
+
+    for key in KEYS.values():
+        if key.section != section and key.name not in names:
+            continue
+        kinds = key.options()
+        several = dict in kinds or any(typing.get_origin(kind) is tuple for kind in kinds)
+        shape: dict = {"nargs": "+"} if several else {"nargs": "?", "const": "true"} if bool in kinds else {}
+        default = " ".join(map(str, key.default)) if isinstance(key.default, tuple) else key.default
+        limits = f"; {key.range.words}" if key.range else f"; one of {', '.join(key.names())}" if key.names() else ""
+        word = "KEY=VALUE" if dict in kinds else next(k for k in kinds if k is not type(None))
+        group.add_argument(
+            f"--{key.name}",
+            dest=f"key:{key.name}",
+            metavar=word if isinstance(word, str) else getattr(word, "__name__", "int").upper().replace("TUPLE", "INT"),
+            default=argparse.SUPPRESS,
+            help=f"{key.help} (default: {default}{limits})".replace("%", "%%"),
+            **shape,
+        )
+
+
+def _given_keys(args) -> dict:
+    """The keys that were given as options."""
+    from awac.config import KEYS
+
+    given = {name[4:]: text for name, text in vars(args).items() if name.startswith("key:")}
+    return {name: KEYS[name].parse(text, f"--{name}") for name, text in given.items()}
 
 
 def _add_eval(parser) -> None:
@@ -114,7 +167,7 @@ def _add_eval(parser) -> None:
 def _add_collect(parser) -> None:
     parser.set_defaults(run=_collect)
     parser.add_argument("--task", default="ant-expert-v2", help="environment (default: %(default)s)")
-    _add_environment(parser)
+    _add_keys(parser, names=("env_kwargs", "max_episode_steps"))
     parser.add_argument(
         "--policy",
         default="expert",
@@ -153,7 +206,7 @@ def _add_doctor(parser) -> None:
     parser.description = "Checks a data set, a verdict (ok, warn, fail) a line; the exit code is 1 where one fails."
     parser.add_argument("dataset", metavar="DATASET", help="D4RL id, CartPole-v1 or an .hdf5/.npz file")
     parser.add_argument("--task", help="environment to check it against (default: what the id or file name says)")
-    _add_environment(parser)
+    _add_keys(parser, names=("env_kwargs", "max_episode_steps"))
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
     parser.add_argument(
         "--action_unit", choices=("auto", "env", "scaled"), default="auto", help="of its actions (default: %(default)s)"
@@ -182,32 +235,38 @@ def _add_bench(parser) -> None:
 
 
 def _train(args) -> None:
-    from awac.config import load_config
+    from awac.config import load_config, parse_yaml, split_pair
     from awac.training.resume import stored_config
     from awac.training.session import train
 
-    overrides = {
-        key: getattr(args, key) for key in ("task", "dataset", "action_unit", "seed") if getattr(args, key) is not None
-    }
-    overrides.update(_environment(args))
-    if args.download:
-        overrides["download"] = True
+    overrides = {}
     for item in args.set:
-        key, sign, value = item.partition("=")
-        if not sign:
-            raise ConfigError(f"--set takes KEY=VALUE, not {item!r}")
-        overrides[key] = _parsed(value, item)
+        name, value = split_pair(item, "--set")
+        overrides[name] = parse_yaml(value, "--set")
+    overrides.update(_given_keys(args))
     base = stored_config(Path(args.ckpt_path).expanduser()) if args.resume else None
     config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
-    train(config, args.ckpt_path, args.episode, device=args.device_target, resume=args.resume,
-          overwrite=args.overwrite, init_from=args.init_from)  # fmt: skip
+    train(
+        config,
+        args.ckpt_path,
+        args.episode,
+        device=args.device_target,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        init_from=args.init_from,
+    )
 
 
 def _eval(args) -> None:
     from awac.training.session import evaluate
 
-    evaluate(args.ckpt_path, episode=args.episode, seed=args.seed, eval_episodes=args.eval_episodes,
-             device=args.device_target)  # fmt: skip
+    evaluate(
+        args.ckpt_path,
+        episode=args.episode,
+        seed=args.seed,
+        eval_episodes=args.eval_episodes,
+        device=args.device_target,
+    )
 
 
 def _collect(args) -> None:
@@ -225,7 +284,7 @@ def _convert(args) -> None:
 def _export(args) -> None:
     from awac.runs.export import export
 
-    print(export(Path(args.ckpt_path), Path(args.out), args.episode))
+    print(export(Path(args.ckpt_path).expanduser(), Path(args.out).expanduser(), args.episode))
 
 
 def _report(args) -> None:
@@ -237,7 +296,7 @@ def _report(args) -> None:
 def _doctor(args) -> int:
     from awac.data.doctor import doctor
 
-    if args.task is None and _environment(args):
+    if args.task is None and _given_keys(args):
         raise ConfigError("--env_kwargs and --max_episode_steps need --task")
     return doctor(args.dataset, args.task and _task(args), args.download, args.action_unit)
 
@@ -260,25 +319,8 @@ def _task(args):
     from awac.config import load_config
     from awac.envs import Task
 
-    env = load_config(overrides={"task": args.task, **_environment(args)}).env
+    env = load_config(overrides={"task": args.task, **_given_keys(args)}).env
     return Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
-
-
-def _environment(args) -> dict:
-    """The environment's options that were given."""
-    given = {} if args.env_kwargs is None else {"env_kwargs": _parsed(args.env_kwargs, f"env_kwargs={args.env_kwargs}")}
-    return given if args.max_episode_steps is None else {**given, "max_episode_steps": args.max_episode_steps}
-
-
-def _parsed(value: str, item: str):
-    import yaml
-
-    from awac.config import YAML_ERRORS
-
-    try:
-        return yaml.safe_load(value)
-    except YAML_ERRORS:
-        raise ConfigError(f"--set {item[:80]!r}: the value is not readable") from None
 
 
 def _positive(text: str) -> int:
@@ -303,6 +345,31 @@ def _whole(text: str, least: int, wanted: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
     return int(text)
+
+
+COMMANDS = {
+    "train": (
+        _add_train,
+        "train offline, then online",
+        "the last checkpoint, if there is one, is kept; --resume continues from it",
+    ),
+    "eval": (_add_eval, "evaluate a checkpoint", "the evaluation has no result; the checkpoint is as it was"),
+    "collect": (_add_collect, "record a data set in D4RL's layout", "nothing was recorded"),
+    "convert": (_add_convert, "a data set in another format", "nothing was written"),
+    "export": (_add_export, "a checkpoint without its training state", "the export is incomplete; run it again"),
+    "report": (
+        _add_report,
+        "curves and score table of finished runs",
+        "no report was written; the runs are as they were",
+    ),
+    "doctor": (
+        _add_doctor,
+        "check a data set before training on it",
+        "the check is incomplete; the data are as they were",
+    ),
+    "bench": (_add_bench, "training speed, against other code bases", "no figures were written"),
+}
+"""By name: what adds the options, its line in the help, and what is true after Ctrl-C."""
 
 
 if __name__ == "__main__":

@@ -15,6 +15,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return by_lower[difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.0)[0]]
 
 
+def did_you_mean(name, known: Iterable[str]) -> str:
+    """`: did you mean 'x'?` where a known name is like `name`, else nothing."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
 class AWACError(Exception):
     """Any mistake that the user can put right."""
 

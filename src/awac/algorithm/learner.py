@@ -36,6 +36,7 @@ class AWACLearner(Learner):
         super().__init__()
         config = params["config"]
         self.config, self.steps = config, params["steps"]
+        self.weights = losses.WEIGHTINGS[config.weighting]
         self.actor, self.average_actor = params["actor_net"], params["average_actor_net"]
         self.critic, self.target_critic = params["critic_net"], params["target_critic_net"]
         self.actor_parameters = ParameterTuple(self.actor.trainable_params())
@@ -111,10 +112,7 @@ class AWACLearner(Learner):
         dist = self.actor(obs)
         value = ops.stop_gradient(self.actor.state_value(dist, self.critic, obs, noise))
         adv = losses.advantage(q_data, value)
-        if self.config.weighting == "softmax":
-            weights = losses.softmax_weights(adv, self.config.lam)
-        else:
-            weights = losses.exp_weights(adv, self.config.lam, self.config.weight_clip)
+        weights = self.weights(adv, self.config.lam, self.config.weight_clip)
         loss = losses.actor_loss(self.actor.log_prob(dist, action), weights, self.config.loss_reduction)
         info = (self.actor.spread(dist), adv.mean(), losses.effective_sample_share(weights))
         return loss, ops.stop_gradient(info)

@@ -62,8 +62,8 @@ def expected_value(probs, q):
     return (probs * q).sum(-1)
 
 
-def softmax_weights(adv, lam):
-    """B·softmax(A/λ): eq. (13) with the partition function estimated on the batch, so that the mean weight is 1."""
+def softmax_weights(adv, lam, clip=None):
+    """B·softmax(A/λ): eq. (13) with the partition function estimated on the batch, so the mean weight is 1."""
     return ops.stop_gradient(ops.softmax(adv / lam, axis=0) * adv.shape[0])
 
 
@@ -72,6 +72,10 @@ def exp_weights(adv, lam, clip=None):
     if clip is None:
         return ops.stop_gradient(ops.exp(adv / lam))
     return ops.stop_gradient(ops.exp(ops.minimum(adv / lam, ops.log(ops.scalar_to_tensor(clip)))))
+
+
+WEIGHTINGS = {"softmax": softmax_weights, "exp": exp_weights}
+"""Functions of (adv, lam, clip) by the name that `weighting` has in the configuration."""
 
 
 def actor_loss(log_prob, weights, reduction="mean"):

@@ -1,21 +1,60 @@
 """mindspore-rl's base classes, imported here and nowhere else.
 
-Its package warns on import that it expects MindSpore 2.1 and counts down three seconds; 0.7.0 works with MindSpore
-2.7.0 (the versions are pinned), so the countdown is skipped.
+Its package warns on import that it expects MindSpore 2.1 and counts down three seconds; 0.7.0 works with the MindSpore
+that is pinned, so its own `import time` gets a clock that does not wait. Nothing outside that module sees it.
 """
 
 from __future__ import annotations
 
-from unittest import mock
+import builtins
+import importlib.util
+import sys
+import types
 
-with mock.patch("time.sleep"):
-    from mindspore_rl.agent.actor import Actor
-    from mindspore_rl.agent.learner import Learner
-    from mindspore_rl.agent.trainer import COLLECT, EVAL, Trainer
-    from mindspore_rl.core import Session
-    from mindspore_rl.environment.python_environment import PythonEnvironment
-    from mindspore_rl.environment.space import Space
-    from mindspore_rl.utils.callback import Callback, CallbackManager, CallbackParam
+from awac.envs.old_gym import import_gym
 
-__all__ = ["COLLECT", "EVAL", "Actor", "Callback", "CallbackManager", "CallbackParam", "Learner", "PythonEnvironment",
-           "Session", "Space", "Trainer"]  # fmt: skip
+
+def _import_without_countdown() -> None:
+    spec = importlib.util.find_spec("mindspore_rl")
+    if spec is None or spec.loader is None or "mindspore_rl" in sys.modules:
+        return
+    module = importlib.util.module_from_spec(spec)
+    clock = types.SimpleNamespace(sleep=lambda seconds: None)
+
+    def import_(name, *rest):
+        return clock if name == "time" else builtins.__import__(name, *rest)
+
+    module.__dict__["__builtins__"] = {**vars(builtins), "__import__": import_}
+    sys.modules["mindspore_rl"] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules["mindspore_rl"]
+        raise
+    module.__dict__["__builtins__"] = vars(builtins)
+
+
+import_gym()  # mindspore-rl imports it; this way it prints no notice
+_import_without_countdown()
+
+from mindspore_rl.agent.actor import Actor  # noqa: E402
+from mindspore_rl.agent.learner import Learner  # noqa: E402
+from mindspore_rl.agent.trainer import COLLECT, EVAL, Trainer  # noqa: E402
+from mindspore_rl.core import Session  # noqa: E402
+from mindspore_rl.environment.python_environment import PythonEnvironment  # noqa: E402
+from mindspore_rl.environment.space import Space  # noqa: E402
+from mindspore_rl.utils.callback import Callback, CallbackManager, CallbackParam  # noqa: E402
+
+__all__ = [
+    "COLLECT",
+    "EVAL",
+    "Actor",
+    "Callback",
+    "CallbackManager",
+    "CallbackParam",
+    "Learner",
+    "PythonEnvironment",
+    "Session",
+    "Space",
+    "Trainer",
+]

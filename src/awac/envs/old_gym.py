@@ -16,7 +16,7 @@ from awac.errors import TaskError
 PREFIX = "gym:"
 
 
-def _import_gym():
+def import_gym():
     """Imports `gym`, keeping away the notice that 0.26 prints to stderr; None if it is not installed."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -30,7 +30,7 @@ def _import_gym():
 
 def knows(task: str) -> bool:
     """True if `gym` is installed and has a task of that id."""
-    gym = _import_gym()
+    gym = import_gym()
     if gym is None:
         return False
     try:
@@ -54,7 +54,7 @@ def make(task: str, kwargs: dict) -> tuple[OldGymEnv, int | None]:
         TaskError: `gym` is not installed, does not know the task, misses something that the task needs, or the
             constructor raised.
     """
-    gym = _import_gym()
+    gym = import_gym()
     if gym is None:
         raise TaskError(f"task 'gym:{task}' needs the old gym package: pip install gym==0.26.2")
     new_api = tuple(int(part) for part in gym.__version__.split(".")[:2]) >= (0, 26)

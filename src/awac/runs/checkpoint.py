@@ -14,6 +14,9 @@ import contextlib
 import json
 from pathlib import Path
 
+import awac.algorithm.backend  # noqa: F401  before MindSpore is imported
+
+# isort: split
 import mindspore as ms
 import numpy as np
 

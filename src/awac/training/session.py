@@ -16,7 +16,6 @@ from gymnasium import spaces as gym_spaces
 from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.mindrl import Session
 from awac.config import Config
-from awac.config_values import nearest
 from awac.data.doctor import quick
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
@@ -24,7 +23,7 @@ from awac.data.sources import resolve_dataset
 from awac.data.sources.resolve import has_dataset
 from awac.envs.make import make_env, notes
 from awac.envs.tasks import Task
-from awac.errors import CheckpointError, ConfigError, DataError
+from awac.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from awac.runs import checkpoint
 from awac.runs import folder as run_folder
 from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog
@@ -238,7 +237,7 @@ def select_device(target: str) -> None:
     """Graph mode on a device; `Auto` keeps what MindSpore found."""
     refuse_after_fork()
     if target not in DEVICES:
-        raise ConfigError(f"device {target!r} is unknown{nearest(target, DEVICES)} (one of {', '.join(DEVICES)})")
+        raise ConfigError(f"device {target!r} is unknown{did_you_mean(target, DEVICES)} (one of {', '.join(DEVICES)})")
     try:
         ms.set_context(mode=ms.GRAPH_MODE)
         if target != "Auto":

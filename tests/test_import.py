@@ -1,0 +1,77 @@
+"""What `import awac` does to a process, and MindSpore's import beside other packages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import awac
+
+
+def run(source):
+    """Standard output of a fresh interpreter; its standard error must be empty."""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, encoding="utf-8", timeout=120)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+def test_the_import_changes_nothing_and_loads_nothing_heavy():
+    run(
+        """
+import logging, os, sys, time, warnings
+before = dict(os.environ), list(logging.root.manager.loggerDict), list(warnings.filters), time.sleep
+import awac
+assert before == (dict(os.environ), list(logging.root.manager.loggerDict), list(warnings.filters), time.sleep)
+heavy = {"numpy", "mindspore", "gymnasium", "gym", "gym_notices", "h5py", "yaml"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    )
+
+
+@pytest.mark.parametrize("name", awac.__all__)
+def test_every_public_name_loads_and_is_listed(name):
+    assert getattr(awac, name) is not None and name in dir(awac)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        awac.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("first", ["protobuf", "awac"])
+def test_mindspore_and_protobuf_work_in_either_order(first):
+    protobuf = "from google.protobuf import descriptor_pb2, timestamp_pb2"
+    imports = [protobuf, "import awac.training.session"]
+    out = run(
+        "\n".join(imports if first == "protobuf" else imports[::-1])
+        + """
+import os, sys
+from mindspore.train.checkpoint_pb2 import Checkpoint
+assert sys.modules["google.protobuf.timestamp_pb2"] is timestamp_pb2
+print(timestamp_pb2.Timestamp(seconds=3).SerializeToString(), len(Checkpoint().SerializeToString()))
+"""
+    )
+    assert out.split() == [repr(b"\x08\x03"), "0"]
+
+
+def test_importing_mindspore_rl_neither_waits_nor_patches_the_clock():
+    source = """
+import threading, time
+real, seen, done = time.sleep, set(), threading.Event()
+def watch():
+    while not done.is_set():
+        seen.add(time.sleep)
+        real(0.001)
+watcher = threading.Thread(target=watch)
+watcher.start()
+calls = []
+time.sleep = seen_here = lambda seconds: calls.append(seconds)
+import awac.algorithm.mindrl, mindspore_rl
+done.set()
+watcher.join()
+assert not calls and seen <= {real, seen_here}, (calls, seen)
+assert mindspore_rl.__version__
+"""
+    assert run(source) == ""
