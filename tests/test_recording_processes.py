@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import awac
 from awac.data.behaviour import shipped_policy
 from awac.data.record import collect
+from awac.data.recorder import Recorder
 
 TASK = "ant-medium-v2"
 
@@ -91,3 +93,16 @@ def test_workers_end_with_their_parent(recording):
     process.kill()
     process.wait()
     assert wait_for(lambda: not any(map(alive, workers)), 5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_worker_whose_parent_ends_in_a_message_ends_silently(share):
+    message = pickle.dumps(Recorder(TASK, shipped_policy("ant_medium"), 0, 0, False))
+    worker = subprocess.run(
+        [sys.executable, "-c", "from awac.data.recorder import serve; serve()"],
+        input=message[: int(share * len(message))],
+        env={**os.environ, "PYTHONPATH": str(Path(awac.__file__).parents[1])},
+        capture_output=True,
+        timeout=30,
+    )
+    assert (worker.returncode, worker.stdout, worker.stderr) == (0, b"", b"")

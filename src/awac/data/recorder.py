@@ -6,6 +6,7 @@ not run the calling script again, they may be started anywhere, and the end of t
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -80,9 +81,10 @@ def episodes_of(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndar
     done = 0
     if workers > 1 and not multiprocessing.current_process().daemon:
         try:
-            for episode in _parallel(recorder, workers):
-                yield episode
-                done += 1
+            with contextlib.closing(_parallel(recorder, workers)) as stream:
+                for episode in stream:
+                    yield episode
+                    done += 1
         except TaskError as error:
             print(f"Recording in one process: in another, {error}", flush=True)
     yield from map(recorder, itertools.count(done))
@@ -161,5 +163,5 @@ def serve() -> None:
                 reply = pickle.dumps(error)
             replies.write(reply)
             replies.flush()
-    except (EOFError, OSError):  # the parent has ended
+    except (EOFError, OSError, pickle.UnpicklingError):  # the parent has ended, perhaps in the middle of a message
         os._exit(0)
