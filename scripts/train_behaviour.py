@@ -79,10 +79,10 @@ _CROSSQ = {"learning_starts": 5000, "gradient_steps": 4, "batch_size": 128}
 _CROSSQ_POLICY = {"net_arch": {"pi": [256, 256], "qf": [256, 256]}}
 RECIPES = {
     "hopper": Recipe("ppo", 3_072_000, 102_400, 32, 3e-4, _PPO, _PPO_POLICY),
-    "walker2d": Recipe("crossq", 1_000_000, 25_000, 8, 1e-3, _CROSSQ, _CROSSQ_POLICY),
-    "ant": Recipe("ppo", 5_120_000, 102_400, 32, 3e-4, _PPO, _PPO_POLICY),
+    "walker2d": Recipe("crossq", 475_000, 25_000, 8, 1e-3, _CROSSQ, _CROSSQ_POLICY),
+    "ant": Recipe("crossq", 500_000, 25_000, 8, 1e-3, _CROSSQ, _CROSSQ_POLICY),
     # Batches of 128 make 2.4 times the updates a second of 256.
-    "halfcheetah": Recipe("crossq", 1_000_000, 25_000, 8, 1e-3, _CROSSQ, _CROSSQ_POLICY),
+    "halfcheetah": Recipe("crossq", 500_000, 25_000, 8, 1e-3, _CROSSQ, _CROSSQ_POLICY),
 }
 
 
