@@ -12,18 +12,19 @@ import typing
 from pathlib import Path
 
 from awac import __version__
-from awac.errors import AWACError, ConfigError, Interrupted, did_you_mean
+from awac.errors import NO_HOME, AWACError, ConfigError, Interrupted, did_you_mean
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand; returns the exit code: 0 done, 1 a mistake the user can put right, 128 + n signal n."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a locale without ± or λ must not end a run
-            stream.reconfigure(errors="replace")
-    if "" not in sys.path:  # --task my_module:MyEnv-v0, as `python -m` finds it
-        sys.path.insert(0, "")
-    args = _parse(argv)
+    interrupted = "nothing was done yet"
     try:
+        if hasattr(sys.stdout, "reconfigure"):  # a locale without ± must not end a run
+            sys.stdout.reconfigure(errors="replace")
+        if "" not in sys.path:  # --task my_module:MyEnv-v0, as `python -m` finds it
+            sys.path.insert(0, "")
+        args = _parse(argv)
+        interrupted = args.interrupted
         return args.run(args) or 0
     except AWACError as error:
         sys.stdout.flush()
@@ -35,9 +36,14 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + stop.number
     except KeyboardInterrupt as stop:
         sys.stdout.flush()
-        kept = str(stop) or args.interrupted
+        kept = str(stop) or interrupted
         print(f"awac: interrupted; {kept}", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # pathlib's words
+            raise
+        print(f"awac: error: {NO_HOME}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         _drop_output()
         return 1
@@ -104,15 +110,18 @@ def _add_train(parser) -> None:
     parser.add_argument(
         "--episode", type=_positive, default=500, help="training episodes in all (default: %(default)s)"
     )
-    parser.add_argument("--ckpt_path", default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)")
+    parser.add_argument(
+        "--ckpt_path", type=_path, default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)"
+    )
     parser.add_argument("--device_target", default="CPU", help="CPU, GPU, Ascend or Auto (default: %(default)s)")
-    parser.add_argument("--env_yaml", metavar="F", help="YAML file with keys of `env`")
-    parser.add_argument("--algo_yaml", metavar="F", help="YAML file with keys of `algo` and `train`")
+    parser.add_argument("--env_yaml", type=_path, metavar="F", help="YAML file with keys of `env`")
+    parser.add_argument("--algo_yaml", type=_path, metavar="F", help="YAML file with keys of `algo` and `train`")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="set keys; the same as --KEY VALUE"
     )
     parser.add_argument(
         "--init_from",
+        type=_path,
         metavar="CKPT_PATH",
         help="start with the networks, targets, optimisers and normaliser of another run's newest checkpoint: at the "
         "switch to online training if that run has finished its offline phase",
@@ -157,7 +166,7 @@ def _given_keys(args) -> dict:
 
 def _add_eval(parser) -> None:
     parser.set_defaults(run=_eval)
-    parser.add_argument("--ckpt_path", required=True, help="folder of a training run")
+    parser.add_argument("--ckpt_path", type=_path, required=True, help="folder of a training run")
     parser.add_argument("--episode", type=_positive, help="a certain checkpoint (default: the newest complete one)")
     parser.add_argument("--eval_episodes", type=_positive, help="episodes to run (default: as trained)")
     parser.add_argument("--seed", type=_natural, help="seed of the evaluation's episodes (default: as trained)")
@@ -176,27 +185,29 @@ def _add_collect(parser) -> None:
     parser.add_argument("--rows", type=_positive, help="transitions to record (default: 500000)")
     parser.add_argument("--seed", type=_natural, default=0, help="seed of the recording (default: %(default)s)")
     parser.add_argument("--deterministic", action="store_true", help="record the mean action instead of samples")
-    parser.add_argument("--out", required=True, help="the .hdf5 file to write")
+    parser.add_argument("--out", type=_path, required=True, help="the .hdf5 file to write")
 
 
 def _add_convert(parser) -> None:
     parser.set_defaults(run=_convert)
-    parser.add_argument("dataset", metavar="SRC", help="id, minari:ID, or a file")
-    parser.add_argument("out", metavar="DST", help="the .hdf5, .npz or .csv file to write")
+    parser.add_argument("dataset", type=_path, metavar="SRC", help="id, minari:ID, or a file")
+    parser.add_argument("out", type=_path, metavar="DST", help="the .hdf5, .npz or .csv file to write")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
 
 
 def _add_export(parser) -> None:
     parser.set_defaults(run=_export)
-    parser.add_argument("--ckpt_path", required=True, help="folder of a training run")
+    parser.add_argument("--ckpt_path", type=_path, required=True, help="folder of a training run")
     parser.add_argument("--episode", type=_positive, help="a certain checkpoint (default: the newest complete one)")
-    parser.add_argument("--out", required=True, help="folder to write to")
+    parser.add_argument("--out", type=_path, required=True, help="folder to write to")
 
 
 def _add_report(parser) -> None:
     parser.set_defaults(run=_report)
-    parser.add_argument("runs", nargs="+", metavar="[NAME=]FOLDER", help="runs; those of one name are seeds of a curve")
-    parser.add_argument("--figure", metavar="PNG", help="image to write")
+    parser.add_argument(
+        "runs", type=_run, nargs="+", metavar="[NAME=]FOLDER", help="runs; those of one name are seeds of a curve"
+    )
+    parser.add_argument("--figure", type=_path, metavar="PNG", help="image to write")
     parser.add_argument("--reference", type=float, help="mean return of the behaviour data, drawn as a line")
     parser.add_argument("--title", help="title of the figure (default: the task)")
 
@@ -204,7 +215,7 @@ def _add_report(parser) -> None:
 def _add_doctor(parser) -> None:
     parser.set_defaults(run=_doctor)
     parser.description = "Checks a data set, a verdict (ok, warn, fail) a line; the exit code is 1 where one fails."
-    parser.add_argument("dataset", metavar="DATASET", help="D4RL id, CartPole-v1 or an .hdf5/.npz file")
+    parser.add_argument("dataset", type=_path, metavar="DATASET", help="D4RL id, CartPole-v1 or an .hdf5/.npz file")
     parser.add_argument("--task", help="environment to check it against (default: what the id or file name says)")
     _add_keys(parser, names=("env_kwargs", "max_episode_steps"))
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
@@ -226,9 +237,9 @@ def _add_bench(parser) -> None:
     parser.add_argument("--implementation", nargs="+", choices=IMPLEMENTATIONS, help="(default: all)")
     parser.add_argument("--rounds", type=_positive, default=5, help="chunks for each (default: %(default)s)")
     parser.add_argument("--seconds", type=_seconds, default=1.0, help="length of a chunk (default: %(default)s)")
-    parser.add_argument("--python", help="interpreter with PyTorch and JAX (default: that of .venv-bench)")
-    parser.add_argument("--json", metavar="FILE", help="file for the figures")
-    parser.add_argument("--plot", metavar="PNG", help="bar chart to write")
+    parser.add_argument("--python", type=_path, help="interpreter with PyTorch and JAX (default: that of .venv-bench)")
+    parser.add_argument("--json", type=_path, metavar="FILE", help="file for the figures")
+    parser.add_argument("--plot", type=_path, metavar="PNG", help="bar chart to write")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--growth", action="store_true", help="instead: time and memory by rows, batch and width")
     other.add_argument("--parts", action="store_true", help="instead: where the time of a default run goes")
@@ -244,7 +255,7 @@ def _train(args) -> None:
         name, value = split_pair(item, "--set")
         overrides[name] = parse_yaml(value, "--set")
     overrides.update(_given_keys(args))
-    base = stored_config(Path(args.ckpt_path).expanduser()) if args.resume else None
+    base = stored_config(Path(args.ckpt_path)) if args.resume else None
     config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
     train(
         config,
@@ -284,7 +295,7 @@ def _convert(args) -> None:
 def _export(args) -> None:
     from awac.runs.export import export
 
-    print(export(Path(args.ckpt_path).expanduser(), Path(args.out).expanduser(), args.episode))
+    print(export(Path(args.ckpt_path), Path(args.out), args.episode))
 
 
 def _report(args) -> None:
@@ -321,6 +332,16 @@ def _task(args):
 
     env = load_config(overrides={"task": args.task, **_given_keys(args)}).env
     return Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
+
+
+def _path(text: str) -> str:
+    """A path with ~ expanded, also behind an option's =, where no shell does it."""
+    return os.path.expanduser(text)
+
+
+def _run(text: str) -> str:
+    name, sign, folder = text.rpartition("=")
+    return name + sign + _path(folder)
 
 
 def _positive(text: str) -> int:

@@ -21,12 +21,25 @@ def did_you_mean(name, known: Iterable[str]) -> str:
     return f": did you mean {close[0]!r}?" if close else ""
 
 
+NO_HOME = (
+    "the home folder is not known (HOME is not set, and the user has no passwd entry); set HOME, or AWAC_CACHE_DIR for "
+    "generated data and D4RL_DATASET_DIR for D4RL's files"
+)
+
+
 class AWACError(Exception):
     """Any mistake that the user can put right."""
 
 
 class DataError(AWACError):
     """A data set is missing, damaged, or does not fit the environment."""
+
+
+class HomeError(AWACError, RuntimeError):
+    """A folder of the user's is needed, and nothing says where the home folder is."""
+
+    def __init__(self):
+        super().__init__(NO_HOME)
 
 
 class ConfigError(AWACError):

@@ -27,7 +27,9 @@ def refuse_after_fork() -> None:
 
 def _threads() -> list[str]:
     try:
-        return [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+        return [
+            (task / "comm").read_text(encoding="utf-8", errors="replace") for task in Path("/proc/self/task").iterdir()
+        ]
     except OSError:
         return []
 

@@ -39,4 +39,6 @@ def parts() -> list[dict]:
 
 def _run(script: str, **arguments) -> dict:
     command = [sys.executable, str(SCRIPTS / script), json.dumps(arguments)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    return json.loads(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout.splitlines()[-1]
+    )

@@ -72,13 +72,13 @@ class Worker:
 
     def __init__(self, name: str, implementation: Implementation, python: str, folder: Path):
         self.name, self.folder = name, folder
-        self.log = open(folder / f"{name}.log", "w+")  # noqa: SIM115
+        self.log = open(folder / f"{name}.log", "w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         environment = dict(os.environ)
         if not implementation.packages:
             environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
         self.process = subprocess.Popen(
             [python, str(PEERS / implementation.script), *implementation.arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, encoding="utf-8", env=environment,
         )  # fmt: skip
 
     def ask(self, **request) -> dict:

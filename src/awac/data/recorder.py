@@ -106,7 +106,7 @@ class _Worker:
 
     def __init__(self, recorder: Recorder, numbers: itertools.count):
         path = [str(entry) for entry in sys.path]
-        code = f"import sys; sys.path[:] = {path!r}; from awac.data.recorder import serve; serve()"
+        code = f"import sys; sys.path[:] = {path!a}; from awac.data.recorder import serve; serve()"
         # A session of its own: Ctrl-C on the terminal reaches the parent alone, which ends its workers.
         self._process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from awac.errors import AWACError, CheckpointError, DataError
+from awac.errors import AWACError, CheckpointError, DataError, HomeError
 
 READ_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError,
                SyntaxError, AttributeError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
@@ -32,7 +32,10 @@ def cache_folder() -> Path:
     """$AWAC_CACHE_DIR, else awac/ in $XDG_CACHE_HOME or ~/.cache: generated data sets and the compiled learner."""
     if os.environ.get("AWAC_CACHE_DIR"):
         return Path(os.environ["AWAC_CACHE_DIR"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "awac"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "awac"
+    except RuntimeError:
+        raise HomeError from None
 
 
 def write(target: Path, fill, mark: str = "tmp") -> dict:

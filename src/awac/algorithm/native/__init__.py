@@ -47,8 +47,15 @@ def _build() -> str | None:
     onednn = Path(ms.__file__).parent / "lib"
     compiler = os.environ.get("CXX", "g++")
     try:
-        sources = [(FOLDER / name).read_text() for name in ("pool.h", "mlp.h", "learner.cc")]
-        processor = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags")), "")
+        sources = [(FOLDER / name).read_text(encoding="utf-8") for name in ("pool.h", "mlp.h", "learner.cc")]
+        processor = next(
+            (
+                x
+                for x in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+                if x.startswith("flags")
+            ),
+            "",
+        )
         parts = (*sources, *FLAGS, compiler, ms.__version__, str(onednn), processor)
         name = f"learner-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.so"
         folder = cache_folder()

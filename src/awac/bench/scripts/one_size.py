@@ -45,7 +45,7 @@ def main(rows: int, batch: int, width: int) -> dict:
         noise = rng.standard_normal((STEPS, 2, batch, ACT), np.float32)
         learner.learn((replay.sample(rng, STEPS, batch), noise))
         times.append((time.perf_counter() - start) / STEPS)
-    with open("/proc/self/status") as file:
+    with open("/proc/self/status", encoding="utf-8") as file:
         peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
     size = 4 * rows * (2 * OBS + ACT + 2)
     return {"ms_per_step": 1e3 * statistics.median(times[1:]), "peak_mb": peak / 1024, "rows_mb": size / 2**20}

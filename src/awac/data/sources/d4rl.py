@@ -10,7 +10,7 @@ from awac.data.sources.files import HDF5_MAGIC, read_file
 from awac.data.sources.generated import GENERATED, generated
 from awac.data.sources.registry import Recording, Request, source
 from awac.envs.tasks import Task, known_d4rl_ids
-from awac.errors import DataError, nearest
+from awac.errors import DataError, HomeError, nearest
 
 # $AWAC_D4RL_URL replaces the part before the folder, for mirrors.
 DATASET_URL = "{base}/{folder}/{file}"
@@ -61,11 +61,14 @@ def dataset_file(task: Task) -> str:
 
 
 def _places(task: Task) -> list[Path]:
-    folders = [os.environ.get("D4RL_DATASET_DIR"), "~/.d4rl/datasets"]
-    return [Path(folder).expanduser() / dataset_file(task) for folder in folders if folder]
+    folders = [os.environ.get("D4RL_DATASET_DIR"), os.path.expanduser("~/.d4rl/datasets")]
+    # Without a home folder `~` stays as it is.
+    return [Path(folder).expanduser() / dataset_file(task) for folder in folders if folder and folder[:2] != "~/"]
 
 
 def _download(task: Task, progress: bool) -> Path:
+    if not _places(task):
+        raise HomeError
     target = _places(task)[0]
     if not target.is_file():
         base = os.environ.get("AWAC_D4RL_URL", _BASE_URL).rstrip("/")
