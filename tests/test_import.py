@@ -30,6 +30,23 @@ assert not heavy, heavy
     )
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_nothing_heavy(option):
+    out = run(
+        f"""
+import sys
+from awac import cli
+try:
+    cli.main([{option!r}])
+except SystemExit as end:
+    assert not end.code
+heavy = {{"numpy", "mindspore", "gymnasium", "gym", "h5py"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    )
+    assert "awac" in out
+
+
 @pytest.mark.parametrize("name", awac.__all__)
 def test_every_public_name_loads_and_is_listed(name):
     assert getattr(awac, name) is not None and name in dir(awac)

@@ -80,7 +80,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser, commands = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    parser, commands = _parser(next((text for text in argv if not text.startswith("-")), None))
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         command = commands[args.command]
@@ -91,14 +92,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _parser() -> tuple[_Parser, dict[str, _Parser]]:
+def _parser(chosen: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(prog="awac", description="AWAC (arXiv 2006.09359) on MindSpore.")
     parser.add_argument("--version", action="version", version=f"awac {__version__}")
     group = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, (add, about, interrupted) in COMMANDS.items():
         command = group.add_parser(name, help=about)
         command.set_defaults(interrupted=interrupted)
-        add(command)
+        if name == chosen:  # the others' options would load what only they need
+            add(command)
     return parser, group.choices
 
 
