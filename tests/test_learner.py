@@ -13,7 +13,6 @@ import pytest
 from reference import Network, Reference
 from tiny import ACT, BATCH, OBS, STEPS, algo, experience, learner, parameters
 
-from awac.algorithm import native
 from awac.algorithm.learner import METRICS
 from awac.algorithm.networks import MLP
 from awac.algorithm.policy import parameter_arrays
@@ -136,8 +135,9 @@ def test_the_native_steps_equal_the_plain_ones(monkeypatch, preset, changes, dis
     """Losses and every parameter after 20 steps; Adam's moments, sums that partly cancel, are the gradients."""
     config = algo(preset, actor_lr=3e-4, critic_lr=3e-4, **changes)
     fast = learner(config, discrete, steps=20)
-    if fast.native is None:
-        pytest.skip("no compiler, or not x86-64 Linux")
+    if fast.native is None and not os.environ.get("CI"):
+        pytest.skip(fast.path)
+    assert fast.native is not None, fast.path
     monkeypatch.setenv("AWAC_NATIVE", "0")
     slow = learner(config, discrete, steps=20)
     assert slow.native is None
@@ -154,18 +154,6 @@ def test_the_native_steps_equal_the_plain_ones(monkeypatch, preset, changes, dis
 @pytest.mark.parametrize("preset, changes, discrete", [("ant", {}, False), ("paper", {"weighting": "exp"}, True)])
 def test_the_plain_steps_equal_the_numpy_implementation(preset, changes, discrete):
     test_a_call_equals_the_numpy_implementation(preset, changes, discrete)
-
-
-@pytest.mark.parametrize("compiler", ["/nowhere/g++", "false"])
-def test_without_a_compiler_the_plain_steps_serve(monkeypatch, tmp_path, compiler):
-    monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setenv("AWAC_CACHE_DIR", str(tmp_path))
-    native._build.cache_clear()
-    try:
-        assert native.library() is None
-        assert learner(algo()).native is None
-    finally:
-        native._build.cache_clear()
 
 
 FINGERPRINT = """

@@ -4,7 +4,9 @@ Rows and noise for all K steps come from the host, so a call is a pure function 
 same inputs give the same networks, which is what makes a resumed run equal to one that never stopped.
 
 On a CPU with a C++ compiler, the K steps run as one operator (`native`); what is written here is then its definition,
-which the tests hold it against.
+which the tests hold it against. `AWACLearner.path` says which of the two runs, and why. Parameters have the same names
+on both, so a run may change the path when it resumes; sums are taken in another order, so results differ in the last
+digits.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from mindspore import ParameterTuple, Tensor, ops
 from awac.algorithm import losses, native
 from awac.algorithm.mindrl import Learner
 from awac.algorithm.optim import Adam, average_rate, polyak, unpack, unpack_noise
-from awac.algorithm.policy import CategoricalActor, assign_array
+from awac.algorithm.policy import assign_array
 from awac.errors import CheckpointError
 
 METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
@@ -48,10 +50,10 @@ class AWACLearner(Learner):
         self.average_rate = float(np.float32(1.0 - config.actor_ema))  # in the graph it would lose digits
         self.critic_gradient = ops.value_and_grad(self.critic_loss, None, self.critic_parameters, has_aux=True)
         self.actor_gradient = ops.value_and_grad(self.actor_loss, None, self.actor_parameters, has_aux=True)
-        library = native.library()
+        library, self.path = native.choose(config, self.actor, self.critic)
         if library:
             self.state = native.state(self)
-            self.settings = native.settings(config, self.actor, isinstance(self.actor, CategoricalActor))
+            self.settings = native.settings(config, self.actor)
         self.native = native.learn(library, len(METRICS), len(self.state)) if library else None
 
     def learn(self, experience):

@@ -186,6 +186,10 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         f"ready in {ready:.1f} s",
         flush=True,
     )
+    path, before = session.msrl.learner.path, (manifest or {}).get("learner_path")
+    print(f"Learner: {path}", flush=True)
+    if before and before.split(",")[0] != path.split(",")[0]:
+        print(f"The run began with {before}: from here on, results may differ in the last digits", flush=True)
     session.run(is_train=True, episode=episodes)
 
 

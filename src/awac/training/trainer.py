@@ -90,7 +90,7 @@ class AWACTrainer(Trainer):
         self.stop = GracefulStop()
         self.store: CheckpointStore | None = None
         if self.replay:
-            about = context.about or {}
+            about = {**(context.about or {}), "learner_path": self.msrl.learner.path}
             self.store = CheckpointStore(context.folder, self.replay, about, self.config.train.max_checkpoints)
             self.rollout = Rollout(msrl.actors, self.rngs["reset"])
 

@@ -1,74 +1,61 @@
 """The learner's steps as one operator, compiled at first use from the C++ beside this file.
 
-The library is kept in the user's cache folder, under a name that changes with the source, MindSpore and the processor.
-Where there is no compiler, another device than the CPU, or AWAC_NATIVE=0 in the environment, `library` is None and the
-learner runs as MindSpore compiles it: the same arithmetic, in many more kernels.
+`choose` decides between it and the graph that MindSpore compiles from learner.py, which is the same arithmetic in many
+more kernels, and says why. The graph runs where there is no compiler, on another device than the CPU, with
+AWAC_NATIVE=0 in the environment, and for what `supports` does not know.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
-import platform
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+import dataclasses
 
 import mindspore as ms
 from mindspore import ParameterTuple, Tensor, ops
 from mindspore.ops import signature
 
-from awac.runs.files import cache_folder
+from awac.algorithm.native.build import VERSION, library
+from awac.algorithm.native.cpus import threads
+from awac.algorithm.networks import MLP
+from awac.algorithm.policy import CategoricalActor, ContinuousCritic, DiscreteCritic, GaussianActor
 
-FOLDER = Path(__file__).parent
-FLAGS = (
-    "-std=c++17",
-    "-O3",
-    "-march=native",
-    "-mprefer-vector-width=512",
-    "-fno-math-errno",
-    "-fopenmp-simd",
-    "-fPIC",
-    "-shared",
-    "-pthread",
-)
+WEIGHTINGS = ("softmax", "exp")
+KNOWN = {
+    "actor_hidden", "critic_hidden", "critic_layer_norm", "state_dependent_std", "log_std_min", "log_std_max", "gamma",
+    "tau", "lam", "weighting", "weight_clip", "loss_reduction", "actor_lr", "critic_lr", "actor_weight_decay",
+    "actor_ema", "batch_size", "reward_scale",
+}  # fmt: skip
+"""Settings that the operator knows; any other one has to be at its default."""
 
 
-def library() -> str | None:
-    """Path of the compiled library, or None where the learner has to do without."""
-    wanted = os.environ.get("AWAC_NATIVE", "1") != "0" and ms.get_context("device_target") == "CPU"
-    return _build() if wanted and sys.platform == "linux" and platform.machine() == "x86_64" else None
+def choose(config, actor, critic) -> tuple[str | None, str]:
+    """The compiled library or None, and the path in words: `native, 2 threads` or `graph, no compiler found: g++`."""
+    reason = supports(config, (actor, critic))
+    path, failure = (None, reason) if reason else library()
+    if path is None:
+        return None, f"graph, {failure}"
+    count = threads()
+    return path, f"native, {count} thread{'' if count == 1 else 's'}"
 
 
-@functools.cache
-def _build() -> str | None:
-    onednn = Path(ms.__file__).parent / "lib"
-    compiler = os.environ.get("CXX", "g++")
-    try:
-        sources = [(FOLDER / name).read_text(encoding="utf-8") for name in ("pool.h", "mlp.h", "learner.cc")]
-        processor = next(
-            (
-                x
-                for x in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-                if x.startswith("flags")
-            ),
-            "",
-        )
-        parts = (*sources, *FLAGS, compiler, ms.__version__, str(onednn), processor)
-        name = f"learner-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.so"
-        folder = cache_folder()
-        if not (folder / name).is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as made:  # renamed when whole: runs may build side by side
-                command = [compiler, *FLAGS, str(FOLDER / "learner.cc"), "-o", f"{made}/{name}"]
-                command += [f"-L{onednn}", "-l:libdnnl.so.2", f"-Wl,-rpath,{onednn}"]
-                subprocess.run(command, check=True, capture_output=True, timeout=120)
-                os.replace(f"{made}/{name}", folder / name)
-        return str(folder / name)
-    except (OSError, RuntimeError, subprocess.SubprocessError):
-        return None
+def supports(config, networks) -> str | None:
+    """None where the operator computes what `AWACLearner.step` does, else the reason in a few words.
+
+    Args:
+        config: AlgoConfig.
+        networks: policy and critics.
+    """
+    if config.weighting not in WEIGHTINGS:
+        return f"weighting {config.weighting!r} is not in the native operator"
+    for field in dataclasses.fields(config):
+        if field.name not in KNOWN and getattr(config, field.name) != field.default:
+            return f"{field.name} = {getattr(config, field.name)!r} is not in the native operator"
+    actor, critic = networks
+    for net in networks:
+        if type(net) not in (GaussianActor, CategoricalActor, ContinuousCritic, DiscreteCritic):
+            return f"the network {type(net).__name__} is not in the native operator"
+    if type(actor.trunk) is not MLP or type(critic.net) is not MLP or actor.trunk.layer_norm:
+        return "networks other than plain MLPs are not in the native operator"
+    return None
 
 
 def state(learner) -> ParameterTuple:
@@ -80,15 +67,9 @@ def state(learner) -> ParameterTuple:
     return ParameterTuple([*powers, *of_actor, *of_critic])
 
 
-def threads() -> int:
-    """As many as OMP_NUM_THREADS says, else one for each processor that this process may use."""
-    # Asked here, not in C++: MindSpore sets the variable to 1 there for itself.
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
-
-
-def settings(config, actor, discrete: bool) -> Tensor:
+def settings(config, actor) -> Tensor:
     """An AlgoConfig and a policy's sizes, in the order of `Settings` in learner.cc."""
+    discrete = isinstance(actor, CategoricalActor)
     flags = (discrete, config.state_dependent_std, config.critic_layer_norm, config.weighting == "softmax",
              config.loss_reduction == "sum")  # fmt: skip
     action_size = actor.trunk.weights[-1].shape[-1] if discrete else actor.action_size
@@ -96,7 +77,7 @@ def settings(config, actor, discrete: bool) -> Tensor:
     values = (config.gamma, config.tau, config.lam, config.weight_clip, config.reward_scale, config.log_std_min,
               config.log_std_max, config.actor_lr, config.critic_lr, config.actor_weight_decay,
               1.0 - config.actor_ema, threads())  # fmt: skip
-    return Tensor([float(x) for x in (*flags, *sizes, *values)], ms.float32)
+    return Tensor([float(x) for x in (VERSION, *flags, *sizes, *values)], ms.float32)
 
 
 def learn(path: str, metrics: int, parameters: int):

@@ -13,9 +13,11 @@ namespace awac {
 constexpr int64_t kRows = 64;  // of a batch or of a weight, in one unit of work
 constexpr float kLogRoot2Pi = 0.9189385332046727f;
 
+constexpr int kVersion = 2;  // VERSION in build.py
+
 // In the order of `settings` in __init__.py.
 struct Settings {
-  float discrete, state_dependent_std, layer_norm, softmax, sum, obs, action, actor_depth, critic_depth;
+  float version, discrete, state_dependent_std, layer_norm, softmax, sum, obs, action, actor_depth, critic_depth;
   float gamma, tau, lam, weight_clip, reward_scale, log_std_min, log_std_max;
   float actor_lr, critic_lr, actor_weight_decay, average_rate, threads;
 };
@@ -276,7 +278,7 @@ class Learner {
 
   void update() {
     actor_adam.begin();
-    if (s.average_rate < 1.0f)  // as in gradient_step.py
+    if (s.average_rate < 1.0f)  // as `average_rate` in optim.py
       actor_adam.tau =
           -s.average_rate / std::expm1(std::log(*actor_adam.power2) * (std::log1p(-s.average_rate) / std::log(0.999)));
     critic_adam[0].begin();
@@ -329,8 +331,15 @@ class Learner {
 
 }  // namespace awac
 
+extern "C" int AwacVersion() { return awac::kVersion; }
+
 extern "C" int Learn(int count, void **params, int *ndims, int64_t **shapes, const char **, void *, void *) {
   auto data = reinterpret_cast<float **>(params);
+  // What was compiled and what calls it must agree on the settings and on the number of parameters.
+  if (shapes[0][0] * sizeof(float) != sizeof(awac::Settings) || data[0][0] != awac::kVersion) return 1;
+  const auto &s = *reinterpret_cast<const awac::Settings *>(data[0]);
+  const bool free_std = s.discrete == 0 && s.state_dependent_std == 0;
+  if (count != 9 + 4 * (free_std + 2 * static_cast<int>(s.actor_depth)) + 8 * static_cast<int>(s.critic_depth)) return 2;
   awac::Learner(data, ndims, shapes).run(data[count - 2], static_cast<int *>(params[count - 1]));
   return 0;
 }

@@ -1,0 +1,144 @@
+"""Compiles the native operator, keeps the library in the user's cache folder, and loads it only from a safe place."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import mindspore as ms
+
+from awac.runs.files import cache_folder
+
+FOLDER = Path(__file__).parent
+VERSION = 2
+"""Of the operator's inputs; `kVersion` in learner.cc is the same number."""
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-fno-math-errno",
+    "-fopenmp-simd",
+    "-fPIC",
+    "-shared",
+    "-pthread",
+)
+
+
+class BuildError(Exception):
+    """Why there is no library, in one line."""
+
+
+def library() -> tuple[str | None, str]:
+    """Path of the compiled library, or None and the reason."""
+    if os.environ.get("AWAC_NATIVE", "1") == "0":
+        return None, "AWAC_NATIVE=0"
+    if ms.get_context("device_target") != "CPU":
+        return None, f"device {ms.get_context('device_target')}"
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return None, f"{sys.platform} on {platform.machine()}"
+    try:
+        return _build(os.environ.get("CXX") or "g++", _folder()), ""
+    except BuildError as error:
+        return None, str(error)
+
+
+def _folder() -> Path | None:
+    """The libraries' folder in the cache; None where there is no home folder."""
+    try:
+        return cache_folder() / "native"
+    except (RuntimeError, OSError):
+        return None
+
+
+@functools.cache
+def _build(compiler: str, folder: Path | None) -> str:
+    try:
+        command = shlex.split(compiler)
+    except ValueError as error:
+        raise BuildError(f"CXX={compiler!r} is not a command: {error}") from None
+    onednn = Path(ms.__file__).parent / "lib"
+    names = sorted(path.name for path in onednn.glob("libdnnl.so.[0-9]"))
+    if not names:
+        raise BuildError(f"MindSpore {ms.__version__} has no libdnnl")
+    name = f"learner-{_fingerprint(command, onednn, names[0])}.so"
+    if folder and _is_safe(folder) and _is_safe(folder / name) and _loads(folder / name):
+        return str(folder / name)
+    link = [f"-L{onednn}", f"-l:{names[0]}", f"-Wl,-rpath,{onednn}"]
+    for place in (folder, None):  # then a folder of this process
+        try:
+            if place is not None:
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target = (place if place and _is_safe(place) else _temporary()) / name
+            with tempfile.TemporaryDirectory(dir=target.parent) as made:  # renamed when whole: runs may build together
+                _compile([*command, *FLAGS, str(FOLDER / "learner.cc"), "-o", f"{made}/{name}", *link])
+                os.chmod(f"{made}/{name}", 0o700)
+                os.replace(f"{made}/{name}", target)
+        except OSError:
+            continue
+        if _loads(target):
+            return str(target)
+    raise BuildError(
+        "the compiled library can't be stored or loaded (cache and temporary folder are read-only, noexec)"
+    )
+
+
+def _fingerprint(command, onednn: Path, name: str) -> str:
+    sources = [(FOLDER / source).read_text(encoding="utf-8") for source in ("pool.h", "mlp.h", "learner.cc")]
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    processor = next((line for line in lines if line.startswith("flags")), "")
+    parts = (*sources, *FLAGS, *command, ms.__version__, str(onednn), name, processor)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _compile(command: list[str]) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=120, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise BuildError(f"no compiler found: {command[0]}") from None
+    except PermissionError:
+        raise BuildError(f"the compiler can't be run: {command[0]}") from None
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{command[0]} took more than 120 s") from None
+    except subprocess.CalledProcessError as error:
+        lines = [line.strip() for line in error.stderr.decode(errors="replace").splitlines() if line.strip()]
+        first = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
+        raise BuildError(f"{command[0]} failed: {first or f'exit status {error.returncode}'}") from None
+
+
+def _is_safe(path: Path) -> bool:
+    """Whether it exists, the user owns it and nobody else may write to it."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    plain = stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)
+    return plain and status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _loads(path: Path) -> bool:
+    """Whether the library can be loaded and takes the inputs that this version gives."""
+    try:
+        return ctypes.CDLL(str(path)).AwacVersion() == VERSION
+    except (OSError, AttributeError):
+        return False
+
+
+def _temporary() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="awac-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

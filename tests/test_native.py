@@ -1,0 +1,113 @@
+"""Which path a learner takes: the compiler, the cache folder, the number of threads, and what the operator knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import pytest
+from tiny import algo, learner, networks
+
+from awac.algorithm import native
+from awac.algorithm.native import build, cpus
+
+pytestmark = pytest.mark.usefixtures("graph_mode")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    """An empty cache and nothing remembered."""
+    monkeypatch.setenv("AWAC_CACHE_DIR", str(tmp_path / "cache"))
+    build._build.cache_clear()
+    yield
+    build._build.cache_clear()
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """A compiler of two words that compiles nothing, quickly, and a loader that takes its result."""
+    script = tmp_path / "cxx"
+    script.write_text('#!/bin/sh\n[ "$1" = g++ ] || exit 1\nwhile [ "$1" != -o ]; do shift; done\n: > "$2"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", f"'{script}' g++")
+    monkeypatch.setattr(build, "_loads", lambda path: path.is_file())
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        ("/nowhere/g++", "graph, no compiler found: /nowhere/g++"),
+        ("false", "graph, false failed: exit status 1"),
+        ("sh -c 'echo warning: x >&2; echo fatal error: no header >&2; exit 1'", "fatal error: no header"),
+        ("g++ 'unclosed", "is not a command"),
+    ],
+)
+def test_without_a_working_compiler_the_graph_runs_and_says_why(monkeypatch, command, words):
+    monkeypatch.setenv("CXX", command)
+    our = learner(algo())
+    assert our.native is None and words in our.path and "\n" not in our.path
+
+
+def test_a_compiler_may_be_several_words(compiler, tmp_path):
+    path, _ = build.library()
+    assert path and path.startswith(str(tmp_path / "cache" / "native"))
+    assert os.stat(tmp_path / "cache" / "native").st_mode & 0o077 == 0
+
+
+def test_without_a_writable_cache_it_is_built_in_a_temporary_folder(compiler, monkeypatch):
+    monkeypatch.setenv("AWAC_CACHE_DIR", "/proc/nowhere")
+    path, _ = build.library()
+    assert path and "awac-" in path and not path.startswith("/proc")
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_a_library_in_a_folder_that_others_may_write_to_is_not_loaded(compiler, tmp_path, mode):
+    path, _ = build.library()
+    os.chmod(tmp_path / "cache" / "native", mode)
+    build._build.cache_clear()
+    other, _ = build.library()
+    assert other and other != path and not other.startswith(str(tmp_path / "cache"))
+
+
+def test_a_damaged_library_is_not_loaded(tmp_path):
+    (tmp_path / "learner.so").write_bytes(b"\x7fELF")
+    assert not build._loads(tmp_path / "learner.so")
+
+
+def test_what_the_operator_does_not_know_is_named():
+    config = algo()
+    nets = [networks(config)[name] for name in ("actor_net", "critic_net")]
+    assert native.supports(config, nets) is None
+    odd = dataclasses.make_dataclass("Odd", [("new_key", float, 1.0)], bases=(type(config),), frozen=True)
+    assert native.supports(odd(**vars(config)), nets) is None
+    assert "new_key = 2.0" in str(native.supports(odd(**vars(config), new_key=2.0), nets))
+    assert "weighting 'other'" in str(native.supports(dataclasses.replace(config, weighting="other"), nets))
+    assert "in the native operator" in str(native.supports(config, (type("Mine", (type(nets[0]),), {}), nets[1])))
+
+
+@pytest.mark.parametrize(
+    "value, count", [("4,2", 4), ("3", 3), (" 2 ", 2), ("", None), ("0", None), ("abc", None), ("-1", None)]
+)
+def test_the_first_number_of_omp_num_threads_counts(monkeypatch, value, count):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(cpus, "cpu_limit", lambda: 5.5)
+    assert cpus.threads() == (count or 5)
+
+
+@pytest.mark.parametrize(
+    "group, files, limit",
+    [
+        ("0::/", {"cpu.max": "200000 100000"}, 2.0),
+        ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, 1.5),
+        ("0::/../other", {"cpu.max": "max 100000"}, None),
+        ("4:cpu,cpuacct:/docker/x", {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("", {}, None),
+    ],
+)
+def test_limits_of_control_groups_are_respected(tmp_path, group, files, limit):
+    for name, text in {"proc/self/cgroup": group, **{f"sys/fs/cgroup/{key}": v for key, v in files.items()}}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpus.cpu_limit(tmp_path) == limit
