@@ -153,6 +153,12 @@ class TrainConfig:
         "Environment steps collected at the switch before the first online gradient step.",
         NOT_NEGATIVE,
     )
+    online_candidates: int = key(
+        1,
+        "Actions drawn from the policy at each online step; the one with the largest min Q is taken. More than 1 is "
+        "optimistic collection (O3F, Mark et al. 2022).",
+        POSITIVE,
+    )
     log_every: int = key(10, "Episodes between loss lines.", POSITIVE)
     eval_every: int = key(10, "Episodes between evaluations.", POSITIVE)
     save_every: int = key(10, "Episodes between checkpoints.", POSITIVE)
@@ -197,6 +203,19 @@ PRESETS: dict[str, dict] = {
         "actor_weight_decay": 1e-4,
         "loss_reduction": "sum",
         "offline_train_steps": 5000,
+    },
+    # For data with room to improve. Weights that select, and optimistic collection: an advantage-weighted policy imitates
+    # what the memory holds, so better actions have to get in. It falls after the switch before it improves.
+    "improve": {
+        "actor_hidden": (256, 256),
+        "actor_lr": 3e-4,
+        "actor_ema": 0.999,
+        "state_dependent_std": True,
+        "lam": 1 / 3,
+        "weighting": "exp",
+        "weight_clip": 100.0,
+        "offline_share": 0.5,
+        "online_candidates": 10,
     },
     "cartpole": {
         "task": "CartPole-v1",

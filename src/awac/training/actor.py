@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from awac.algorithm.mindrl import COLLECT, Actor
+from awac.algorithm.numpy_critic import NumpyCritic
 from awac.algorithm.policy import NumpyPolicy
 
 
@@ -19,10 +20,19 @@ class AWACActor(Actor):
         super().__init__()
         self.environment = params["collect_environment"]
         self._policy: NumpyPolicy | None = None
+        self._critic: NumpyCritic | None = None
+        self._candidates = 1
 
-    def use(self, policy: NumpyPolicy) -> None:
-        """Acts with these weights from now on."""
-        self._policy = policy
+    def use(self, policy: NumpyPolicy, critic: NumpyCritic | None = None, candidates: int = 1) -> None:
+        """Acts with these weights from now on.
+
+        Args:
+            policy: draws the actions.
+            critic: chooses among them while collecting; None takes the first.
+            candidates: actions drawn at each step, if there is a critic.
+        """
+        self._policy, self._critic = policy, critic
+        self._candidates = candidates if critic else 1
 
     def get_action(self, phase, params):
         """Actions without a step of the environment.
@@ -49,6 +59,9 @@ class AWACActor(Actor):
             (action, reward, next observation, done, terminated).
         """
         observation, rng = params
-        action = self.get_action(phase, (np.asarray(observation)[None], rng))[0]
+        copies = self._candidates if phase == COLLECT else 1
+        actions = self.get_action(phase, (np.repeat(np.asarray(observation)[None], copies, axis=0), rng))
+        best = int(self._critic(observation, actions).argmax()) if self._critic and copies > 1 else 0
+        action = actions[best]
         next_observation, reward, done, terminated = self.environment.step(action)
         return action, float(reward), next_observation, bool(done), bool(terminated)

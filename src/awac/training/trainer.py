@@ -18,6 +18,7 @@ from mindspore import Tensor
 
 from awac.algorithm.learner import METRICS
 from awac.algorithm.mindrl import EVAL, CallbackManager, CallbackParam, Trainer
+from awac.algorithm.numpy_critic import NumpyCritic
 from awac.algorithm.policy import NumpyPolicy, load_parameter_arrays, parameter_arrays
 from awac.config import Config
 from awac.data.normalizer import Normalizer
@@ -200,7 +201,8 @@ class AWACTrainer(Trainer):
     def collect(self, steps: int) -> list[float]:
         """Acts for `steps` environment steps with the current policy; returns the returns of finished episodes."""
         assert self.replay is not None
-        self.msrl.actors.use(self.numpy_policy())
+        candidates = self.config.train.online_candidates
+        self.msrl.actors.use(self.numpy_policy(), self.numpy_critic() if candidates > 1 else None, candidates)
         returns: list[float] = []
         for _ in range(steps):
             row = self.rollout.step(self.rngs["act"])
@@ -230,6 +232,12 @@ class AWACTrainer(Trainer):
         """The deployed policy's numpy copy."""
         weights = parameter_arrays(self.msrl.learner.deployed_actor)
         return NumpyPolicy(weights, self.context.normalizer, self.config.algo, self.context.spaces["discrete"])
+
+    def numpy_critic(self) -> NumpyCritic:
+        """The critics' numpy copy."""
+        weights = parameter_arrays(self.msrl.learner.critic)
+        layer_norm, discrete = self.config.algo.critic_layer_norm, self.context.spaces["discrete"]
+        return NumpyCritic(weights, self.context.normalizer, layer_norm, discrete)
 
     def load_and_eval(self, ckpt_path=None):
         """Loads the manifest's checkpoint, evaluates it and prints the lines that users know."""
