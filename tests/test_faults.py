@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,11 +16,12 @@ from tiny import RECORDED, settings
 
 from awac import cli
 from awac.config import AlgoConfig
-from awac.errors import Interrupted, LogError
+from awac.errors import ConfigError, Interrupted, LogError
 from awac.runs.tables import Table, keep_copies
 from awac.training import sanity
 from awac.training.callbacks import TRAIN_COLUMNS
 from awac.training.interrupt import GracefulStop
+from awac.training.session import select_device
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -173,3 +175,26 @@ def test_a_torn_table_keeps_its_whole_rows(tmp_path):
     path.write_bytes(b"episode,x\r\n1,2\r\n2,3\r\n3\r\n4,5\x00\x00\r\n5,1\x00\x00\x00\r\n6,12")
     Table(path, ("episode", "x"), 9)
     assert path.read_bytes() == b"episode,x\r\n1,2\r\n2,3\r\n"
+
+
+def test_a_table_that_cannot_be_rewritten_stays_as_it_was_and_leaves_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "train.csv"
+    path.write_text("episode,x\n1,5\n2,6\n")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(LogError, match="No space left"):
+        Table(path, ("episode", "x"), 1)
+    assert path.read_text() == "episode,x\n1,5\n2,6\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["train.csv"]
+
+
+def test_a_device_error_without_a_message_is_named_by_its_type(monkeypatch):
+    def refuse(**_):
+        raise RuntimeError
+
+    monkeypatch.setattr("mindspore.set_context", refuse)
+    with pytest.raises(ConfigError, match="device CPU is not available to MindSpore here .RuntimeError."):
+        select_device("CPU")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import os
 from pathlib import Path
 
@@ -34,18 +35,17 @@ class Table:
         self.dropped = max([after, *former])
         rows = [former[episode] for episode in sorted(former) if episode <= after]
         self._episodes = {episode for episode in former if episode <= after}
-        temp = path.with_name(f".{path.name}.tmp")
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([columns, *rows])
         with _or_stop(path):
-            with open(temp, "w", newline="", encoding="utf-8") as new:
-                csv.writer(new).writerows([columns, *rows])
-                _sync(new)
-            os.replace(temp, path)
+            files.write(path, lambda temp: temp.write_bytes(text.getvalue().encode()))
 
     def add(self, values: dict) -> None:
         """Appends one row, on the disk before a checkpoint says that it is there."""
         with _or_stop(self._path), open(self._path, "a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_text(values[name]) for name in self._columns])
-            _sync(file)
+            file.flush()
+            os.fsync(file.fileno())
 
     def has(self, episode: int) -> bool:
         """Whether the table began with a row of this episode."""
@@ -85,11 +85,6 @@ def _or_stop(path: Path):
             f"{path} can't be written ({error.strerror}); training stops, the last checkpoint is kept: make room and "
             f"go on with --resume"
         ) from error
-
-
-def _sync(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _text(value):

@@ -26,6 +26,7 @@ from awac.envs.tasks import Task
 from awac.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from awac.runs import checkpoint
 from awac.runs import folder as run_folder
+from awac.runs.files import first_line
 from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog
 from awac.training.evaluate import Evaluation, Evaluator
 from awac.training.resume import about, check_data, manifest_to_resume, read_about, stored_normalizer
@@ -247,8 +248,7 @@ def select_device(target: str) -> None:
         if target != "Auto":
             ms.set_context(device_target=target)
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"device {target} is not available to MindSpore here ({reason})") from error
+        raise ConfigError(f"device {target} is not available to MindSpore here ({first_line(error)})") from error
 
 
 def _display(folder: Path) -> str:

@@ -25,6 +25,7 @@ from awac.data.columns import REQUIRED, VECTORS, missing_key, named
 from awac.data.ends import FLAGS
 from awac.data.sources.registry import Columns, Recording, Request, source
 from awac.errors import DataError
+from awac.runs.files import first_line
 
 _PARTS = {
     "observations": r"([_.\[ -].*)?",
@@ -75,7 +76,7 @@ def parquet(name: str, request: Request) -> Recording:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except (OSError, ArrowException, ValueError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read as a table of numbers ({str(error).splitlines()[0]})") from None
+        raise DataError(f"{path}: cannot be read as a table of numbers ({first_line(error)})") from None
     return _recording(path, groups, values)
 
 
@@ -120,7 +121,7 @@ def _mapped(path: Path, header: list[str]) -> dict[str, list[str]] | None:
     try:
         mapping = yaml.safe_load(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{beside}: not readable as YAML ({str(error).splitlines()[0]})") from None
+        raise DataError(f"{beside}: not readable as YAML ({first_line(error)})") from None
     known = (*VECTORS, *FLAGS)
     if not isinstance(mapping, dict) or not all(key in known for key in mapping):
         raise DataError(f"{beside}: must map {', '.join(VECTORS)} or a flag such as timeouts to names of columns")
