@@ -204,8 +204,8 @@ PRESETS: dict[str, dict] = {
         "loss_reduction": "sum",
         "offline_train_steps": 5000,
     },
-    # For data with room to improve. Weights that select, and optimistic collection: an advantage-weighted policy imitates
-    # what the memory holds, so better actions have to get in. It falls after the switch before it improves.
+    # For data with room to improve. Weights that select, and optimistic collection: an advantage-weighted policy
+    # imitates what the memory holds, so better actions have to get in. It falls after the switch before it improves.
     "improve": {
         "actor_hidden": (256, 256),
         "actor_lr": 3e-4,
