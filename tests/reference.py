@@ -125,6 +125,8 @@ class Reference:
         if config.weighting == "softmax":
             weights = np.exp((adv - adv.max()) / config.lam)
             weights *= batch / weights.sum()
+        elif config.weighting == "uniform":
+            weights = np.ones(batch)
         else:
             weights = np.minimum(np.exp(adv / config.lam), config.weight_clip)
         log_prob, spread, backward = self.actor_terms(obs, action)

@@ -19,6 +19,9 @@ from tiny import algo
 from awac import AWAC
 from awac.algorithm.networks import MLP
 from awac.algorithm.policy import load_parameter_arrays, parameter_arrays
+from awac.data.normalizer import Normalizer
+from awac.data.replay import Replay
+from awac.errors import ConfigError, DataError, DivergenceError
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -130,7 +133,7 @@ class TestExpectation:
     """V(s) as the compiled functions give it, against π and the lower twin's values (B, A)."""
 
     def value(self, twin, samples):
-        twin.num_action_samples = samples
+        object.__setattr__(twin, "num_action_samples", samples)  # of functions that are not compiled yet
         state = ms.Tensor(batch()[0])
         dist, noise = twin.distribution(state), ms.Tensor(twin._noise(1, B, "critic")[0, 0])
         value = twin.state_value(twin.targets, state, dist, noise).asnumpy()
@@ -202,6 +205,56 @@ def test_a_loaded_agent_goes_on_as_the_saved_one_to_the_bit(tmp_path):
     assert results[0][:2] == results[1][:2]
     assert all(np.array_equal(one, other) for one, other in zip(results[0][2], results[1][2], strict=True))
     assert [path.name for path in tmp_path.iterdir()] == ["agent.ckpt"]
+
+
+@pytest.mark.parametrize("name", ["lam", "tau", "gamma", "num_action_samples", "use_adv", "weight_clip", "actor_lr"])
+def test_a_setting_can_not_be_changed_after_construction(name):
+    our = agent()
+    with pytest.raises(ConfigError, match=f"^{name} can't be changed"):
+        setattr(our, name, 0.5)
+
+
+def test_a_weight_that_overflows_leaves_everything_as_it_was():
+    our = agent(lam=1e-6)
+    state, action, reward, following, done = batch()
+    before = weights(our)
+    with pytest.raises(DivergenceError, match="overflows"):
+        for _ in range(20):
+            before = weights(our)
+            our.update((state, action, np.abs(reward) + 1, following, done))
+    assert all(np.array_equal(one, other) for one, other in zip(before, weights(our), strict=True))
+
+
+class TestNormalizer:
+    """It belongs to the agent: what `learn` saw is what `get_action` and `update` give to the networks."""
+
+    def scaled(self):
+        fitted = Normalizer(np.arange(S), np.full(S, 5.0, np.float32), np.full(S, 3.0, np.float32), S)
+        replay, rng = Replay(None, fitted, 100, 1), np.random.default_rng(0)
+        for _ in range(20):
+            replay.add(5 + 3 * rng.normal(size=S), rng.integers(A), 1.0, 5 + 3 * rng.normal(size=S), False)
+        return replay
+
+    def test_actions_are_taken_on_normalised_states(self, tmp_path):
+        our, state = agent(), batch()[0]
+        our.learn(self.scaled(), B)
+        our.save(tmp_path / "agent.ckpt")
+        loaded = agent(net_seed=3)
+        loaded.load(tmp_path / "agent.ckpt")
+        for one in (our, loaded):
+            logits = one.distribution(ms.Tensor(state)).asnumpy()
+            found = one.get_action(5 + 3 * state, deterministic=True)[:, 0]
+            np.testing.assert_array_equal(found, logits.argmax(axis=1))
+
+    def test_another_normaliser_is_refused(self):
+        our = agent()
+        our.learn(self.scaled(), B)
+        with pytest.raises(DataError, match="normaliser"):
+            our.learn(memory(), B)
+        raw = agent()
+        raw.update(batch())
+        with pytest.raises(DataError, match="normaliser"):
+            raw.learn(self.scaled(), B)
 
 
 def test_only_the_first_call_compiles():

@@ -100,7 +100,8 @@ class AlgoConfig:
     lam: float = key(20.0, "Temperature λ of the advantage weights, eq. (13).", POSITIVE)
     weighting: str = key(
         "softmax",
-        "`softmax`: weights normalised over the batch to mean 1; `exp`: exp(A/λ), clipped at `weight_clip`.",
+        "`softmax`: weights normalised over the batch to mean 1; `exp`: exp(A/λ), clipped at `weight_clip`; "
+        "`uniform`: 1, behaviour cloning.",
         choices=weightings,
     )
     weight_clip: float = key(100.0, "Largest weight under `weighting=exp`.", POSITIVE)
@@ -191,6 +192,7 @@ PRESETS: dict[str, dict] = {
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
     },
+    # MindSpore-RL's recipe as far as the losses go; it does not normalise states, and does not copy critics to targets.
     "mindrl": {
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256, 256, 256),
@@ -198,7 +200,6 @@ PRESETS: dict[str, dict] = {
         "actor_lr": 3e-4,
         "lam": 2.0,
         "actor_ema": 0.0,
-        "state_dependent_std": True,
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
         "loss_reduction": "sum",
@@ -217,6 +218,7 @@ PRESETS: dict[str, dict] = {
         "offline_share": 0.5,
         "online_candidates": 10,
     },
+    "bc": {"weighting": "uniform"},
     "cartpole": {
         "task": "CartPole-v1",
         "actor_hidden": (128, 64),

@@ -18,9 +18,15 @@ from awac.algorithm import losses
 from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.optim import Adam, polyak, unpack, unpack_noise
 from awac.algorithm.policy import assign_array, at_action, gaussian_log_prob, gaussian_sample, one_hot
+from awac.data.normalizer import Normalizer
 from awac.errors import ConfigError, DataError, DivergenceError
 
 STREAMS = ("act", "noise", "batch")
+FIXED = frozenset(
+    ("lam", "tau", "gamma", "num_action_samples", "use_adv", "weight_clip", "critic_lr", "actor_lr", "seed")
+    + ("critics", "targets", "actor")
+)
+"""What the compiled graph has taken in."""
 
 
 class AWAC(nn.Cell):
@@ -75,6 +81,16 @@ class AWAC(nn.Cell):
         self.state_size, self.action_size, self.columns, self.discrete = 0, 0, 0, True  # the first states tell
         streams = np.random.SeedSequence(checks.whole("seed", seed, 0)).spawn(len(STREAMS))
         self.rngs = {name: np.random.default_rng(s) for name, s in zip(STREAMS, streams, strict=True)}
+        self.normalizer: Normalizer | None = None  # the memory's, from the first `learn` on
+        self.trained_raw = False
+        self.built = True
+
+    def __setattr__(self, name, value):
+        if name in FIXED and self.__dict__.get("built"):
+            raise ConfigError(
+                f"{name} can't be changed after construction: it is part of the compiled step; build a new AWAC"
+            )
+        super().__setattr__(name, value)
 
     def get_action(self, state, num_samples=1, deterministic=False) -> np.ndarray:
         """Draws actions from the policy.
@@ -88,7 +104,7 @@ class AWAC(nn.Cell):
             (B, num_samples) int64 indices, or (B, num_samples, A) float32 in [−1, 1].
         """
         refuse_after_fork()
-        state = checks.states("state", state)
+        state = self._normalised(checks.states("state", state))
         self._meet(state.shape[1])
         dist = self.distribution(Tensor(state))
         shape = (len(state), checks.whole("num_samples", num_samples, 1), self.action_size)
@@ -144,25 +160,26 @@ class AWAC(nn.Cell):
     def learn(self, memory, batch_size: int, steps=1, offline_share=None) -> dict[str, float]:
         """`update` on `steps` batches of a `Replay`, all in one compiled call.
 
-        The networks see states as the memory's normaliser leaves them; `get_action` takes them as they are.
+        The memory's normaliser becomes the agent's: from then on `get_action` and every `update` take raw states.
 
         Returns:
             The same as `update`, means over the steps.
 
         Raises:
-            DataError: the memory is empty or smaller than a batch.
+            DataError: the memory is empty, smaller than a batch, or has another normaliser than the agent.
         """
         held = memory.offline_size + memory.online_size
         if checks.whole("batch_size", batch_size, 1) > held > 0:
             raise DataError(f"a batch of {batch_size} rows is larger than the memory, which holds {held}")
         rows = memory.sample(self.rngs["batch"], checks.whole("steps", steps, 1), batch_size, offline_share)
+        self._adopt(memory.normalizer)
         self._meet(memory.normalizer.size)
         checks.rows(rows, self.state_size, self.action_size, self.discrete)
         return self._run(rows, "both")
 
     def save(self, path) -> None:
-        """Writes networks, optimisers and generators to a .ckpt file that is whole or not there."""
-        agent_file.write(path, self._named_parameters(), self.rngs)
+        """Writes networks, optimisers, normaliser and generators to a .ckpt file that is whole or not there."""
+        agent_file.write(path, self._named_parameters(), self.rngs, self.normalizer)
 
     def load(self, path) -> None:
         """Reads what `save` wrote into networks of the same shapes; on an error nothing is changed.
@@ -171,9 +188,22 @@ class AWAC(nn.Cell):
             CheckpointError: the file is missing, damaged, or of other networks.
         """
         parameters = self._named_parameters()
-        arrays, self.rngs = agent_file.read(path, parameters, STREAMS)
+        arrays, self.rngs, self.normalizer = agent_file.read(path, parameters, STREAMS)
         for name, parameter in parameters.items():
             assign_array(parameter, arrays[name])
+
+    def _adopt(self, normalizer: Normalizer) -> None:
+        """Makes a memory's normaliser the agent's, and holds later ones against it."""
+        own = self.normalizer
+        if own is None and self.trained_raw:
+            own = Normalizer.identity(normalizer.obs_size)
+        mine, other = (x.arrays() if x else None for x in (own, normalizer))
+        if mine and (mine.keys() != other.keys() or any(not np.array_equal(mine[key], other[key]) for key in mine)):
+            raise DataError("the memory's normaliser is not the one that the agent has learnt with; build both alike")
+        self.normalizer = normalizer
+
+    def _normalised(self, state: np.ndarray) -> np.ndarray:
+        return state if self.normalizer is None else self.normalizer(state)
 
     def _meet(self, state_size: int) -> None:
         """Learns the sizes from the networks at the first states, and holds later ones against them."""
@@ -187,7 +217,10 @@ class AWAC(nn.Cell):
 
     def _pack(self, state, action, reward, next_state, done) -> np.ndarray:
         """A checked batch in the layout of `Replay`'s rows, (1, B, W)."""
-        state = checks.states("state", state)
+        state, next_state = (checks.states(name, x) for name, x in (("state", state), ("next_state", next_state)))
+        if self.normalizer is None:
+            self.trained_raw = True
+        state, next_state = self._normalised(state), self._normalised(next_state)
         self._meet(state.shape[1])
         return checks.pack(state, action, reward, next_state, done, self.action_size, self.discrete)
 
@@ -195,11 +228,14 @@ class AWAC(nn.Cell):
         """One compiled call on rows (K, B, W)."""
         refuse_after_fork()
         noise = self._noise(rows.shape[0], rows.shape[1], part)
+        before = {name: p.asnumpy().copy() for name, p in self._named_parameters().items()}
         critic_loss, actor_loss, q_mean, ess = self(Tensor(rows), Tensor(noise), part).asnumpy().tolist()
         if not math.isfinite(critic_loss + actor_loss):
+            for name, parameter in self._named_parameters().items():
+                assign_array(parameter, before[name])
             raise DivergenceError(
-                f"critic loss {critic_loss:g}, actor loss {actor_loss:g}: the networks are spoilt; load what was saved "
-                f"before, then use a larger lam, a weight_clip, or lower learning rates"
+                f"critic loss {critic_loss:g}, actor loss {actor_loss:g}: a weight exp(A/lam) overflows or the critics "
+                f"diverge; networks are as before this call; use a larger lam, a weight_clip, lower learning rates"
             )
         ess = ess if math.isfinite(ess) else 0.0  # every weight is 0
         return {"critic_loss": critic_loss, "actor_loss": actor_loss, "q_mean": q_mean, "ess": ess}

@@ -9,13 +9,14 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from awac.data.normalizer import Normalizer
 from awac.errors import CheckpointError
 from awac.runs import checkpoint, files
 
-GENERATORS = "generators"
+GENERATORS, NORMALIZER = "generators", "normalizer."
 
 
-def write(path, parameters: dict, rngs: dict[str, np.random.Generator]) -> None:
+def write(path, parameters: dict, rngs: dict[str, np.random.Generator], normalizer=None) -> None:
     """Writes a file that is whole or not there.
 
     Raises:
@@ -25,14 +26,16 @@ def write(path, parameters: dict, rngs: dict[str, np.random.Generator]) -> None:
     states = json.dumps({name: rng.bit_generator.state for name, rng in rngs.items()}).encode()
     data = [{"name": name, "data": Tensor(p.asnumpy())} for name, p in parameters.items()]
     data.append({"name": GENERATORS, "data": Tensor(np.frombuffer(states, np.uint8).copy())})
+    for key, value in normalizer.arrays().items() if normalizer else ():
+        data.append({"name": NORMALIZER + key, "data": Tensor(np.atleast_1d(value))})
     try:
         files.write(path, lambda temp: ms.save_checkpoint(data, str(temp)))
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} could not be written ({files.first_line(error)})") from error
 
 
-def read(path, parameters: dict, streams) -> tuple[dict[str, np.ndarray], dict[str, np.random.Generator]]:
-    """Arrays for each of the parameters, and the generators.
+def read(path, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Generator], Normalizer | None]:
+    """Arrays for each of the parameters, the generators, and the normaliser if the file has one.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of other networks.
@@ -41,6 +44,7 @@ def read(path, parameters: dict, streams) -> tuple[dict[str, np.ndarray], dict[s
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     arrays = checkpoint.read_arrays(path)
+    stored = {name: arrays.pop(name) for name in list(arrays) if name.startswith(NORMALIZER)}
     for name, parameter in parameters.items():
         if name not in arrays or arrays[name].shape != parameter.shape:
             raise CheckpointError(f"{path} was saved with other networks: {name} is missing or of another shape")
@@ -53,7 +57,10 @@ def read(path, parameters: dict, streams) -> tuple[dict[str, np.ndarray], dict[s
             rng.bit_generator.state = states[name]
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} holds no sound state of the generators") from error
-    return {name: arrays[name] for name in parameters}, rngs
+    fitted = {name.removeprefix(NORMALIZER): value for name, value in stored.items()}
+    if "obs_size" in fitted:
+        fitted["obs_size"] = fitted["obs_size"].reshape(-1)[0]
+    return {name: arrays[name] for name in parameters}, rngs, Normalizer.from_arrays(fitted) if fitted else None
 
 
 def _named(path) -> Path:

@@ -74,7 +74,12 @@ def exp_weights(adv, lam, clip=None):
     return ops.stop_gradient(ops.exp(ops.minimum(adv / lam, ops.log(ops.scalar_to_tensor(clip)))))
 
 
-WEIGHTINGS = {"softmax": softmax_weights, "exp": exp_weights}
+def uniform_weights(adv, lam, clip=None):
+    """1 for every row: behaviour cloning, which softmax and exp come to for λ → ∞."""
+    return ops.ones_like(adv)
+
+
+WEIGHTINGS = {"softmax": softmax_weights, "exp": exp_weights, "uniform": uniform_weights}
 """Functions of (adv, lam, clip) by the name that `weighting` has in the configuration."""
 
 
