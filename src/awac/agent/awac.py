@@ -197,8 +197,8 @@ class AWAC(nn.Cell):
         own = self.normalizer
         if own is None and self.trained_raw:
             own = Normalizer.identity(normalizer.obs_size)
-        mine, other = (x.arrays() if x else None for x in (own, normalizer))
-        if mine and (mine.keys() != other.keys() or any(not np.array_equal(mine[key], other[key]) for key in mine)):
+        mine, other = own.arrays() if own else {}, normalizer.arrays()
+        if own and (mine.keys() != other.keys() or any(not np.array_equal(mine[key], other[key]) for key in mine)):
             raise DataError("the memory's normaliser is not the one that the agent has learnt with; build both alike")
         self.normalizer = normalizer
 
