@@ -9,7 +9,8 @@ from tiny import ACT, OBS, algo, networks
 
 from awac.algorithm.mindrl import COLLECT, EVAL
 from awac.algorithm.numpy_critic import NumpyCritic
-from awac.algorithm.policy import NumpyPolicy, parameter_arrays
+from awac.algorithm.numpy_policy import NumpyPolicy
+from awac.algorithm.policy import parameter_arrays
 from awac.data.normalizer import Normalizer
 from awac.training.actor import AWACActor
 

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from tiny import ACT, OBS, algo, networks
 
 from awac import make_env
-from awac.algorithm.policy import NumpyPolicy, load_parameter_arrays, parameter_arrays
+from awac.algorithm.numpy_policy import NumpyPolicy
+from awac.algorithm.policy import load_parameter_arrays, parameter_arrays
 from awac.data.normalizer import Normalizer
 from awac.training.actor import AWACActor
 from awac.training.evaluate import Evaluator

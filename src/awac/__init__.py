@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from awac.agent import AWAC
     from awac.data.sources import load_dataset
     from awac.envs import make_env
+    from awac.training.deployed import load_policy
     from awac.training.session import evaluate, train
 
 __version__ = "0.1.0"
 
-__all__ = ["AWAC", "__version__", "evaluate", "load_dataset", "make_env", "train"]
+__all__ = ["AWAC", "__version__", "evaluate", "load_dataset", "load_policy", "make_env", "train"]
 
 _HOMES = {
     "AWAC": "awac.agent",
     "evaluate": "awac.training.session",
     "load_dataset": "awac.data.sources",
+    "load_policy": "awac.training.deployed",
     "make_env": "awac.envs",
     "train": "awac.training.session",
 }

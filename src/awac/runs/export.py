@@ -27,6 +27,7 @@ def export(folder: Path, out: Path, episode: int | None = None) -> str:
     if is_run(out):
         raise CheckpointError(f"{out} already holds a run; export to a new folder")
     number = manifest["episode"]
+    about = {key: manifest[key] for key in ("config", "spaces", "action_bounds", "versions") if key in manifest}
     networks = {name: read_arrays(folder / pattern.format(number)) for name, pattern in NETWORKS.items()}
-    save(out, number, networks, None, {key: manifest[key] for key in ("config", "spaces")}, keep=1)
+    save(out, number, networks, None, about, keep=1)
     return f"Checkpoint {number} of {folder} exported to {out}"

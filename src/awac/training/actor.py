@@ -6,7 +6,7 @@ import numpy as np
 
 from awac.algorithm.mindrl import COLLECT, Actor
 from awac.algorithm.numpy_critic import NumpyCritic
-from awac.algorithm.policy import NumpyPolicy
+from awac.algorithm.numpy_policy import NumpyPolicy
 
 
 class AWACActor(Actor):

@@ -8,6 +8,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 
 from awac.config import SECTIONS, Config
@@ -39,10 +40,13 @@ def fingerprint(data: Transitions) -> str:
     return digest.hexdigest()
 
 
-def about(config: Config, spaces: dict, data: Transitions, origin) -> dict:
-    """The facts that the manifest of a training run holds."""
+def about(config: Config, spaces: dict, data: Transitions, origin, actions: gymnasium.Space) -> dict:
+    """The facts that the manifest of a training run holds; `actions` is the environment's own action space."""
+    bounds = {}
+    if isinstance(actions, gymnasium.spaces.Box):
+        bounds = {"action_bounds": [actions.low.ravel().tolist(), actions.high.ravel().tolist()]}
     facts = {"sha256": fingerprint(data), "kind": origin.kind, "dataset": origin.dataset, "rows": len(data)}
-    return {"config": dataclasses.asdict(config), "spaces": spaces, "data": facts, "versions": versions()}
+    return {"config": dataclasses.asdict(config), "spaces": spaces, "data": facts, "versions": versions(), **bounds}
 
 
 def versions() -> dict[str, str]:

@@ -21,6 +21,7 @@ from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.data.sources import resolve_dataset
 from awac.data.sources.resolve import has_dataset
+from awac.envs.actions import environment_action_space
 from awac.envs.make import make_env, notes
 from awac.envs.tasks import Task
 from awac.errors import CheckpointError, ConfigError, DataError, did_you_mean
@@ -157,7 +158,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     if normalizer.size < normalizer.obs_size:
         print(f"Data: {normalizer.describe()}", flush=True)
     spaces = _spaces(env, normalizer)
-    facts = about(config, spaces, data, origin)
+    facts = about(config, spaces, data, origin, environment_action_space(env))
     replay = Replay(data, normalizer, config.train.online_capacity)
     del data  # the packed table is all that training needs
     if manifest is None:

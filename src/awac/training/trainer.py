@@ -19,7 +19,8 @@ from mindspore import Tensor
 from awac.algorithm.learner import METRICS
 from awac.algorithm.mindrl import EVAL, CallbackManager, CallbackParam, Trainer
 from awac.algorithm.numpy_critic import NumpyCritic
-from awac.algorithm.policy import NumpyPolicy, load_parameter_arrays, parameter_arrays
+from awac.algorithm.numpy_policy import NumpyPolicy
+from awac.algorithm.policy import load_parameter_arrays, parameter_arrays
 from awac.config import Config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay

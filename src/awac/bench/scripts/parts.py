@@ -8,7 +8,8 @@ START = time.perf_counter()
 import numpy as np  # noqa: E402
 
 from awac.algorithm.learner import AWACLearner  # noqa: E402
-from awac.algorithm.policy import AWACPolicy, NumpyPolicy, parameter_arrays  # noqa: E402
+from awac.algorithm.numpy_policy import NumpyPolicy  # noqa: E402
+from awac.algorithm.policy import AWACPolicy, parameter_arrays  # noqa: E402
 from awac.config import load_config  # noqa: E402
 from awac.data.normalizer import Normalizer  # noqa: E402
 from awac.data.replay import Replay  # noqa: E402

