@@ -3,41 +3,124 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 
 from awac import cli
-from awac.report.curves import Run
+from awac.errors import DataError
+from awac.report.curves import Curve, Run, draw, table
 
 SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
 RETURNS = {10: 3900, 20: 4000, 30: 3800, 40: 3600, 50: 4100}
 
 
-@pytest.fixture
-def folder(tmp_path):
+def run_folder(path, returns, score=True):
     """A run that went online at 20: the shipped manifest and evaluations made up here."""
-    made = shutil.copytree(SHIPPED, tmp_path / "run")
-    with open(made / "eval.csv", "w", newline="", encoding="utf-8") as file:
+    shutil.copytree(SHIPPED, path)
+    with open(path / "eval.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["episode", "mean_return", "normalized_score"])
-        writer.writerows((episode, value, value / 40) for episode, value in RETURNS.items())
-    return made
+        writer.writerows((episode, value, value / 40 if score else "") for episode, value in returns.items())
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return run_folder(tmp_path / "run", RETURNS)
+
+
+@pytest.fixture
+def axes():
+    """Axes to draw on, closed afterwards."""
+    from matplotlib.figure import Figure
+
+    return Figure().subplots()
+
+
+def curves(axes):
+    """What is drawn: label → [(episode, mean)], the vertical lines' episodes left out."""
+    return {
+        line.get_label(): list(zip(*line.get_data(), strict=True))
+        for line in axes.lines
+        if not line.get_label().startswith("_")
+    }
 
 
 def test_the_summary_is_that_of_the_evaluations(folder):
-    summary = Run.read(f"mine={folder}").summary()
-    assert summary == {
-        "run": "mine", "at 10": 3900, "at the switch": 4000, "lowest of the next 10": 3600, "dip": 0.1, "last": 4100,
-        "best": 4100, "normalised last": 102.5,
-    }  # fmt: skip
+    assert Run.read(f"mine={folder}").summary() == {
+        "run": "mine",
+        "at 10": 3900,
+        "at the switch": 4000,
+        "lowest of the next 10": 3600,
+        "dip": 0.1,
+        "last": 4100,
+        "best": 4100,
+        "normalised last": 102.5,
+    }
+
+
+def test_a_table_says_nothing_where_a_run_has_no_such_evaluation(tmp_path):
+    run = Run.read(f"short={run_folder(tmp_path / 'run', {5: 10.0, 15: 12.0}, score=False)}")
+    assert table([run]).splitlines()[-1] == "| short | – | – | – | – | 12 | 12 | – |"
 
 
 def test_it_prints_a_table_and_draws_the_curves(folder, tmp_path, capsys):
-    assert cli.main(["report", f"a={folder}", f"a={folder}", "--figure", str(tmp_path / "curve.png")]) == 0
+    assert cli.main(["report", f"a={folder}", f"a={folder}", "--figure", str(tmp_path / "curve.svg")]) == 0
     assert "| a | 3900 | 4000 | 3600 | 10% | 4100 | 4100 | 102.5 |" in capsys.readouterr().out
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    drawn = (tmp_path / "curve.svg").read_text()
+    assert "<!-- a (2 seeds) -->" in drawn and "<!-- online -->" in drawn
+
+
+def test_seeds_are_averaged_by_episode_number(tmp_path, axes):
+    runs = [
+        Run.read(f"a={run_folder(tmp_path / '1', {10: 100, 20: 200, 30: 300})}"),
+        Run.read(f"a={run_folder(tmp_path / '2', {5: 0, 10: 120, 15: 0, 20: 260, 25: 0})}"),
+    ]
+    draw(axes, runs)
+    assert curves(axes) == {"a (2 seeds)": [(10, 110), (20, 230)]}
+    low, high = axes.collections[0].get_paths()[0].get_extents().get_points()[:, 1]
+    assert (low, high) == (100, 260)  # the interval of two seeds reaches from one to the other
+
+
+def test_seeds_without_a_common_evaluation_are_refused(tmp_path):
+    folders = [run_folder(tmp_path / name, {episode: 1.0}) for name, episode in (("1", 10), ("2", 15))]
+    with pytest.raises(DataError, match="the runs named 'a' share no evaluated episode"):
+        Curve.of("a", [Run.read(f"a={folder}") for folder in folders])
+
+
+def test_the_switch_the_reference_and_the_length_of_an_episode_are_in_the_figure(folder, axes):
+    run = Run.read(f"mine={folder}")
+    draw(axes, [run], reference=3700.0)
+    assert curves(axes)["mine"] == list(RETURNS.items())
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_label() == "behaviour data, mean"] == [3700.0]
+    assert [line.get_xdata() for line in axes.lines if len(set(line.get_xdata())) == 1] == [[20, 20]]
+    assert axes.get_xlabel() == "training episode (1,000 gradient steps each)"
+    assert axes.get_title() == "ant-expert-v2"
+    axes.clear()
+    draw(axes, [dataclasses.replace(run, steps=200)])
+    assert axes.get_xlabel() == "training episode (200 gradient steps each)"
+
+
+@pytest.mark.parametrize(
+    ("folder_name", "text", "name"),
+    [
+        ("run", "run", "run"),
+        ("lam=2", "lam=2", "lam=2"),
+        ("lam=2", "mine=lam=2", "mine"),
+        ("x/lam=2,seed=1", "x/lam=2,seed=1", "lam=2,seed=1"),
+        ("x/lam=2,seed=1", "λ=2=x/lam=2,seed=1", "λ=2"),
+        ("lam=2", "./lam=2/", "lam=2"),
+        ("run", "=run", "run"),
+    ],
+)
+def test_a_folder_is_found_whatever_equals_signs_it_has(tmp_path, monkeypatch, folder_name, text, name):
+    run_folder(tmp_path / folder_name, RETURNS)
+    monkeypatch.chdir(tmp_path)
+    run = Run.read(text)
+    assert (run.name, len(run.returns)) == (name, len(RETURNS))
 
 
 @pytest.mark.parametrize(("image", "words"), [("none/curve.png", "can't be written"), ("curve.xyz", "no image format")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,8 @@ class Run:
         episodes: (E,) training episodes at each evaluation.
         returns: (E,) mean returns.
         scores: (E,) normalised scores, NaN where the task has none.
-        switch: episode at which the online phase began, or None.
+        switch: episode at which the online phase began.
+        steps: gradient steps of one episode.
         task: environment id.
     """
 
@@ -32,21 +34,25 @@ class Run:
     episodes: np.ndarray
     returns: np.ndarray
     scores: np.ndarray
-    switch: int | None
+    switch: int
+    steps: int
     task: str
 
     @classmethod
     def read(cls, text: str) -> Run:
         """Reads `FOLDER` or `NAME=FOLDER`.
 
+        A text that is the path of a folder is one, whatever `=` it holds; else the name ends at the first `=` that a
+        folder's path comes after.
+
         Raises:
             DataError: no evaluations there.
         """
-        name, _, folder = text.rpartition("=")
-        path = Path(folder) / "eval.csv"
+        name, folder = _name_and_folder(text)
+        path = folder / "eval.csv"
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+                rows = sorted(csv.DictReader(file), key=lambda row: int(row["episode"]))
             episodes = np.array([int(row["episode"]) for row in rows])
             returns = np.array([float(row["mean_return"]) for row in rows])
             scores = np.array([float(row["normalized_score"] or "nan") for row in rows])
@@ -56,9 +62,10 @@ class Run:
             raise DataError(f"{path} is not the eval.csv of a training run ({error})") from error
         if not len(rows):
             raise DataError(f"{path} holds no evaluation yet")
-        config = checkpoint.newest(Path(folder), warn=lambda _: None)["config"]
-        switch = config["train"]["offline_train_steps"] // config["train"]["n_steps_per_episode"]
-        return cls(name or Path(folder).name, episodes, returns, scores, switch, config["env"]["task"])
+        config = checkpoint.newest(folder, warn=lambda _: None)["config"]
+        steps = config["train"]["n_steps_per_episode"]
+        switch = config["train"]["offline_train_steps"] // steps
+        return cls(name, episodes, returns, scores, switch, steps, config["env"]["task"])
 
     def summary(self) -> dict:
         """The figures of one row of the table; None where the run has no such evaluation.
@@ -70,9 +77,19 @@ class Run:
         base = at.get(self.switch)
         lowest = float(after.min()) if len(after) else None
         dip = (base - lowest) / base if base and lowest is not None else None
-        values = (self.name, at.get(10), base, lowest, dip, float(self.returns[-1]), float(self.returns.max()),
-                  float(self.scores[-1]))  # fmt: skip
+        last, best, score = float(self.returns[-1]), float(self.returns.max()), float(self.scores[-1])
+        values = (self.name, at.get(10), base, lowest, dip, last, best, score)
         return dict(zip(COLUMNS, values, strict=True))
+
+
+def _name_and_folder(text: str) -> tuple[str, Path]:
+    whole = Path(text)
+    signs = [] if whole.is_dir() else [i for i, letter in enumerate(text) if letter == "="]
+    if not signs:
+        return whole.resolve().name, whole
+    cut = next((i for i in signs if Path(text[i + 1 :]).is_dir()), signs[0])
+    folder = Path(text[cut + 1 :])
+    return text[:cut] or folder.resolve().name, folder
 
 
 def table(runs: list[Run]) -> str:
@@ -91,41 +108,85 @@ def _cell(key: str, value) -> str:
     return f"{value:.0%}" if key == "dip" else f"{value:.1f}" if "normalised" in key else f"{value:.0f}"
 
 
-def plot(runs: list[Run], path: str, reference: float | None = None, title: str | None = None) -> None:
-    """Draws mean return against training episodes; runs of one name are seeds and become a mean with a band.
+@dataclass(frozen=True)
+class Curve:
+    """The runs of one name, seeds of one setting, averaged episode by episode.
+
+    Attributes:
+        label: name, with the number of seeds where there are several.
+        episodes: (E,) episodes at which every run was evaluated.
+        mean: (E,) mean return over the runs.
+        low: (E,) lower end of the mean's 95 % interval, by percentile bootstrap over the runs.
+        high: (E,) its upper end.
+        switches: episodes at which the runs went online.
+    """
+
+    label: str
+    episodes: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    switches: list[int]
+
+    @classmethod
+    def of(cls, name: str, runs: list[Run]) -> Curve:
+        """Averages runs at the episodes that all of them have.
+
+        Raises:
+            DataError: they have no evaluation in common.
+        """
+        episodes = functools.reduce(np.intersect1d, [run.episodes for run in runs])
+        if not len(episodes):
+            raise DataError(f"the runs named {name!r} share no evaluated episode; give them names of their own")
+        returns = np.stack([run.returns[np.searchsorted(run.episodes, episodes)] for run in runs])
+        chosen = np.random.default_rng(0).integers(len(runs), size=(2000, len(runs)))
+        low, high = np.percentile(returns[chosen].mean(1), (2.5, 97.5), axis=0)
+        label = f"{name} ({len(runs)} seeds)" if len(runs) > 1 else name
+        return cls(label, episodes, returns.mean(0), low, high, sorted({run.switch for run in runs}))
+
+
+def draw(axes, runs: list[Run], reference: float | None = None, title: str | None = None) -> None:
+    """Draws mean return against training episodes; runs of one name are seeds and become a mean with its interval.
 
     Args:
+        axes: matplotlib's axes.
         runs: what to draw.
-        path: image file to write.
         reference: the behaviour data's mean return, drawn as a dashed line.
         title: above the axes; the task's id if left out.
     """
-    with figure(path) as axes:
-        for name in dict.fromkeys(run.name for run in runs):
-            group = [run for run in runs if run.name == name]
-            length = min(len(run.returns) for run in group)
-            stack = np.stack([run.returns[:length] for run in group])
-            episodes = group[0].episodes[:length]
-            label = f"{name} ({len(group)} seeds)" if len(group) > 1 else name
-            (line,) = axes.plot(episodes, stack.mean(0), marker="o", markersize=3, label=label)
-            if len(group) > 1:
-                axes.fill_between(episodes, stack.min(0), stack.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-            switch = group[0].switch
-            if switch is not None and switch < episodes[-1]:
-                axes.axvline(switch, color=line.get_color(), linestyle=":", linewidth=1)
-        if reference is not None:
-            axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="behaviour data, mean")
-        axes.set_xlabel("training episode (1000 gradient steps); dotted: switch to online")
-        axes.set_ylabel("evaluation return, mean action")
-        axes.set_title(title or runs[0].task)
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # from 0: a cut axis makes noise look like a fall
-        axes.grid(alpha=0.3)
-        axes.legend(loc="lower right", frameon=False)
+    names = dict.fromkeys(run.name for run in runs)
+    curves = [Curve.of(name, [run for run in runs if run.name == name]) for name in names]
+    for curve in curves:
+        axes.plot(curve.episodes, curve.mean, marker="o", markersize=3, linewidth=1.5, label=curve.label)
+        axes.fill_between(curve.episodes, curve.low, curve.high, alpha=0.2, linewidth=0)
+    end = max(curve.episodes[-1] for curve in curves)
+    for switch in sorted({switch for curve in curves for switch in curve.switches if switch < end}):
+        axes.axvline(switch, color="dimgray", linestyle=":", linewidth=1)
+        axes.annotate(
+            "online",
+            (switch, 0.02),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            fontsize="small",
+            color="dimgray",
+        )
+    if reference is not None:
+        axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="behaviour data, mean")
+    steps = sorted({run.steps for run in runs})
+    axes.set_xlabel(f"training episode ({' or '.join(f'{n:,}' for n in steps)} gradient steps each)")
+    axes.set_ylabel("mean return" + (" and its 95 % interval" if len(runs) > len(names) else ""))
+    axes.set_title(title or runs[0].task)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # from 0: a cut axis makes noise look like a fall
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="best", frameon=False)
 
 
 def report(runs: list[str], image: str | None, reference: float | None, title: str | None) -> str:
     """Reads runs, draws the figure if one is asked for, and returns the table."""
     read = [Run.read(text) for text in runs]
     if image:
-        plot(read, image, reference, title)
+        with figure(image) as axes:
+            draw(axes, read, reference, title)
     return table(read)
