@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from awac.envs.guard import one_line
+from awac.envs.tasks import Task
 from awac.errors import TaskError
 
 PREFIX = "gym:"
@@ -26,6 +27,15 @@ def import_gym():
             return None
     gym.logger.set_level(gym.logger.ERROR)
     return gym
+
+
+def register_d4rl(task: str) -> None:
+    """Lets d4rl, where it is installed, register its MuJoCo tasks with gym; `import d4rl` alone does not."""
+    if not Task.parse(task).is_d4rl:
+        return
+    quiet = io.StringIO()  # it prints about every optional package that is missing
+    with contextlib.redirect_stderr(quiet), contextlib.redirect_stdout(quiet), contextlib.suppress(ImportError):
+        import d4rl.gym_mujoco  # noqa: F401
 
 
 def knows(task: str) -> bool:
@@ -57,6 +67,7 @@ def make(task: str, kwargs: dict) -> tuple[OldGymEnv, int | None]:
     gym = import_gym()
     if gym is None:
         raise TaskError(f"task 'gym:{task}' needs the old gym package: pip install gym==0.26.2")
+    register_d4rl(task)
     new_api = tuple(int(part) for part in gym.__version__.split(".")[:2]) >= (0, 26)
     if new_api:
         kwargs = {"disable_env_checker": True, **kwargs}
