@@ -122,6 +122,9 @@ def _add_train(parser) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="set keys; the same as --KEY VALUE"
     )
     parser.add_argument(
+        "--logger", nargs="+", default=[], metavar="NAME", help="besides log and CSV: tensorboard (extra `tensorboard`)"
+    )
+    parser.add_argument(
         "--init_from",
         type=_path,
         metavar="CKPT_PATH",
@@ -249,6 +252,7 @@ def _add_bench(parser) -> None:
 
 def _train(args) -> None:
     from awac.config import load_config, parse_yaml, split_pair
+    from awac.training import loggers
     from awac.training.resume import stored_config
     from awac.training.session import train
 
@@ -257,6 +261,7 @@ def _train(args) -> None:
         name, value = split_pair(item, "--set")
         overrides[name] = parse_yaml(value, "--set")
     overrides.update(_given_keys(args))
+    callbacks = [loggers.make(name, Path(args.ckpt_path)) for name in args.logger]
     base = stored_config(Path(args.ckpt_path)) if args.resume else None
     config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
     train(
@@ -267,6 +272,7 @@ def _train(args) -> None:
         resume=args.resume,
         overwrite=args.overwrite,
         init_from=args.init_from,
+        callbacks=callbacks,
     )
 
 

@@ -74,6 +74,7 @@ class EvaluateLog(Callback):
 
     def episode_end(self, params):
         """Evaluates the weights as they are after `cur_episode` episodes."""
+        params.evaluation = None
         if self._is_due(params):
             self._evaluate(params)
 
@@ -81,7 +82,7 @@ class EvaluateLog(Callback):
         return params.cur_episode % self._every == 0 or params.cur_episode == params.episodes_num
 
     def _evaluate(self, params) -> None:
-        result = params.evaluate()
+        params.evaluation = result = params.evaluate()
         score = normalized_score(self._task, result.mean)
         print(RULE)
         print(f"Evaluate for episode {params.cur_episode} total rewards is {result.mean:.3f}")

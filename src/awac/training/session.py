@@ -92,7 +92,8 @@ def train(
         overwrite: replace the run in the folder.
         init_from: folder of a run whose networks, targets, optimiser moments and normaliser this one starts with.
         callbacks: mindspore-rl callbacks, called after the run's own. `params` of `episode_end` has `cur_episode`,
-            `phase`, `metrics`, `train_return`, `gradient_steps`, `env_steps` and the functions `evaluate` and `save`.
+            `phase`, `metrics`, `train_return`, `gradient_steps`, `env_steps`, `evaluation` (or None) and the functions
+            `evaluate` and `save`.
 
     Raises:
         AWACError: any mistake that the user can put right.
