@@ -28,6 +28,7 @@ REFERENCES = {
     "walker2d": (1.629008, 4592.3),
 }
 MEDIUM = {"hopper": 44.0, "halfcheetah": 41.0, "walker2d": 62.0, "ant": 80.0}  # normalised, as D4RL's own files
+MEDIUM_TOLERANCE = 8.0
 BELOW, ABOVE = 4, 4  # numbered snapshots below medium, and between medium and expert
 
 
@@ -112,15 +113,16 @@ def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({**row, "env_steps": int(row["env_steps"]), "seconds": int(row["seconds"])} for row in rows)
 
 
 def select(robot: str, work: Path, out: Path, episodes: int = 50, seed: int = 50_000) -> list[tuple[str, int]]:
     """Picks the ladder from a work folder's snapshots and copies it.
 
-    `<robot>_expert.npz` has the largest mean less its standard deviation, `<robot>_medium.npz` the mean nearest D4RL's
-    medium; `<robot>_1` … `_4` lie below medium, `_5` … `_8` between medium and expert, evenly by score. The curve only
-    proposes candidates; the choice is by `episodes` new episodes each, with sampled actions.
+    `<robot>_expert.npz` has the largest mean less its standard deviation, `<robot>_medium.npz` the least deviation of
+    those within 8 normalised points of D4RL's medium, or is the nearest; `<robot>_1` … `_4` lie below medium, `_5` …
+    `_8` between medium and expert, evenly by score. The curve only proposes candidates; the choice is by `episodes` new
+    episodes each, with sampled actions.
 
     Returns:
         (file, env_steps) of each, from the worst to the best; also in `ladder.csv` in the work folder.
@@ -139,23 +141,32 @@ def select(robot: str, work: Path, out: Path, episodes: int = 50, seed: int = 50
             scored[steps] = evaluate(robot, load_snapshot(snapshot_path(work, steps)), episodes, seed)
         return scored[steps]
 
-    def nearest(level: float, rows: list[dict[str, float]], candidates: int) -> dict[str, float]:
-        close = sorted(rows, key=lambda row: abs(row["normalised"] - level))[:candidates]
-        return min(close, key=lambda row: abs(score(row).normalised(robot) - level))
+    def close(level: float, rows: list[dict[str, float]], candidates: int) -> list[dict[str, float]]:
+        return sorted(rows, key=lambda row: abs(row["normalised"] - level))[:candidates]
+
+    def normalised(row: dict[str, float]) -> float:
+        return score(row).normalised(robot)
 
     best = sorted(curve, key=lambda row: row["std_return"] - row["mean_return"])[:8]
     expert = max(best, key=lambda row: score(row).mean - score(row).std)
     left = [row for row in curve if row["env_steps"] < expert["env_steps"]]
-    medium = nearest(MEDIUM[robot], left, candidates=6)
+    goal = MEDIUM[robot]
+    # A policy that is always middling is a better medium than one that is sometimes good and sometimes falls.
+    medium = min(
+        close(goal, left, 6), key=lambda row: (max(abs(normalised(row) - goal), MEDIUM_TOLERANCE), score(row).std)
+    )
     chosen = {"expert": expert, "medium": medium}
     left.remove(medium)
-    middle, top = score(medium).normalised(robot), score(expert).normalised(robot)
+    middle, top = normalised(medium), normalised(expert)
     bottom = left[0]["normalised"]
     levels = [bottom + (middle - bottom) * i / BELOW for i in range(BELOW)]
     levels += [middle + (top - middle) * i / (ABOVE + 1) for i in range(1, ABOVE + 1)]
-    ranked = []
+    ranked: list[dict[str, float]] = []
     for level in levels:
-        row = nearest(level, left, candidates=4)
+        row = min(
+            close(level, left, 4),
+            key=lambda row: ((normalised(row) < middle) != (level < middle), abs(normalised(row) - level)),
+        )
         left.remove(row)
         ranked.append(row)
     ranked.sort(key=lambda row: score(row).mean)

@@ -11,8 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 train = pytest.importorskip("train_behaviour")
 
 SMALL = {
-    "ppo": train.Recipe("ppo", 768, 256, 4, 3e-4, dict(train._PPO, n_steps=32), train._PPO_POLICY),
-    "crossq": train.Recipe("crossq", 768, 256, 4, 1e-3, dict(train._CROSSQ, learning_starts=64), train._CROSSQ_POLICY),
+    "ppo": train.Recipe("ppo", 768, 256, 4, 3e-4, (0, 768), 0, dict(train._PPO, n_steps=32), train._PPO_POLICY),
+    "crossq": train.Recipe(
+        "crossq", 768, 256, 4, 1e-3, (256, 512), 64, dict(train._CROSSQ, learning_starts=64), train._CROSSQ_POLICY
+    ),
 }
 
 
@@ -26,7 +28,7 @@ def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch, algorithm)
         # One segment a run: a training whose time is over before it begins would make none.
         training = train.Training("hopper", tmp_path / "parts", 0)
         training._load()
-        training._train_segment()
+        training._train_segment([])
         training._evaluate(train.read_curve(tmp_path / "parts" / "curve.csv"))
         training._save()
     assert runs == 3
@@ -40,7 +42,7 @@ def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch, algorithm)
 def test_a_snapshot_acts_as_the_model_does(tmp_path, monkeypatch, algorithm):
     monkeypatch.setitem(train.RECIPES, "ant", SMALL[algorithm])
     training = train.Training("ant", tmp_path, 0)
-    training._train_segment()
+    training._train_segment([])
     layers = training._layers()
     seen = np.random.default_rng(0).standard_normal((5, 27)).astype(np.float32)
     if algorithm == "ppo":  # within the ten standard deviations at which the training cuts observations off
