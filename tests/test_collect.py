@@ -22,16 +22,16 @@ ANT = "ant-expert-v2"
 
 
 @pytest.fixture(scope="module")
-def medium():
-    return shipped_policy("ant_medium")
+def steady():
+    return shipped_policy("ant_5")
 
 
 @pytest.fixture(scope="module")
-def recorded(medium, tmp_path_factory):
-    """1,100 rows of the medium policy: a whole episode and a cut one (or more, shorter ones)."""
-    columns = collect(ANT, medium, rows=1100, seed=4)
+def recorded(steady, tmp_path_factory):
+    """1,100 rows of a steady policy: a whole episode and a cut one (or more, shorter ones)."""
+    columns = collect(ANT, steady, rows=1100, seed=4)
     path = tmp_path_factory.mktemp("collect") / "ant.hdf5"
-    write_hdf5(path, columns, provenance(ANT, [medium], 4))
+    write_hdf5(path, columns, provenance(ANT, [steady], 4))
     return columns, path
 
 
@@ -100,9 +100,9 @@ def test_the_stored_weights_and_log_probs_belong_to_the_stored_actions(recorded)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_same_seed_makes_the_same_bytes_for_any_number_of_workers(medium, recorded, tmp_path, workers):
-    columns = collect(ANT, medium, rows=1100, seed=4, workers=workers)
-    write_hdf5(tmp_path / "again.hdf5", columns, provenance(ANT, [medium], 4))
+def test_the_same_seed_makes_the_same_bytes_for_any_number_of_workers(steady, recorded, tmp_path, workers):
+    columns = collect(ANT, steady, rows=1100, seed=4, workers=workers)
+    write_hdf5(tmp_path / "again.hdf5", columns, provenance(ANT, [steady], 4))
     assert (tmp_path / "again.hdf5").read_bytes() == recorded[1].read_bytes()
 
 
@@ -129,8 +129,8 @@ def test_a_script_without_a_main_guard_can_use_workers(tmp_path):
 
 
 @pytest.mark.parametrize("other", [{"seed": 5}, {"part": 1}])
-def test_another_seed_or_part_makes_other_rows(medium, recorded, other):
-    columns = collect(ANT, medium, rows=50, **{"seed": 4, **other})
+def test_another_seed_or_part_makes_other_rows(steady, recorded, other):
+    columns = collect(ANT, steady, rows=50, **{"seed": 4, **other})
     assert (columns["observations"][0] != recorded[0]["observations"][0]).any()
 
 
@@ -144,18 +144,18 @@ def test_every_episode_has_its_own_start_and_noise():
         assert len(np.unique(columns[key][starts], axis=0)) == 3
 
 
-def test_the_last_episode_is_cut_as_a_timeout(medium):
-    columns = collect(ANT, medium, rows=30)
+def test_the_last_episode_is_cut_as_a_timeout(steady):
+    columns = collect(ANT, steady, rows=30)
     assert not columns["terminals"].any()
     np.testing.assert_array_equal(np.flatnonzero(columns["timeouts"]), [29])
 
 
-def test_mean_actions_do_not_depend_on_the_noise(medium):
+def test_mean_actions_do_not_depend_on_the_noise(steady):
     observation = make_env(ANT).reset(seed=0)[0]
-    actions = [medium(observation, np.random.default_rng(seed), deterministic=True) for seed in (0, 1)]
+    actions = [steady(observation, np.random.default_rng(seed), deterministic=True) for seed in (0, 1)]
     np.testing.assert_array_equal(*actions)
     assert actions[0].dtype == np.float32
-    assert (medium(observation, np.random.default_rng(0)) != actions[0]).any()
+    assert (steady(observation, np.random.default_rng(0)) != actions[0]).any()
 
 
 def test_discrete_tasks_are_recorded_with_integer_actions(tmp_path):
@@ -169,15 +169,15 @@ def test_discrete_tasks_are_recorded_with_integer_actions(tmp_path):
 
 
 @pytest.mark.parametrize("amount", [{}, {"rows": 0}, {"rows": 5, "episodes": 1}, {"episodes": -1}])
-def test_the_amount_must_be_one_positive_number(medium, amount):
+def test_the_amount_must_be_one_positive_number(steady, amount):
     with pytest.raises(DataError, match="positive number"):
-        collect(ANT, medium, **amount)
+        collect(ANT, steady, **amount)
 
 
 @pytest.mark.parametrize("task", ["hopper-medium-v2", "CartPole-v1"])
-def test_a_policy_for_another_robot_is_refused(medium, task):
-    with pytest.raises(DataError, match="ant_medium"):
-        collect(task, medium, rows=5)
+def test_a_policy_for_another_robot_is_refused(steady, task):
+    with pytest.raises(DataError, match="ant_5"):
+        collect(task, steady, rows=5)
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def test_a_share_of_uniform_actions_out_of_range_is_refused(tmp_path, epsilon):
         BehaviourPolicy.load(tmp_path / "policy.npz")
 
 
-def test_an_unknown_task_is_refused(medium):
+def test_an_unknown_task_is_refused(steady):
     with pytest.raises(TaskError, match="unknown task"):
-        collect("ant-expert-v7", medium, rows=5)
+        collect("ant-expert-v7", steady, rows=5)
 
 
 @pytest.mark.parametrize(
