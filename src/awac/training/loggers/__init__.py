@@ -1,7 +1,7 @@
 """Where a run's figures go besides the log and the CSV files, which are always written: a logger is one module here.
 
 A logger is a mindspore-rl callback made from the run's folder. After an episode, `params` holds `metrics`,
-`cur_episode`, `phase`, `train_return`, `gradient_steps`, `env_steps`, and `evaluation`, which is None where none was due.
+`cur_episode`, `phase`, `train_return`, `gradient_steps`, `env_steps`, and `evaluation` (None where none was due).
 """
 
 from __future__ import annotations
