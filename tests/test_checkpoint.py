@@ -18,7 +18,7 @@ import pytest
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.errors import CheckpointError
-from awac.runs import checkpoint
+from awac.runs import checkpoint, ckpt_file
 from awac.runs import folder as run_folder
 from awac.runs.replay_log import ReplayLog
 
@@ -264,7 +264,7 @@ def test_a_folder_that_is_none_is_an_error(tmp_path, name):
 def test_a_file_that_is_no_mindspore_checkpoint_is_an_error(tmp_path):
     (tmp_path / "x.ckpt").write_bytes(b"\x00garbage" * 10)
     with pytest.raises(CheckpointError, match="x.ckpt is not a MindSpore checkpoint"):
-        checkpoint.read_arrays(tmp_path / "x.ckpt")
+        ckpt_file.read(tmp_path / "x.ckpt")
 
 
 def test_clear_removes_the_run_and_nothing_else(folder):

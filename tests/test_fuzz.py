@@ -24,7 +24,7 @@ from awac import cli
 from awac.config import Config, load_config
 from awac.data.sources import load_dataset
 from awac.errors import AWACError
-from awac.runs import checkpoint
+from awac.runs import checkpoint, ckpt_file
 from awac.runs import files as storage
 from awac.runs.replay_log import ReplayLog
 
@@ -230,7 +230,7 @@ def load(folder: Path) -> None:
     with contextlib.suppress(AWACError):
         manifest = checkpoint.newest(folder, need_state=True, warn=lambda line: None)
         for pattern in checkpoint.NETWORKS.values():
-            checkpoint.read_arrays(folder / pattern.format(manifest["episode"]))
+            ckpt_file.read(folder / pattern.format(manifest["episode"]))
         checkpoint.load_state(folder, manifest["episode"])
         ReplayLog(folder).load(6, 6, 3)
 
@@ -281,7 +281,7 @@ def check_checkpoint_with_another_manifest(folder, changes):
 
 def check_network_file(folder, damage):
     content = original(folder)["policy/policy_5.ckpt"]
-    reads(folder / "net.ckpt", damaged(content, damage), checkpoint.read_arrays)
+    reads(folder / "net.ckpt", damaged(content, damage), ckpt_file.read)
 
 
 def check_state_file(folder, damage):

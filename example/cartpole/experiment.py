@@ -12,7 +12,8 @@ from mindspore import nn, ops
 
 from awac import AWAC, make_env
 from awac.algorithm.networks import MLP
-from awac.algorithm.policy import NumpyPolicy, parameter_arrays
+from awac.algorithm.numpy_policy import NumpyPolicy
+from awac.algorithm.policy import parameter_arrays
 from awac.config import AlgoConfig
 from awac.data.behaviour import shipped_policy
 from awac.data.columns import load

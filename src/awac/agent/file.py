@@ -11,7 +11,7 @@ from mindspore import Tensor
 
 from awac.data.normalizer import Normalizer
 from awac.errors import CheckpointError
-from awac.runs import checkpoint, files
+from awac.runs import ckpt_file, files
 
 GENERATORS, NORMALIZER = "generators", "normalizer."
 
@@ -43,7 +43,7 @@ def read(path, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Gen
     path = _named(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
-    arrays = checkpoint.read_arrays(path)
+    arrays = ckpt_file.read(path)
     stored = {name: arrays.pop(name) for name in list(arrays) if name.startswith(NORMALIZER)}
     for name, parameter in parameters.items():
         if name not in arrays or arrays[name].shape != parameter.shape:

@@ -179,11 +179,22 @@ def load_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:
         KeyError: a parameter is missing.
         ValueError: a shape differs.
     """
+    check_parameter_arrays(cell, arrays)
     for parameter in cell.get_parameters():
-        value = arrays[_short(parameter.name)]
-        if value.shape != parameter.shape:
-            raise ValueError(f"{parameter.name} has shape {parameter.shape}, the file holds {value.shape}")
-        assign_array(parameter, value)
+        assign_array(parameter, arrays[_short(parameter.name)])
+
+
+def check_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:
+    """Whether arrays are those of such a network.
+
+    Raises:
+        KeyError: a parameter is missing.
+        ValueError: a shape differs.
+    """
+    for parameter in cell.get_parameters():
+        shape = arrays[_short(parameter.name)].shape
+        if shape != parameter.shape:
+            raise ValueError(f"{parameter.name} has shape {parameter.shape}, the file holds {shape}")
 
 
 def _short(name: str) -> str:

@@ -21,7 +21,7 @@ import mindspore as ms
 import numpy as np
 
 from awac.errors import CheckpointError
-from awac.runs import files, replay_log
+from awac.runs import ckpt_file, files, replay_log
 from awac.runs.folder import MANIFEST, NETWORKS, STATE, episodes
 
 FORMAT = 1
@@ -106,19 +106,7 @@ def load_network(folder: Path, name: str, episode: int, display: str) -> dict[st
     """Arrays of one network; prints the line that users know."""
     path = NETWORKS[name].format(episode)
     print(f"Load file  {display}/{path}", flush=True)
-    return read_arrays(folder / path)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of one .ckpt file.
-
-    Raises:
-        CheckpointError: not a MindSpore checkpoint.
-    """
-    try:
-        return {key: value.asnumpy() for key, value in ms.load_checkpoint(str(path)).items()}
-    except files.READ_ERRORS as error:
-        raise CheckpointError(f"{path} is not a MindSpore checkpoint ({files.first_line(error)})") from error
+    return ckpt_file.read(folder / path)
 
 
 def load_state(folder: Path, episode: int) -> dict[str, np.ndarray]:

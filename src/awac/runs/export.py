@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from awac.errors import CheckpointError
-from awac.runs.checkpoint import newest, read_arrays, save
+from awac.runs import ckpt_file
+from awac.runs.checkpoint import newest, save
 from awac.runs.folder import NETWORKS, is_run
 
 
@@ -28,6 +29,6 @@ def export(folder: Path, out: Path, episode: int | None = None) -> str:
         raise CheckpointError(f"{out} already holds a run; export to a new folder")
     number = manifest["episode"]
     about = {key: manifest[key] for key in ("config", "spaces", "action_bounds", "versions") if key in manifest}
-    networks = {name: read_arrays(folder / pattern.format(number)) for name, pattern in NETWORKS.items()}
+    networks = {name: ckpt_file.read(folder / pattern.format(number)) for name, pattern in NETWORKS.items()}
     save(out, number, networks, None, about, keep=1)
     return f"Checkpoint {number} of {folder} exported to {out}"

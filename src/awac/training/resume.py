@@ -15,7 +15,7 @@ from awac.config import SECTIONS, Config
 from awac.data.normalizer import Normalizer
 from awac.data.transitions import Transitions
 from awac.errors import CheckpointError, ConfigError
-from awac.runs import checkpoint
+from awac.runs import checkpoint, ckpt_file
 from awac.runs.folder import NETWORKS
 
 FREE = {
@@ -74,7 +74,7 @@ def read_about(folder: Path, manifest: dict) -> tuple[Config, dict]:
 
 def stored_normalizer(folder: Path, manifest: dict) -> Normalizer:
     """The normaliser that a checkpoint's policy was trained with."""
-    arrays = checkpoint.read_arrays(folder / NETWORKS["policy"].format(manifest["episode"]))
+    arrays = ckpt_file.read(folder / NETWORKS["policy"].format(manifest["episode"]))
     return Normalizer.from_arrays({k[11:]: v for k, v in arrays.items() if k.startswith("normalizer.")})
 
 

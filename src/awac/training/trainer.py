@@ -20,7 +20,7 @@ from awac.algorithm.learner import METRICS
 from awac.algorithm.mindrl import EVAL, CallbackManager, CallbackParam, Trainer
 from awac.algorithm.numpy_critic import NumpyCritic
 from awac.algorithm.numpy_policy import NumpyPolicy
-from awac.algorithm.policy import load_parameter_arrays, parameter_arrays
+from awac.algorithm.policy import check_parameter_arrays, parameter_arrays
 from awac.config import Config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
@@ -215,10 +215,10 @@ class AWACTrainer(Trainer):
             self.stop.check()
         return returns
 
-    def evaluate(self) -> Evaluation:
-        """Full episodes of the policy's mode."""
+    def evaluate(self, policy: NumpyPolicy | None = None) -> Evaluation:
+        """Full episodes of the mode of a policy, or of the one that is being trained."""
         actor = self.msrl.actors
-        actor.use(self.numpy_policy())
+        actor.use(policy or self.numpy_policy())
 
         def choose(observations):
             self.stop.check()
@@ -229,9 +229,9 @@ class AWACTrainer(Trainer):
             self.rollout.load_state_dict(self.rollout.state_dict())
         return result
 
-    def numpy_policy(self) -> NumpyPolicy:
-        """The deployed policy's numpy copy."""
-        weights = parameter_arrays(self.msrl.learner.deployed_actor)
+    def numpy_policy(self, weights: dict[str, np.ndarray] | None = None) -> NumpyPolicy:
+        """A policy on numpy from arrays, or from the one that is being trained."""
+        weights = weights or parameter_arrays(self.msrl.learner.deployed_actor)
         return NumpyPolicy(weights, self.context.normalizer, self.config.algo, self.context.spaces["discrete"])
 
     def numpy_critic(self) -> NumpyCritic:
@@ -247,12 +247,12 @@ class AWACTrainer(Trainer):
         episode = self.context.manifest["episode"]
         nets = {name: checkpoint.load_network(folder, name, episode, display) for name in NETWORKS}
         try:
-            load_parameter_arrays(self.msrl.learner.deployed_actor, nets["policy"])
+            check_parameter_arrays(self.msrl.learner.deployed_actor, nets["policy"])
             twins = {key: np.stack([value, nets["value_net_2"][key]]) for key, value in nets["value_net_1"].items()}
-            load_parameter_arrays(self.msrl.learner.critic, twins)
+            check_parameter_arrays(self.msrl.learner.critic, twins)
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"checkpoint {episode} in {folder} was made for other sizes ({error})") from error
-        result = self.evaluate()
+        result = self.evaluate(self.numpy_policy(nets["policy"]))
         self.context.results.append(result)
         score = normalized_score(self.context.task, result.mean)
         print(RULE)
