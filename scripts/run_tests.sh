@@ -33,12 +33,14 @@ step() {
     echo "== $*"
     "$AWAC_PYTHON" -m "$@" </dev/null || failed+=("$1${2:+ $2}")
 }
-export MPLBACKEND=Agg
+export MPLBACKEND=Agg OMP_NUM_THREADS=1 # one thread a process: two run at a time
+workers=()
+"$AWAC_PYTHON" -c "import xdist" 2>/dev/null && workers=(-n 2)
 step ruff check .
 step ruff format --check .
 step mypy
 echo "== pytest $*"
-"$AWAC_PYTHON" -m pytest "$@" </dev/null
+"$AWAC_PYTHON" -m pytest ${workers[@]+"${workers[@]}"} "$@" </dev/null
 rc=$?
 if [[ ${#failed[@]} -gt 0 ]]; then
     (IFS=, && echo "run_tests.sh: failed before pytest: ${failed[*]}" >&2)

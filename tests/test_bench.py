@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections import Counter
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from awac import cli
 from awac.bench import growth, output, run
@@ -87,9 +89,20 @@ def test_the_operations_are_those_of_the_paper_s_step():
     assert WORKLOADS["w3"].critic_sizes == (4, 128, 128, 2)
 
 
-def test_the_chart_is_drawn(tmp_path):
-    output.plot(rows(awac=2.0, torch_eager=1.0), str(tmp_path / "bars.png"))
-    assert (tmp_path / "bars.png").stat().st_size > 1000
+@pytest.mark.parametrize(
+    ("speeds", "heights", "base"),
+    [
+        ({"awac": 3.0, "torch_eager": 1.5}, {"awac": 2.0, "torch-eager": 1.0}, "torch-eager"),
+        ({"awac": 3.0, "jax": 1.5}, {"awac": 1.0, "jax": 0.5}, "awac"),
+    ],
+)
+def test_the_chart_shows_speeds_relative_to_pytorch_or_to_this_package(monkeypatch, speeds, heights, base):
+    axes = Figure().subplots()
+    monkeypatch.setattr(output, "figure", lambda path: contextlib.nullcontext(axes))
+    output.plot(rows(**speeds), "bars.png")
+    assert {bars.get_label(): bars[0].get_height() for bars in axes.containers} == heights
+    assert axes.get_ylabel() == f"training steps/s, {base} = 1"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["ant"]
 
 
 def test_growth_measures_each_size_by_itself(capsys):

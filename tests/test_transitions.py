@@ -64,11 +64,3 @@ def test_discrete_actions_must_be_the_tasks(action, fits):
     else:
         with pytest.raises(DataError, match="action 2 in row 2"):
             data.check_env("d", box(4), spaces.Discrete(2))
-
-
-def test_joining_ends_the_episode_of_each_part():
-    joined = Transitions.concatenate([DATA, DATA])
-    assert len(joined) == 6
-    np.testing.assert_array_equal(np.flatnonzero(joined.truncated), [2, 5])
-    with pytest.raises(DataError):
-        Transitions.concatenate([DATA, with_actions(np.zeros((3, 5), np.float32))])

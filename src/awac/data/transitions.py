@@ -133,22 +133,6 @@ class Transitions:
             action = self.actions[row]
             raise DataError(f"{source}: action {action} in row {row} is not one of the task's 0..{count - 1}")
 
-    @classmethod
-    def concatenate(cls, parts: list[Transitions]) -> Transitions:
-        """Joins data sets row by row; where a part's last episode is unfinished, it ends there as truncated.
-
-        Raises:
-            DataError: no parts, or parts whose sizes differ.
-        """
-        if not parts:
-            raise DataError("no data sets to join")
-        if len({(part.obs_size, part.action_size) for part in parts}) != 1:
-            raise DataError("data sets with different observation or action sizes cannot be joined")
-        joined = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)}
-        last = np.cumsum([len(part) for part in parts if len(part)]) - 1
-        joined["truncated"][last] |= ~joined["terminated"][last]
-        return cls(**joined)
-
 
 def check_observations(source: str, size: int, observation_space: spaces.Space) -> None:
     """Checks the number of values in an observation.
