@@ -41,6 +41,7 @@ def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch, algorithm)
 @pytest.mark.parametrize("algorithm", SMALL)
 def test_a_snapshot_acts_as_the_model_does(tmp_path, monkeypatch, algorithm):
     monkeypatch.setitem(train.RECIPES, "ant", SMALL[algorithm])
+    (tmp_path / "snapshots").mkdir()
     training = train.Training("ant", tmp_path, 0)
     training._train_segment([])
     layers = training._layers()
