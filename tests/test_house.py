@@ -6,14 +6,7 @@ import ast
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-import pytest
-
-from awac import make_env
 from awac.config import AlgoConfig, EnvConfig, TrainConfig
-from awac.envs import mujoco_v2
-from awac.envs.tasks import normalized_score
-from awac.errors import TaskError
 
 SOURCE = Path(__file__).parents[1] / "src" / "awac"
 ORDER = (
@@ -98,24 +91,3 @@ def test_every_setting_is_read():
 def is_text(node) -> bool:
     """Whether a node is a text, as the key in `config["train"]["seed"]` is."""
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-class Crawler(mujoco_v2.ROBOTS["halfcheetah"]):
-    """A half-cheetah whose controls cost nothing."""
-
-    score_range = (0.0, 50.0)
-    ctrl_cost = 0.0
-
-
-def test_a_robot_is_one_entry(monkeypatch):
-    with pytest.raises(TaskError, match="crawler"):
-        make_env("crawler-medium-v2")
-    monkeypatch.setitem(mujoco_v2.ROBOTS, "crawler", Crawler)
-    env = make_env("crawler-medium-v2")
-    model = make_env("halfcheetah-medium-v2")
-    action = np.full(env.action_space.shape, 0.5, np.float32)
-    env.reset(seed=0), model.reset(seed=0)
-    assert env.step(action)[1] == pytest.approx(model.step(action)[1] + 0.1 * 0.25 * len(action))
-    assert env.unwrapped.__class__ is Crawler
-    assert normalized_score("crawler-medium-v2", 25.0) == 50.0
-    env.close(), model.close()

@@ -58,8 +58,7 @@ def in_process(folder, monkeypatch, *arguments):
 
 
 def has_the_pins():
-    lines = [line.split(";")[0].split("==") for line in (ROOT / "requirements.lock").read_text().splitlines()]
-    pins = {line[0].strip(): line[1].strip() for line in lines if len(line) == 2}
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
     try:
         names = ("mindspore", "mindspore-rl", "numpy", "gymnasium", "mujoco", "h5py")
         return all(version(name) == pins[name] for name in names)
