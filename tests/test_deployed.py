@@ -84,6 +84,17 @@ def pendulum(tmp_path_factory, graph_mode):
     return folder / "run"
 
 
+def test_unknown_bounds_are_said(pendulum, tmp_path, recwarn):
+    load_policy(SHIPPED)  # a robot of D4RL's: its unit is [-1, 1]
+    load_policy(pendulum)
+    assert not recwarn
+    shutil.copytree(pendulum, tmp_path / "run")
+    for path in (tmp_path / "run").glob("manifest_*.json"):
+        path.write_text(path.read_text().replace('"action_bounds"', '"other"'))
+    with pytest.warns(UserWarning, match="does not say the action bounds of Pendulum-v1"):
+        load_policy(tmp_path / "run")
+
+
 def test_actions_are_in_the_environments_units(pendulum):
     """On the plain environment it scores what the evaluation of the run says."""
     from awac import evaluate

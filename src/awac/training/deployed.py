@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from awac.algorithm.numpy_policy import NumpyPolicy
 from awac.config import Config
 from awac.data.normalizer import Normalizer
 from awac.envs.actions import to_environment
+from awac.envs.tasks import Task
 from awac.errors import AWACError, CheckpointError
 from awac.runs import ckpt_file, files
 from awac.runs.folder import MANIFEST, NETWORKS, episodes
@@ -50,7 +52,8 @@ class DeployedPolicy:
 def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
     """Loads the policy of a run, or of an exported folder; needs no MindSpore and no data set.
 
-    A checkpoint of a version that did not note the environment's bounds gives actions in [−1, 1].
+    A checkpoint of a version that did not note the environment's bounds gives actions in [−1, 1], with a warning where
+    that may not be the environment's unit.
 
     Args:
         ckpt_path: the folder.
@@ -78,6 +81,12 @@ def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
         if "action_bounds" in manifest:
             low, high = (np.asarray(side, np.float32) for side in manifest["action_bounds"])
             bounds = spaces.Box(low, high, dtype=np.float32)
+        elif not discrete and not Task.parse(config.env.task).is_d4rl:  # D4RL's robots act in [-1, 1]
+            warnings.warn(
+                f"{folder} does not say the action bounds of {config.env.task}: the policy's actions are in [-1, 1], "
+                f"scale them yourself",
+                stacklevel=2,
+            )
     except AWACError as error:
         raise CheckpointError(f"{folder}: {error}") from error
     except files.READ_ERRORS as error:
