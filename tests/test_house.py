@@ -24,7 +24,7 @@ ORDER = (
     "cli",
 )
 """A room imports from those before it and from itself. `__init__` offers the public names, lazily, and is not in it."""
-LONGER = {"cli.py": 410, "config.py": 440, "training/trainer.py": 370, "agent/awac.py": 345}
+LONGER = {"training/trainer.py": 370, "agent/awac.py": 345}
 """Files over the limit and what they may have: shorten the file, then the number here."""
 
 
@@ -67,7 +67,7 @@ def test_rooms_import_only_downwards():
 
 def test_each_module_has_a_room():
     assert [name for name, _, _ in modules() if room(name) is None and name != "__init__"] == []
-    assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py", "cli.py", "config.py", "errors.py"}
+    assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py", "errors.py"}
 
 
 def test_files_stay_short():
@@ -77,13 +77,9 @@ def test_files_stay_short():
 
 
 def test_every_setting_is_read():
-    read = {
-        node.attr
-        for name, _, tree in modules()
-        if name != "config"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-    } | {node.value for name, _, tree in modules() if name != "config" for node in ast.walk(tree) if is_text(node)}
+    nodes = [node for name, _, tree in modules() if not name.startswith("config") for node in ast.walk(tree)]
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    read |= {node.value for node in nodes if is_text(node)}
     keys = [field.name for cls in (EnvConfig, AlgoConfig, TrainConfig) for field in dataclasses.fields(cls)]
     assert [key for key in keys if key not in read] == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import signal
 import subprocess
@@ -134,7 +135,7 @@ class TestInterrupt:
         def interrupt(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, f"_{command[0]}", interrupt)
+        monkeypatch.setattr(importlib.import_module(f"awac.cli.{command[0]}"), "run", interrupt)
         assert cli.main(command) == 130
         err = capfd.readouterr().err
         assert err.startswith("awac: interrupted; ") and says in err and err.count("\n") == 1

@@ -1,0 +1,7 @@
+"""`python -m awac.cli`."""
+
+import sys
+
+from awac.cli import main
+
+sys.exit(main())

@@ -1,0 +1,44 @@
+"""`awac bench`: training speed, against other code bases."""
+
+from __future__ import annotations
+
+from awac.cli.options import path, positive, seconds
+
+ABOUT = "training speed, against other code bases"
+INTERRUPTED = "no figures were written"
+"""What is true after Ctrl-C."""
+
+
+def add(parser) -> None:
+    """Adds the options."""
+    from awac.bench.run import IMPLEMENTATIONS
+    from awac.bench.workloads import WORKLOADS
+
+    parser.description = (
+        "Times training steps, alternating between implementations; scripts/bench_setup.sh installs the other ones. "
+        + "; ".join(f"{w.name}: {w.about}" for w in WORKLOADS.values())
+    )
+    parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="(default: all)")
+    parser.add_argument("--implementation", nargs="+", choices=IMPLEMENTATIONS, help="(default: all)")
+    parser.add_argument("--rounds", type=positive, default=5, help="chunks for each (default: %(default)s)")
+    parser.add_argument("--seconds", type=seconds, default=1.0, help="length of a chunk (default: %(default)s)")
+    parser.add_argument("--python", type=path, help="interpreter with PyTorch and JAX (default: that of .venv-bench)")
+    parser.add_argument("--json", type=path, metavar="FILE", help="file for the figures")
+    parser.add_argument("--plot", type=path, metavar="PNG", help="bar chart to write")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--growth", action="store_true", help="instead: time and memory by rows, batch and width")
+    other.add_argument("--parts", action="store_true", help="instead: where the time of a default run goes")
+
+
+def run(args) -> None:
+    """Runs the command."""
+    from awac.bench import growth, output, run
+
+    if args.growth or args.parts:
+        rows = growth.growth() if args.growth else growth.parts()
+    else:
+        rows = run.bench(args.workload, args.implementation, args.rounds, args.seconds, args.python)
+        if args.plot:
+            output.plot(rows, args.plot)
+    if args.json:
+        output.write_json(rows, args.json)

@@ -1,0 +1,35 @@
+"""`awac collect`: record a data set in D4RL's layout."""
+
+from __future__ import annotations
+
+from awac.cli.options import add_keys, named_task, natural, path, positive
+
+ABOUT = "record a data set in D4RL's layout"
+INTERRUPTED = "nothing was recorded"
+"""What is true after Ctrl-C."""
+
+
+def add(parser) -> None:
+    """Adds the options."""
+    parser.add_argument("--task", default="ant-expert-v2", help="environment (default: %(default)s)")
+    add_keys(parser, names=("env_kwargs", "max_episode_steps"))
+    parser.add_argument(
+        "--policy",
+        default="expert",
+        help="random, medium, expert, a file name in ckpt/behaviour, or an .npz file (default: %(default)s)",
+    )
+    parser.add_argument("--rows", type=positive, help="transitions to record (default: 500000)")
+    parser.add_argument("--seed", type=natural, default=0, help="seed of the recording (default: %(default)s)")
+    parser.add_argument("--deterministic", action="store_true", help="record the mean action instead of samples")
+    parser.add_argument("--out", type=path, required=True, help="the .hdf5 file to write")
+
+
+def run(args) -> None:
+    """Runs the command."""
+    from awac.data.record import record
+
+    print(
+        record(
+            named_task(args), args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic
+        )
+    )

@@ -1,0 +1,31 @@
+"""`awac doctor`: check a data set before training on it."""
+
+from __future__ import annotations
+
+from awac.cli.options import add_keys, given_keys, named_task, path
+from awac.errors import ConfigError
+
+ABOUT = "check a data set before training on it"
+INTERRUPTED = "the check is incomplete; the data are as they were"
+"""What is true after Ctrl-C."""
+
+
+def add(parser) -> None:
+    """Adds the options."""
+    parser.description = "Checks a data set, a verdict (ok, warn, fail) a line; the exit code is 1 where one fails."
+    parser.add_argument("dataset", type=path, metavar="DATASET", help="D4RL id, CartPole-v1 or an .hdf5/.npz file")
+    parser.add_argument("--task", help="environment to check it against (default: what the id or file name says)")
+    add_keys(parser, names=("env_kwargs", "max_episode_steps"))
+    parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
+    parser.add_argument(
+        "--action_unit", choices=("auto", "env", "scaled"), default="auto", help="of its actions (default: %(default)s)"
+    )
+
+
+def run(args) -> int:
+    """Runs the command."""
+    from awac.data.doctor import doctor
+
+    if args.task is None and given_keys(args):
+        raise ConfigError("--env_kwargs and --max_episode_steps need --task")
+    return doctor(args.dataset, args.task and named_task(args), args.download, args.action_unit)

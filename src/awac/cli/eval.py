@@ -1,0 +1,31 @@
+"""`awac eval`: evaluate a checkpoint."""
+
+from __future__ import annotations
+
+from awac.cli.options import natural, path, positive
+
+ABOUT = "evaluate a checkpoint"
+INTERRUPTED = "the evaluation has no result; the checkpoint is as it was"
+"""What is true after Ctrl-C."""
+
+
+def add(parser) -> None:
+    """Adds the options."""
+    parser.add_argument("--ckpt_path", type=path, required=True, help="folder of a training run")
+    parser.add_argument("--episode", type=positive, help="a certain checkpoint (default: the newest complete one)")
+    parser.add_argument("--eval_episodes", type=positive, help="episodes to run (default: as trained)")
+    parser.add_argument("--seed", type=natural, help="seed of the evaluation's episodes (default: as trained)")
+    parser.add_argument("--device_target", default="CPU", help="CPU, GPU, Ascend or Auto (default: %(default)s)")
+
+
+def run(args) -> None:
+    """Runs the command."""
+    from awac.training.session import evaluate
+
+    evaluate(
+        args.ckpt_path,
+        episode=args.episode,
+        seed=args.seed,
+        eval_episodes=args.eval_episodes,
+        device=args.device_target,
+    )

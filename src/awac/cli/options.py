@@ -1,0 +1,85 @@
+"""Option types and the options of configuration keys, for every command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import typing
+
+
+def add_keys(group, section: str | None = None, names: tuple[str, ...] = ()) -> None:
+    """Adds an option for each key of a section, or for those named."""
+    from awac.config import KEYS
+
+    for key in KEYS.values():
+        if key.section != section and key.name not in names:
+            continue
+        kinds = key.options()
+        several = dict in kinds or any(typing.get_origin(kind) is tuple for kind in kinds)
+        shape: dict = {"nargs": "+"} if several else {"nargs": "?", "const": "true"} if bool in kinds else {}
+        default = " ".join(map(str, key.default)) if isinstance(key.default, tuple) else key.default
+        limits = f"; {key.range.words}" if key.range else f"; one of {', '.join(key.names())}" if key.names() else ""
+        word = "KEY=VALUE" if dict in kinds else next(k for k in kinds if k is not type(None))
+        group.add_argument(
+            f"--{key.name}",
+            dest=f"key:{key.name}",
+            metavar=word if isinstance(word, str) else getattr(word, "__name__", "int").upper().replace("TUPLE", "INT"),
+            default=argparse.SUPPRESS,
+            help=f"{key.help} (default: {default}{limits})".replace("%", "%%"),
+            **shape,
+        )
+
+
+def given_keys(args) -> dict:
+    """The keys that were given as options."""
+    from awac.config import KEYS
+
+    given = {name[4:]: text for name, text in vars(args).items() if name.startswith("key:")}
+    return {name: KEYS[name].parse(text, f"--{name}") for name, text in given.items()}
+
+
+def named_task(args):
+    """The environment that was named, with its options."""
+    from awac.config import load_config
+    from awac.envs import Task
+
+    env = load_config(overrides={"task": args.task, **given_keys(args)}).env
+    return Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
+
+
+def path(text: str) -> str:
+    """A path with ~ expanded, also behind an option's =, where no shell does it."""
+    return os.path.expanduser(text)
+
+
+def named_folder(text: str) -> str:
+    """[NAME=]FOLDER with ~ expanded."""
+    name, sign, folder = text.rpartition("=")
+    return name + sign + path(folder)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    return _whole(text, 1, "a positive whole number")
+
+
+def natural(text: str) -> int:
+    """A whole number, 0 or more."""
+    return _whole(text, 0, "a whole number, 0 or more")
+
+
+def seconds(text: str) -> float:
+    """A time above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 3600.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def _whole(text: str, least: int, wanted: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return int(text)

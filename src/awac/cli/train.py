@@ -1,0 +1,70 @@
+"""`awac train`: train offline, then online."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from awac.cli.options import add_keys, given_keys, path, positive
+
+ABOUT = "train offline, then online"
+INTERRUPTED = "the last checkpoint, if there is one, is kept; --resume continues from it"
+"""What is true after Ctrl-C."""
+
+
+def add(parser) -> None:
+    """Adds the options."""
+    from awac.config import PRESETS, SECTIONS
+
+    parser.add_argument("--preset", help=f"recipe: {', '.join(PRESETS)} (default: ant)")
+    parser.add_argument("--episode", type=positive, default=500, help="training episodes in all (default: %(default)s)")
+    parser.add_argument(
+        "--ckpt_path", type=path, default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)"
+    )
+    parser.add_argument("--device_target", default="CPU", help="CPU, GPU, Ascend or Auto (default: %(default)s)")
+    parser.add_argument("--env_yaml", type=path, metavar="F", help="YAML file with keys of `env`")
+    parser.add_argument("--algo_yaml", type=path, metavar="F", help="YAML file with keys of `algo` and `train`")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="set keys; the same as --KEY VALUE"
+    )
+    parser.add_argument(
+        "--logger", nargs="+", default=[], metavar="NAME", help="besides log and CSV: tensorboard (extra `tensorboard`)"
+    )
+    parser.add_argument(
+        "--init_from",
+        type=path,
+        metavar="CKPT_PATH",
+        help="start with the networks, targets, optimisers and normaliser of another run's newest checkpoint: at the "
+        "switch to online training if that run has finished its offline phase",
+    )
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument("--resume", action="store_true", help="continue the run in --ckpt_path with its settings")
+    kept.add_argument("--overwrite", action="store_true", help="replace the run in --ckpt_path")
+    for section, cls in SECTIONS.items():
+        add_keys(parser.add_argument_group(section, cls.__doc__), section)
+
+
+def run(args) -> None:
+    """Runs the command."""
+    from awac.config import load_config, parse_yaml, split_pair
+    from awac.training import loggers
+    from awac.training.resume import stored_config
+    from awac.training.session import train
+
+    overrides = {}
+    for item in args.set:
+        name, value = split_pair(item, "--set")
+        overrides[name] = parse_yaml(value, "--set")
+    overrides.update(given_keys(args))
+    callbacks = [loggers.make(name, Path(args.ckpt_path)) for name in args.logger]
+    base = stored_config(Path(args.ckpt_path)) if args.resume else None
+    config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
+    train(
+        config,
+        args.ckpt_path,
+        args.episode,
+        device=args.device_target,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        init_from=args.init_from,
+        callbacks=callbacks,
+    )

@@ -1,0 +1,166 @@
+"""What a configuration key is: type, default, help, range and choices, and how a value of it is read and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import reprlib
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import yaml
+
+from awac.errors import ConfigError, did_you_mean
+
+YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""PyYAML lets its constructors' own errors through: the 99th of a month, a number of 5,000 digits."""
+
+
+class Range(typing.NamedTuple):
+    """The values that a numeric key may take."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+POSITIVE = Range("positive", lambda value: value > 0)
+NOT_NEGATIVE = Range("at least 0", lambda value: value >= 0)
+SHARE = Range("between 0 and 1", lambda value: 0 <= value <= 1)
+BELOW_ONE = Range("at least 0 and below 1", lambda value: 0 <= value < 1)
+
+
+def key(
+    default, help: str, range: Range | None = None, choices: Iterable[str] | Callable[[], Iterable[str]] = ()
+) -> typing.Any:
+    """A configuration key.
+
+    Args:
+        default: its value where none is given.
+        help: one sentence for the command line and the documentation.
+        range: of a number; None takes any finite one.
+        choices: of a text, or a function that gives them.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "range": range, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is known about a key: section, name, type, default, help, range and choices."""
+
+    section: str
+    name: str
+    kind: typing.Any
+    default: typing.Any
+    help: str
+    range: Range | None
+    choices: Iterable[str] | Callable[[], Iterable[str]]
+
+    def names(self) -> tuple[str, ...]:
+        """The choices, or () where any value of the type will do."""
+        return tuple(self.choices()) if callable(self.choices) else tuple(self.choices)
+
+    def options(self) -> tuple:
+        """The types that a value may have."""
+        return typing.get_args(self.kind) if isinstance(self.kind, types.UnionType) else (self.kind,)
+
+    def check(self, value, source: str):
+        """The value in the key's type, inside its range.
+
+        Raises:
+            ConfigError: it is not; `source` says where it stood.
+        """
+        value = _typed(self, value, source)
+        if value is not None and self.range and not self.range.holds(value):
+            raise ConfigError(f"{source}: {self.name} = {value!r} must be {self.range.words}")
+        if (names := self.names()) and value not in names:
+            raise ConfigError(
+                f"{source}: {self.name} = {value!r}{did_you_mean(value, names)} (one of {', '.join(names)})"
+            )
+        return value
+
+    def parse(self, text: str | list[str], source: str):
+        """The value that a command line gives as text, read as YAML; text keys take it as it is."""
+        if str in self.options():
+            return text
+        if dict in self.options() and isinstance(text, list):
+            return _mapping(text, source)
+        values = [parse_yaml(part, source) for part in ([text] if isinstance(text, str) else text)]
+        if any(typing.get_origin(option) is tuple for option in self.options()) and not isinstance(values[0], list):
+            return values
+        return values[0]
+
+
+def parse_yaml(text: str, source: str):
+    """One YAML value; `source` names the option in the error."""
+    try:
+        return yaml.safe_load(text)
+    except YAML_ERRORS:
+        raise ConfigError(f"{source} {text[:80]!r}: the value is not readable") from None
+
+
+def split_pair(text: str, source: str) -> tuple[str, str]:
+    """KEY=VALUE in two."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise ConfigError(f"{source} takes KEY=VALUE, not {text[:80]!r}")
+    return name, value
+
+
+def _mapping(parts: list[str], source: str) -> dict | None:
+    """`key=value ...` or one YAML mapping."""
+    if len(parts) == 1 and (isinstance(whole := parse_yaml(parts[0], source), dict) or whole is None):
+        return whole
+    pairs = [split_pair(part, source) for part in parts]
+    return {name: parse_yaml(value, source) for name, value in pairs}
+
+
+def _typed(known: Key, value, source: str):
+    for option in known.options():
+        if option is type(None) and value is None:
+            return None
+        if option is str and isinstance(value, str):
+            return value
+        if option is dict and isinstance(value, dict) and all(isinstance(name, str) for name in value):
+            return value
+        if option is bool and isinstance(value, bool):
+            return value
+        if option is int and _is_whole(value):
+            return int(value)
+        if option is float and (number := _as_float(value)) is not None:
+            return number
+        if typing.get_origin(option) is tuple and _are_widths(value):
+            return tuple(value)
+    expected = getattr(known.kind, "__name__", str(known.kind))
+    expected = expected.replace("tuple", "list of positive whole numbers").replace("dict", "mapping")
+    raise ConfigError(f"{source}: {known.name} = {_shown(value)} is not a valid {expected}")
+
+
+def _is_whole(value) -> bool:
+    return (type(value) is int or (isinstance(value, float) and value.is_integer())) and abs(value) < 1 << 63
+
+
+_REPR = reprlib.Repr()  # short: YAML's aliases can make a small file a value of astronomic size
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 2, 4, 4, 60, 60
+
+
+def _shown(value) -> str:
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # Python does not write out numbers of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def _are_widths(value) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(type(v) is int and 0 < v <= 65536 for v in value)
+
+
+def _as_float(value) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:  # YAML reads 1e-4 (no dot) as text
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,94 @@
+"""A run's configuration, put together from a preset, YAML files and single values; later ones win."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+
+import yaml
+
+from awac.config.keys import YAML_ERRORS
+from awac.config.presets import PRESETS
+from awac.config.schema import KEYS, SECTIONS, AlgoConfig, EnvConfig, TrainConfig
+from awac.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    env: EnvConfig = EnvConfig()
+    algo: AlgoConfig = AlgoConfig()
+    train: TrainConfig = TrainConfig()
+
+    @classmethod
+    def from_dict(cls, sections: dict) -> Config:
+        """The inverse of `dataclasses.asdict`; values are checked like any override."""
+        return _with(cls(), {key: value for part in sections.values() for key, value in part.items()}, "stored config")
+
+
+def load_config(preset=None, env_yaml=None, algo_yaml=None, overrides=None, base: Config | None = None) -> Config:
+    """Builds a configuration: preset, then YAML files, then overrides; later ones win.
+
+    Args:
+        preset: a name in `PRESETS`; None: `ant`, or nothing where there is a base.
+        env_yaml: path of a YAML mapping with `EnvConfig` keys.
+        algo_yaml: path of a YAML mapping with `AlgoConfig` and `TrainConfig` keys.
+        overrides: mapping of keys to values.
+        base: configuration to start from, such as that of a run to resume; None: the defaults.
+
+    Raises:
+        ConfigError: unknown preset or key, a value of the wrong type or out of range, an unreadable file.
+    """
+    if preset is None and base is None:
+        preset = "ant"
+    if preset is not None and preset not in PRESETS:
+        near = did_you_mean(preset, PRESETS)
+        raise ConfigError(f"preset {preset!r} is unknown{near}; choose one of {', '.join(PRESETS)}")
+    config = base or Config()
+    if preset is not None:
+        config = _with(config, PRESETS[preset], f"preset {preset}")
+    for path, sections in ((env_yaml, {"env"}), (algo_yaml, {"algo", "train"})):
+        if path is not None:
+            config = _with(config, _read_yaml(path), str(path), sections)
+    return _with(config, overrides or {}, "command line")
+
+
+def _read_yaml(path) -> dict:
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise ConfigError(f"{path}: no such YAML file")
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file)
+    except (OSError, *YAML_ERRORS) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{path}: not readable as YAML ({reason})") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
+    return values
+
+
+def _with(config: Config, values: dict, source: str, sections=frozenset(SECTIONS)) -> Config:
+    changed: dict[str, dict] = {section: {} for section in SECTIONS}
+    for name, value in values.items():
+        allowed = [known.name for known in KEYS.values() if known.section in sections]
+        if name not in allowed:
+            raise ConfigError(f"{source}: unknown key {name!r}{did_you_mean(name, allowed)}")
+        changed[KEYS[name].section][name] = KEYS[name].check(value, source)
+    config = Config(**{s: dataclasses.replace(getattr(config, s), **changed[s]) for s in SECTIONS})
+    _check_relations(config, source)
+    return config
+
+
+def _check_relations(config: Config, source: str) -> None:
+    algo, train = config.algo, config.train
+    if algo.log_std_min >= algo.log_std_max:
+        raise ConfigError(f"{source}: log_std_min must be below log_std_max")
+    if train.n_steps_per_episode % train.steps_per_call:
+        raise ConfigError(f"{source}: n_steps_per_episode must be a multiple of steps_per_call")
+    if train.offline_train_steps % train.n_steps_per_episode:
+        raise ConfigError(f"{source}: offline_train_steps must be a multiple of n_steps_per_episode")
