@@ -15,6 +15,16 @@ def add(parser) -> None:
     parser.add_argument("--episode", type=positive, help="a certain checkpoint (default: the newest complete one)")
     parser.add_argument("--eval_episodes", type=positive, help="episodes to run (default: as trained)")
     parser.add_argument("--seed", type=natural, help="seed of the evaluation's episodes (default: as trained)")
+    parser.add_argument(
+        "--video",
+        type=path,
+        metavar="FILE",
+        help="film of the first episode, .gif or .mp4 (extra `video`); no display needed",
+    )
+    parser.add_argument("--video_steps", type=positive, default=300, help="steps in it at most (default: %(default)s)")
+    parser.add_argument(
+        "--video_size", type=positive, default=320, help="its longest side in pixels, at most (default: %(default)s)"
+    )
     parser.add_argument("--device_target", default="CPU", help="CPU, GPU, Ascend or Auto (default: %(default)s)")
 
 
@@ -28,4 +38,7 @@ def run(args) -> None:
         seed=args.seed,
         eval_episodes=args.eval_episodes,
         device=args.device_target,
+        video=args.video,
+        video_steps=args.video_steps,
+        video_size=args.video_size,
     )

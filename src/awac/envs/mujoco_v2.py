@@ -7,10 +7,23 @@ that observations match the old engine to rounding error; `tests/test_robots.py`
 
 from __future__ import annotations
 
-import mujoco
+import os
+
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.mujoco import MujocoEnv
+
+from awac.errors import TaskError
+
+try:
+    import mujoco
+    from gymnasium.envs.mujoco import MujocoEnv
+except Exception as error:  # whatever PyOpenGL raises
+    if name := os.environ.get("MUJOCO_GL"):
+        raise TaskError(
+            f"MUJOCO_GL={name}: MuJoCo can't be imported with that renderer; unset it, or install the renderer "
+            "(Debian: libegl1 libegl-mesa0 libgl1-mesa-dri for egl, libosmesa6 for osmesa)"
+        ) from error
+    raise
 
 TIME_LIMIT = 1000
 

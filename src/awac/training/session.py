@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import os
 import time
@@ -33,6 +32,7 @@ from awac.training.evaluate import Evaluation, Evaluator
 from awac.training.resume import about, check_data, manifest_to_resume, read_about, stored_normalizer
 from awac.training.sanity import Warnings
 from awac.training.trainer import AWACTrainer, RunContext
+from awac.training.video import Film, check_format, open_film
 from awac.training.wiring import algorithm_config
 
 DEVICES = ("CPU", "GPU", "Ascend", "Auto")
@@ -196,7 +196,17 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     session.run(is_train=True, episode=episodes)
 
 
-def evaluate(ckpt_path: str, *, episode=None, seed=None, eval_episodes=None, device="CPU") -> Evaluation:
+def evaluate(
+    ckpt_path: str,
+    *,
+    episode=None,
+    seed=None,
+    eval_episodes=None,
+    device="CPU",
+    video=None,
+    video_steps=300,
+    video_size=320,
+) -> Evaluation:
     """Evaluates the newest sound checkpoint of a folder, or a given one; needs no data set.
 
     Args:
@@ -205,13 +215,19 @@ def evaluate(ckpt_path: str, *, episode=None, seed=None, eval_episodes=None, dev
         seed: of the evaluation's episodes; None: the run's.
         eval_episodes: how many; None: as trained.
         device: one of `DEVICES`.
+        video: file for a film of the first episode, .gif or .mp4; None makes none.
+        video_steps: environment steps in it, at most.
+        video_size: its longest side in pixels, at most.
 
     Returns:
         The episodes' returns and the share that ended early.
 
     Raises:
-        AWACError: no sound checkpoint, or one made for other sizes than the task's.
+        AWACError: no sound checkpoint, one made for other sizes than the task's, or a film that can't be made here.
     """
+    target = Path(video).expanduser() if video else None
+    if target:
+        check_format(target)
     select_device(device)
     folder = Path(ckpt_path).expanduser()
     manifest = checkpoint.newest(folder, episode)
@@ -225,6 +241,7 @@ def evaluate(ckpt_path: str, *, episode=None, seed=None, eval_episodes=None, dev
         raise CheckpointError(
             f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}"
         )
+    film = open_film(task, video_steps, video_size) if target else None
     context = RunContext(
         config=config,
         folder=folder,
@@ -233,10 +250,12 @@ def evaluate(ckpt_path: str, *, episode=None, seed=None, eval_episodes=None, dev
         spaces=spaces,
         task=task,
         env=env,
-        evaluator=_evaluator(config, config.train.seed if seed is None else seed, task, env),
+        evaluator=_evaluator(config, config.train.seed if seed is None else seed, task, env, film),
         manifest=manifest,
     )
     AWACSession(context).run(is_train=False)
+    if film and target:
+        print(film.save(target), flush=True)
     return context.results[-1]
 
 
@@ -261,8 +280,13 @@ def _task(config: Config) -> Task:
     return Task.parse(config.env.task, config.env.env_kwargs, config.env.max_episode_steps)
 
 
-def _evaluator(config: Config, seed: int, task: Task, env) -> Evaluator:
-    return Evaluator(functools.partial(make_env, task), config.env.eval_episodes, seed, spare=env)
+def _evaluator(config: Config, seed: int, task: Task, env, film: Film | None = None) -> Evaluator:
+    first = [film] if film else []
+
+    def make():
+        return first.pop() if first else make_env(task)
+
+    return Evaluator(make, config.env.eval_episodes, seed, spare=env)
 
 
 def _spaces(env, normalizer) -> dict:
