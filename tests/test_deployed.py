@@ -111,3 +111,14 @@ def test_actions_are_in_the_environments_units(pendulum):
     assert total == pytest.approx(evaluate(str(pendulum)).mean, rel=1e-4)
     samples = policy(np.repeat(observation[None], 500, axis=0), np.random.default_rng(0))
     assert samples.shape == (500, 1) and np.abs(samples).max() <= 2.0
+
+
+def test_the_first_index_of_discrete_actions_is_noted(graph_mode):
+    from awac.config import load_config
+    from awac.training.resume import about
+    from awac.training.session import resolve_dataset
+
+    data, origin = resolve_dataset("CartPole-v1")
+    facts = about(load_config(), {}, data, origin, gymnasium.spaces.Discrete(2, start=5))
+    assert facts["action_start"] == 5
+    assert "action_start" not in about(load_config(), {}, data, origin, gymnasium.spaces.Discrete(2))

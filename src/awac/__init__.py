@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from awac.agent import AWAC
     from awac.data.sources import load_dataset
     from awac.envs import make_env
-    from awac.training.deployed import load_policy
+    from awac.runs.deployed import load_policy
     from awac.training.session import evaluate, train
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ _HOMES = {
     "AWAC": "awac.agent",
     "evaluate": "awac.training.session",
     "load_dataset": "awac.data.sources",
-    "load_policy": "awac.training.deployed",
+    "load_policy": "awac.runs.deployed",
     "make_env": "awac.envs",
     "train": "awac.training.session",
 }

@@ -30,10 +30,7 @@ class NumpyPolicy:
         Returns:
             (B, A) float32 in [−1, 1], or (B,) int64 indices for a discrete policy.
         """
-        x = self.normalizer(observations)
-        for weight, bias in self.layers[:-1]:
-            x = np.maximum(x @ weight + bias, 0.0)
-        out = x @ self.layers[-1][0] + self.layers[-1][1]
+        out = self.outputs(observations)
         if self.discrete:
             return (out + rng.gumbel(size=out.shape) if rng else out).argmax(-1)
         raw = self.log_std if self.log_std is not None else out[:, out.shape[1] // 2 :]
@@ -43,3 +40,10 @@ class NumpyPolicy:
             std = np.exp(low + (high - low) / (1.0 + np.exp(-raw)))
             action = action + std * rng.standard_normal(action.shape, np.float32)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    def outputs(self, observations) -> np.ndarray:
+        """The last layer for raw observations (B, O): logits (B, A), or the mean before tanh, then a log-std's."""
+        x = self.normalizer(observations)
+        for weight, bias in self.layers[:-1]:
+            x = np.maximum(x @ weight + bias, 0.0)
+        return x @ self.layers[-1][0] + self.layers[-1][1]

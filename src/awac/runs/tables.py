@@ -60,6 +60,16 @@ class Table:
         return {int(row[0]): row for row in rows if len(row) == len(self._columns) and _counts(row[0])}
 
 
+def evaluations(folder: Path) -> dict[int, dict[str, str]]:
+    """The rows of a run's eval.csv by episode, in order; none where there is no such table."""
+    try:
+        with open(folder / "eval.csv", newline="", encoding="utf-8", errors="replace") as file:
+            rows = [row for row in csv.DictReader(file) if _counts(row.get("episode") or "")]
+    except (OSError, csv.Error):
+        return {}
+    return {int(row["episode"]): row for row in sorted(rows, key=lambda row: int(row["episode"]))}
+
+
 def keep_copies(folder: Path) -> None:
     """Copies a run's tables as they are.
 

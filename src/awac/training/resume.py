@@ -42,9 +42,11 @@ def fingerprint(data: Transitions) -> str:
 
 def about(config: Config, spaces: dict, data: Transitions, origin, actions: gymnasium.Space) -> dict:
     """The facts that the manifest of a training run holds; `actions` is the environment's own action space."""
-    bounds = {}
+    bounds: dict = {}
     if isinstance(actions, gymnasium.spaces.Box):
         bounds = {"action_bounds": [actions.low.ravel().tolist(), actions.high.ravel().tolist()]}
+    elif isinstance(actions, gymnasium.spaces.Discrete) and actions.start:
+        bounds = {"action_start": int(actions.start)}
     facts = {"sha256": fingerprint(data), "kind": origin.kind, "dataset": origin.dataset, "rows": len(data)}
     return {"config": dataclasses.asdict(config), "spaces": spaces, "data": facts, "versions": versions(), **bounds}
 

@@ -23,13 +23,16 @@ class DeployedPolicy:
     """Maps raw observations to actions in the environment's own units.
 
     Attributes:
+        network: the same in the policy's own units: actions in [−1, 1], or indices from 0.
+        space: of the environment's actions, a flat Box or a Discrete.
         task: the id of the task that it was trained for.
         episode: training episodes that its checkpoint was saved after.
+        manifest: what the checkpoint says about its run.
     """
 
-    def __init__(self, policy: NumpyPolicy, bounds: spaces.Box | None, task: str, episode: int):
-        self._policy, self._bounds = policy, bounds
-        self.task, self.episode = task, episode
+    def __init__(self, network: NumpyPolicy, space: spaces.Box | spaces.Discrete, manifest: dict):
+        self.network, self.space, self.manifest = network, space, manifest
+        self.task, self.episode = manifest["config"]["env"]["task"], manifest["episode"]
 
     def __call__(self, observation, rng: np.random.Generator | None = None):
         """The action for one observation, or for a batch of them.
@@ -39,13 +42,12 @@ class DeployedPolicy:
             rng: draws from the policy; None takes its mode.
 
         Returns:
-            (A,) or (B, A) float32 inside the environment's bounds; an int or (B,) indices for discrete actions.
+            (A,) or (B, A) float32 inside the environment's bounds; for discrete actions an int or (B,), from the
+            environment's first index on.
         """
         observation = np.asarray(observation)
         single = observation.ndim == 1
-        action = self._policy(observation[None] if single else observation, rng)
-        if self._bounds is not None:
-            action = to_environment(self._bounds, action)
+        action = to_environment(self.space, self.network(observation[None] if single else observation, rng))
         return action[0] if single else action
 
 
@@ -76,19 +78,30 @@ def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
         config, discrete = Config.from_dict(manifest["config"]), bool(manifest["spaces"]["discrete"])
         arrays = ckpt_file.read(folder / name)
         normalizer = Normalizer.from_arrays({k[11:]: v for k, v in arrays.items() if k.startswith("normalizer.")})
-        policy = NumpyPolicy(arrays, normalizer, config.algo, discrete)
-        bounds = None
-        if "action_bounds" in manifest:
-            low, high = (np.asarray(side, np.float32) for side in manifest["action_bounds"])
-            bounds = spaces.Box(low, high, dtype=np.float32)
-        elif not discrete and not Task.parse(config.env.task).is_d4rl:  # D4RL's robots act in [-1, 1]
-            warnings.warn(
-                f"{folder} does not say the action bounds of {config.env.task}: the policy's actions are in [-1, 1], "
-                f"scale them yourself",
-                stacklevel=2,
-            )
+        network = NumpyPolicy(arrays, normalizer, config.algo, discrete)
+        space = _action_space(manifest, config)
+        policy = DeployedPolicy(network, space, manifest)
     except AWACError as error:
         raise CheckpointError(f"{folder}: {error}") from error
     except files.READ_ERRORS as error:
         raise CheckpointError(f"{folder}: checkpoint {numbers[0]} is damaged ({files.first_line(error)})") from error
-    return DeployedPolicy(policy, bounds, config.env.task, numbers[0])
+    if not discrete and not _bounds_known(manifest, config):
+        warnings.warn(
+            f"{folder} does not say the action bounds of {policy.task}: the policy's actions are in [-1, 1], "
+            f"scale them yourself",
+            stacklevel=2,
+        )
+    return policy
+
+
+def _bounds_known(manifest: dict, config: Config) -> bool:
+    return "action_bounds" in manifest or Task.parse(config.env.task).is_d4rl  # D4RL's robots act in [-1, 1]
+
+
+def _action_space(manifest: dict, config: Config) -> spaces.Box | spaces.Discrete:
+    """The environment's actions; [−1, 1] where the checkpoint does not say their bounds."""
+    size = int(manifest["spaces"]["action_size"])
+    if manifest["spaces"]["discrete"]:
+        return spaces.Discrete(size, start=int(manifest.get("action_start", 0)))
+    low, high = (np.asarray(side, np.float32) for side in manifest.get("action_bounds", ([-1.0] * size, [1.0] * size)))
+    return spaces.Box(low, high, (size,), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What leaves a run: its networks without the training state."""
+"""A checkpoint without its training state: a folder that `awac eval` and `load_policy` take."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from awac.errors import CheckpointError
 from awac.runs import ckpt_file
 from awac.runs.checkpoint import newest, save
 from awac.runs.folder import NETWORKS, is_run
+
+_KEPT = ("config", "spaces", "data", "action_bounds", "action_start", "versions")
 
 
 def export(folder: Path, out: Path, episode: int | None = None) -> str:
@@ -28,7 +30,7 @@ def export(folder: Path, out: Path, episode: int | None = None) -> str:
     if is_run(out):
         raise CheckpointError(f"{out} already holds a run; export to a new folder")
     number = manifest["episode"]
-    about = {key: manifest[key] for key in ("config", "spaces", "action_bounds", "versions") if key in manifest}
+    about = {key: manifest[key] for key in _KEPT if key in manifest}
     networks = {name: ckpt_file.read(folder / pattern.format(number)) for name, pattern in NETWORKS.items()}
     save(out, number, networks, None, about, keep=1)
     return f"Checkpoint {number} of {folder} exported to {out}"

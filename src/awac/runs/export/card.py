@@ -1,0 +1,138 @@
+"""The model card: what an exported policy is, in Markdown, from what the run itself noted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+from gymnasium import spaces
+
+from awac import __version__
+from awac.data.normalizer import CLIP, Normalizer
+from awac.runs.deployed import DeployedPolicy
+from awac.runs.tables import evaluations
+
+EVALUATIONS = 5
+"""Rows of the run's last evaluations in the card."""
+
+_LIMITS = """\
+- It gives the mode of the policy: the same action for the same observation. The noise that the policy explored with is
+  not in the file; `awac.load_policy` has it.
+- It knows the states of its data set, and of its own online steps if it had any. Elsewhere its actions can be anything
+  inside the bounds. Each observation value is clipped to the data's mean ± {clip:g} standard deviations: values beyond
+  look alike to it.
+- The scores are those of one run with one seed, of the evaluation's own start states.
+- It has not been tried outside the simulator of its evaluations. Nothing checks its actions against the limits of a
+  machine other than the bounds in the table."""
+
+
+def text(folder: Path, policy: DeployedPolicy, file: str, use: str, difference: float) -> str:
+    """The card of an exported policy.
+
+    Args:
+        folder: of the run, for its tables.
+        policy: that was exported.
+        file: name of the exported file.
+        use: Python that runs `FILE`.
+        difference: from the checkpoint's policy, as `policy_file.difference` measured it.
+    """
+    manifest = policy.manifest
+    parts = [
+        f"# Policy for {policy.task}",
+        f"`{file}` is a policy trained with AWAC (advantage-weighted actor-critic, Nair et al. 2020, arXiv 2006.09359) "
+        f"on MindSpore: checkpoint {policy.episode} of the run `{folder.resolve().name}`. It maps observations to "
+        "actions; the normaliser of the observations and the scaling of the actions are in it.",
+        "## Use",
+        f"```python\n{use.replace('FILE', file)}\n```",
+        "`observation` is a float32 array (B, O) for any B. "
+        f"On random observations the file differs from the checkpoint by {difference:.1e} at most.",
+        "## Inputs and outputs",
+        *_inputs(policy.network.normalizer),
+        *_outputs(policy.space),
+        "## Training",
+        *_training(manifest),
+        "## Scores",
+        *_scores(folder, policy.episode),
+        "## Limits",
+        _LIMITS.format(clip=CLIP),
+        "## Versions",
+        _table(("package", "trained with"), sorted(manifest.get("versions", {}).items())),
+        f"Exported with awac {__version__}.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _inputs(normalizer: Normalizer) -> list[str]:
+    rows = [
+        (int(column), f"{mean:.6g}", f"{std:.6g}")
+        for column, mean, std in zip(normalizer.columns, normalizer.mean, normalizer.std, strict=True)
+    ]
+    unused = "" if normalizer.size == normalizer.obs_size else f"; {normalizer.describe()}"
+    return [
+        f"Input `observation`: float32 (B, {normalizer.obs_size}), raw, each value in the unit in which the data set "
+        f"and the environment give it{unused}. Of the data the values have:",
+        _table(("value", "mean", "standard deviation"), rows),
+    ]
+
+
+def _outputs(space: spaces.Box | spaces.Discrete) -> list[str]:
+    if isinstance(space, spaces.Discrete):
+        first, last = int(space.start), int(space.start + space.n - 1)
+        return [f"Output `action`: int64 (B,), the index of the most probable action, {first} to {last}."]
+    rows = [(i, f"{low:.6g}", f"{high:.6g}") for i, (low, high) in enumerate(zip(space.low, space.high, strict=True))]
+    return [
+        f"Output `action`: float32 (B, {len(rows)}), in the environment's own units, clipped to its bounds:",
+        _table(("value", "low", "high"), rows),
+    ]
+
+
+def _training(manifest: dict) -> list[str]:
+    config, data, episode = manifest["config"], manifest.get("data"), manifest["episode"]
+    train = config["train"]
+    steps = episode * train["n_steps_per_episode"]
+    offline = min(steps, train["offline_train_steps"])
+    lines = [
+        f"Task `{config['env']['task']}`; {offline} gradient steps on the data set alone, {steps - offline} online."
+    ]
+    if data:
+        lines.append(
+            f"Data set `{data['dataset']}` ({data['kind']}), {data['rows']} rows; SHA-256 of the rows "
+            f"`{data['sha256']}`."
+        )
+    else:
+        lines.append(f"Data set `{config['env']['dataset'] or config['env']['task']}`; its fingerprint was not noted.")
+    recipe = {key: _plain(config[key]) for key in ("env", "algo", "train")}
+    lines.append(f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False)}```")
+    return lines
+
+
+def _scores(folder: Path, episode: int) -> list[str]:
+    rows = evaluations(folder)
+    if not rows:
+        return ["The folder holds no evaluations (`eval.csv`): nobody can say from it how well the policy does."]
+    own = "" if episode in rows else f"There is no evaluation at episode {episode} itself. "
+    last = [number for number in rows if number <= episode][-EVALUATIONS:]
+    columns = ("episode", "phase", "mean_return", "std_return", "min_return", "falls", "normalized_score")
+    table = _table(columns, [[rows[number].get(name) or "" for name in columns] for number in last])
+    return [
+        f"{own}The run's evaluations up to this checkpoint: undiscounted returns of whole episodes with the mode's "
+        "actions; `falls` is the share of episodes that ended before the time limit.",
+        table,
+    ]
+
+
+def _plain(value):
+    """What YAML writes without tags: lists for tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _table(columns, rows) -> str:
+    if not rows:
+        return ""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)

@@ -1,0 +1,31 @@
+"""The file formats of `awac export --format`: one module each, its name being the format's and the file's suffix.
+
+A module has `write(path, network, about)`, `load(path)`, which gives a function from raw observations (B, O) float32 to
+actions (B, A) or indices (B,), and `USE`, the Python that a reader of the model card needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from awac.errors import ConfigError, did_you_mean
+
+
+def names() -> list[str]:
+    """The formats there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def get(name: str):
+    """The module of a format.
+
+    Raises:
+        ConfigError: there is none of that name, or the package that it needs is missing.
+    """
+    if name not in names():
+        raise ConfigError(f"format {name!r} is unknown{did_you_mean(name, names())} (one of {', '.join(names())})")
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ImportError as error:
+        raise ConfigError(f"--format {name} needs the package {error.name}: pip install 'awac[{name}]'") from None

@@ -1,0 +1,140 @@
+"""A policy as one file of another library's format, held against the checkpoint before it is in place."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from gymnasium import spaces
+
+from awac import __version__
+from awac.data.normalizer import Normalizer
+from awac.errors import ExportError
+from awac.runs import files
+from awac.runs.deployed import DeployedPolicy, load_policy
+from awac.runs.export import card, formats
+from awac.runs.export.network import Network
+
+TOLERANCE = 1e-5
+"""Largest difference between the file's actions and the checkpoint's, as a share of an action's bounds."""
+ROWS = 1024
+"""Random observations that they are compared on."""
+
+
+def export_policy(folder: Path, name: str, out: Path | None = None, episode: int | None = None) -> list[str]:
+    """Writes a checkpoint's policy in a format, with a model card beside it.
+
+    The file maps raw observations (B, O) to the mode's actions in the environment's units, for any B. It is compared
+    with `load_policy` before it takes its name: a file that differs is never there.
+
+    Args:
+        folder: a run's checkpoint folder, or what `awac export` wrote.
+        name: one of `formats.names()`.
+        out: the file, with the format's suffix; None for `export/policy_N` in the folder.
+        episode: a certain checkpoint, or None for the newest.
+
+    Returns:
+        Lines that say what was written and how far it differs.
+
+    Raises:
+        ConfigError: an unknown format, or its package is missing.
+        CheckpointError: no sound checkpoint.
+        ExportError: the file can't be written, or differs by more than TOLERANCE.
+    """
+    module = formats.get(name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        policy = load_policy(str(folder), episode)
+    out = out or folder / "export" / f"policy_{policy.episode}.{name}"
+    if out.suffix != f".{name}":
+        raise ExportError(f"{out}: the name of a file of format {name} ends in .{name}")
+    if out.is_dir():
+        raise ExportError(f"{out} is a folder; --out takes the name of a file")
+    about = {"task": policy.task, "episode": str(policy.episode), "awac": __version__}
+    noted: dict[str, float] = {}
+
+    def fill(temp: Path) -> None:
+        module.write(temp, Network.of(policy), about)
+        noted["difference"] = difference(policy, module.load(temp))
+        if not noted["difference"] <= TOLERANCE:
+            raise ExportError(
+                f"{out} was not kept: its actions differ from the checkpoint's by {noted['difference']:.1e}, more than "
+                f"{TOLERANCE:.0e}"
+            )
+
+    beside = out.with_name(out.name + ".md")
+    try:
+        files.write(out, fill)
+        text = card.text(folder, policy, out.name, module.USE, noted["difference"])
+        files.write(beside, lambda temp: temp.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise ExportError(f"{error.filename or out} could not be written ({error.strerror or error})") from error
+    unit = "of the logits" if isinstance(policy.space, spaces.Discrete) else "of the action's bounds"
+    return [
+        *(f"Warning: {item.message}" for item in caught if item.category is UserWarning),
+        f"Checkpoint {policy.episode} of {folder} exported to {out}; its model card is {beside.name}",
+        f"Largest difference from the checkpoint's policy on {ROWS} random observations is {noted['difference']:.1e} "
+        f"{unit}",
+    ]
+
+
+def difference(policy: DeployedPolicy, act, rows: int = ROWS, seed: int = 0) -> float:
+    """How far a function's actions are from the policy's, on observations spread as the data's; 0 is equal.
+
+    Args:
+        policy: from `load_policy`.
+        act: maps raw observations (B, O) float32 to actions.
+        rows: number of observations; they are given as batches of 1, 7 and the rest.
+        seed: of the observations.
+
+    Returns:
+        Continuous actions: the largest |difference| / max(|low|, |high|). Discrete ones: the largest distance of the
+        chosen action's logit from the best one's, as a share of the logits' size where that is above 1; so equal
+        logits, between which rounding decides, count as equal.
+
+    Raises:
+        ExportError: the actions have another shape or are outside the bounds.
+    """
+    observations = spread_observations(policy.network.normalizer, rows, seed)
+    batches = np.split(observations, [1, 8])
+    expected = policy(observations)
+    try:
+        found = np.concatenate([np.asarray(act(batch)) for batch in batches])
+    except files.READ_ERRORS as error:
+        raise ExportError(f"the exported file can't be run ({files.first_line(error)})") from error
+    if found.shape != expected.shape:
+        raise ExportError(f"the exported file gives actions of shape {found.shape}, the checkpoint {expected.shape}")
+    if isinstance(policy.space, spaces.Box):
+        low, high = policy.space.low, policy.space.high
+        if (found < low).any() or (found > high).any():
+            raise ExportError("the exported file gives actions outside the environment's bounds")
+        size = np.maximum(np.abs(low), np.abs(high))
+        return float((np.abs(found - expected) / np.where(size > 0, size, 1.0)).max())
+    chosen = found.astype(np.int64) - int(policy.space.start)
+    logits = policy.network.outputs(observations)
+    if (chosen < 0).any() or (chosen >= logits.shape[1]).any():
+        raise ExportError("the exported file gives an action that the environment does not have")
+    lost = logits.max(-1) - np.take_along_axis(logits, chosen[:, None], -1)[:, 0]
+    return float((lost / np.maximum(np.abs(logits).max(-1), 1.0)).max())
+
+
+def spread_observations(normalizer: Normalizer, rows: int, seed: int = 0) -> np.ndarray:
+    """(rows, O) float32: half as normal as the data, half uniform over ±3 std, a few beyond where they are clipped.
+
+    Columns that were constant in the data, which the policy does not see, are noise.
+    """
+    rng, size = np.random.default_rng(seed), normalizer.size
+    half = rows // 2
+    far = max(1, half // 16)
+    spread = np.concatenate(
+        [
+            rng.standard_normal((half, size)),
+            rng.uniform(-3.0, 3.0, (rows - half - far, size)),
+            rng.uniform(-12.0, 12.0, (far, size)),
+        ]
+    )
+    observations = rng.standard_normal((rows, normalizer.obs_size))
+    rest = 0.0 if normalizer.mean_rest is None else normalizer.mean_rest
+    observations[:, normalizer.columns] = normalizer.mean.astype(np.float64) + rest + normalizer.std * spread
+    return rng.permutation(observations).astype(np.float32)
