@@ -23,7 +23,7 @@ def add_keys(group, section: str | None = None, names: tuple[str, ...] = ()) -> 
         group.add_argument(
             f"--{key.name}",
             dest=f"key:{key.name}",
-            metavar=word if isinstance(word, str) else getattr(word, "__name__", "int").upper().replace("TUPLE", "INT"),
+            metavar=word if isinstance(word, str) else (*typing.get_args(word), word)[0].__name__.upper(),
             default=argparse.SUPPRESS,
             help=f"{key.help} (default: {default}{limits})".replace("%", "%%"),
             **shape,

@@ -16,7 +16,9 @@ def add(parser) -> None:
     from awac.config import PRESETS, SECTIONS
 
     parser.add_argument("--preset", help=f"recipe: {', '.join(PRESETS)} (default: ant)")
-    parser.add_argument("--episode", type=positive, default=500, help="training episodes in all (default: %(default)s)")
+    parser.add_argument(
+        "--episode", type=positive, help="training episodes in all (default: 500; with --no_env the offline phase's)"
+    )
     parser.add_argument(
         "--ckpt_path", type=path, default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)"
     )
@@ -47,6 +49,7 @@ def run(args) -> None:
     """Runs the command."""
     from awac.config import load_config, parse_yaml, split_pair
     from awac.training import loggers
+    from awac.training.material import offline_episodes
     from awac.training.resume import stored_config
     from awac.training.session import train
 
@@ -61,7 +64,7 @@ def run(args) -> None:
     train(
         config,
         args.ckpt_path,
-        args.episode,
+        args.episode or (offline_episodes(config) if config.env.no_env else 500),
         device=args.device_target,
         resume=args.resume,
         overwrite=args.overwrite,

@@ -130,10 +130,13 @@ def _typed(known: Key, value, source: str):
             return int(value)
         if option is float and (number := _as_float(value)) is not None:
             return number
-        if typing.get_origin(option) is tuple and _are_widths(value):
+        if option == tuple[int, ...] and _are_widths(value):
             return tuple(value)
+        if option == tuple[float, ...] and (numbers := _as_floats(value)):
+            return numbers
     expected = getattr(known.kind, "__name__", str(known.kind))
-    expected = expected.replace("tuple", "list of positive whole numbers").replace("dict", "mapping")
+    expected = expected.replace("tuple[float, ...]", "list of numbers").replace("dict", "mapping")
+    expected = expected.replace("tuple", "list of positive whole numbers")
     raise ConfigError(f"{source}: {known.name} = {_shown(value)} is not a valid {expected}")
 
 
@@ -154,6 +157,12 @@ def _shown(value) -> str:
 
 def _are_widths(value) -> bool:
     return isinstance(value, (list, tuple)) and bool(value) and all(type(v) is int and 0 < v <= 65536 for v in value)
+
+
+def _as_floats(value) -> tuple[float, ...] | None:
+    """Numbers from a list of them, or from a single one."""
+    numbers = [_as_float(part) for part in (value if isinstance(value, (list, tuple)) else [value])]
+    return None if None in numbers else tuple(number for number in numbers if number is not None)
 
 
 def _as_float(value) -> float | None:

@@ -37,6 +37,17 @@ class EnvConfig:
         "file says, else `env`).",
         choices=("auto", "env", "scaled"),
     )
+    no_env: bool = key(
+        False,
+        "Train without an environment: offline only, no evaluation, spaces from the data set; `task` is not used.",
+    )
+    action_low: tuple[float, ...] | None = key(
+        None,
+        "Under `no_env`, the actions' lower bound, one number or one a value; None takes the data's.",
+    )
+    action_high: tuple[float, ...] | None = key(
+        None, "Under `no_env`, the actions' upper bound; None takes the data's."
+    )
     download: bool = key(False, "Fetch D4RL's own file if it is not on disk.")
     env_kwargs: dict | None = key(None, "Arguments of the environment's constructor.")
     max_episode_steps: int | None = key(

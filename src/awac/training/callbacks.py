@@ -102,6 +102,14 @@ class EvaluateLog(Callback):
         )
 
 
+class NoEvaluation(Callback):
+    """Takes the place of `EvaluateLog` in a run without an environment."""
+
+    def episode_end(self, params):
+        """Says to loggers that there is no evaluation."""
+        params.evaluation = None
+
+
 def print_details(result, score) -> None:
     """The normalised score on a line of its own, where the task has one, with the episodes' spread."""
     if score is not None:

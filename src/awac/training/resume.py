@@ -103,12 +103,28 @@ def manifest_to_resume(folder: Path, config: Config) -> dict:
         was, now = getattr(stored, section), getattr(config, section)
         for field in dataclasses.fields(was):
             before, after = getattr(was, field.name), getattr(now, field.name)
+            if field.name == "offline_train_steps" and config.env.no_env:
+                continue  # nothing but the offline phase, which may be made longer
             if before != after and field.name not in FREE:
                 raise CheckpointError(
                     f"{folder} was trained with {field.name} = {before!r}, this command says {after!r}; --resume "
                     f"continues with the same configuration, leave the setting out"
                 )
     return manifest
+
+
+def same_bounds(source: tuple[Path, dict], facts: dict) -> None:
+    """Refuses to start from a run whose actions have another unit.
+
+    Raises:
+        CheckpointError: its actions in [-1, 1] stand for other bounds than those in `facts` of the new run.
+    """
+    before, now = (part.get("action_bounds") for part in (source[1], facts))
+    if before and now and np.shape(before) == np.shape(now) and not np.allclose(before, now, rtol=1e-6):
+        raise CheckpointError(
+            f"{source[0]} was trained on actions from {before[0]} to {before[1]}, here they go from {now[0]} to "
+            f"{now[1]}; under no_env, action_low and action_high set them"
+        )
 
 
 def check_data(folder: Path, manifest: dict, data: Transitions, origin) -> None:

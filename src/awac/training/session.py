@@ -15,21 +15,19 @@ from gymnasium import spaces as gym_spaces
 from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.mindrl import Session
 from awac.config import Config
-from awac.data.doctor import quick
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
-from awac.data.sources import resolve_dataset
-from awac.data.sources.resolve import has_dataset
 from awac.envs.actions import environment_action_space
-from awac.envs.make import make_env, notes
+from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from awac.errors import CheckpointError, ConfigError, TaskError, did_you_mean
 from awac.runs import checkpoint
 from awac.runs import folder as run_folder
 from awac.runs.files import first_line
-from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog
+from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog, NoEvaluation
 from awac.training.evaluate import Evaluation, Evaluator
-from awac.training.resume import about, check_data, manifest_to_resume, read_about, stored_normalizer
+from awac.training.material import check_environment, collect_material, task_of
+from awac.training.resume import about, check_data, manifest_to_resume, read_about, same_bounds, stored_normalizer
 from awac.training.sanity import Warnings
 from awac.training.trainer import AWACTrainer, RunContext
 from awac.training.video import Film, check_format, open_film
@@ -55,7 +53,9 @@ class AWACSession(Session):
                 LossLog(folder, config.train.log_every, after),
                 Warnings(config.algo, context.spaces["discrete"]),
                 Checkpoints(config.train.save_every),  # before the evaluation, which a signal may break off
-                EvaluateLog(folder, config.train.eval_every, after, context.task),
+                NoEvaluation()
+                if config.env.no_env
+                else EvaluateLog(folder, config.train.eval_every, after, context.task),
             ]
         params = {"context": context, "ckpt_path": str(folder)}
         super().__init__(algorithm_config(config, context.spaces, context.env), None, params, [*own, *callbacks])
@@ -100,6 +100,7 @@ def train(
         Interrupted: a signal stopped it where `resume` goes on.
     """
     select_device(device)
+    config = check_environment(config, episodes)
     folder = Path(ckpt_path).expanduser()
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; --ckpt_path takes a folder")
@@ -134,20 +135,7 @@ def train(
 
 def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, source, callbacks) -> None:
     start = time.perf_counter()
-    task = _task(config)
-    env = make_env(task)
-    for line in notes(env):
-        print(line, flush=True)
-    if config.env.dataset is None and not has_dataset(task.id):
-        raise DataError(
-            f"task '{task.id}' has no data set of its own; give one with --dataset (awac collect records it)"
-        )
-    data, origin = resolve_dataset(
-        config.env.dataset or task.id, env=env, action_unit=config.env.action_unit, download=config.env.download
-    )
-    print(*origin.lines(), sep="\n", flush=True)
-    for finding in quick(data, env, task):
-        print(f"Data warning: {finding.check}: {finding.text}", flush=True)
+    task, env, data, origin = collect_material(config)
     if manifest:
         check_data(folder, manifest, data, origin)
         if manifest["episode"] >= episodes:
@@ -160,6 +148,8 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         print(f"Data: {normalizer.describe()}", flush=True)
     spaces = _spaces(env, normalizer)
     facts = about(config, spaces, data, origin, environment_action_space(env))
+    if source:
+        same_bounds(source, facts)
     replay = Replay(data, normalizer, config.train.online_capacity)
     del data  # the packed table is all that training needs
     if manifest is None:
@@ -183,8 +173,9 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     )
     session = AWACSession(context, callbacks)
     ready = time.perf_counter() - start
+    place = f"Task {config.env.task}" if config.env.task else "No task"
     print(
-        f"Task {config.env.task}: observations {spaces['raw_obs_size']} (used: {spaces['obs_size']}), "
+        f"{place}: observations {spaces['raw_obs_size']} (used: {spaces['obs_size']}), "
         f"actions {spaces['action_size']}, seed {config.train.seed}, device {ms.get_context('device_target')}, "
         f"ready in {ready:.1f} s",
         flush=True,
@@ -232,10 +223,12 @@ def evaluate(
     folder = Path(ckpt_path).expanduser()
     manifest = checkpoint.newest(folder, episode)
     config, spaces = read_about(folder, manifest)
+    if config.env.no_env:
+        raise TaskError(f"{folder} was trained without an environment (no_env); awac.load_policy gives its actions")
     if eval_episodes:
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, eval_episodes=eval_episodes))
     normalizer = stored_normalizer(folder, manifest)
-    task = _task(config)
+    task = task_of(config)
     env = make_env(task)
     if _spaces(env, normalizer) != spaces:
         raise CheckpointError(
@@ -276,15 +269,11 @@ def _display(folder: Path) -> str:
     return f"{str(folder).rstrip('/')}/" if os.path.isabs(folder) else f"./{folder}/"
 
 
-def _task(config: Config) -> Task:
-    return Task.parse(config.env.task, config.env.env_kwargs, config.env.max_episode_steps)
-
-
 def _evaluator(config: Config, seed: int, task: Task, env, film: Film | None = None) -> Evaluator:
     first = [film] if film else []
 
     def make():
-        return first.pop() if first else make_env(task)
+        return env if config.env.no_env else first.pop() if first else make_env(task)
 
     return Evaluator(make, config.env.eval_episodes, seed, spare=env)
 

@@ -7,6 +7,7 @@ nobody mistakes one for another.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import warnings
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import gymnasium
 
-from awac.data.columns import Loaded, load
+from awac.data.columns import Loaded, load, named
 from awac.data.ends import D4RL_LIMIT
 from awac.data.sources.files import read_file
 from awac.data.sources.registry import Recording, Request, claimed, known_ids
+from awac.data.spaces import Bound, action_space
 from awac.data.transitions import Transitions
 from awac.envs.make import make_env
+from awac.envs.stand_in import stand_in
 from awac.envs.tasks import Task
 from awac.errors import DataError, nearest
 
@@ -133,6 +136,43 @@ def resolve_dataset(
     recording = find(id_or_path, Request(download, rows, seed, progress))
     loaded, origin = _load(str(id_or_path), recording, env, action_unit)
     return loaded.data, origin
+
+
+def resolve_alone(
+    id_or_path: str | os.PathLike,
+    *,
+    low: Bound = None,
+    high: Bound = None,
+    limit: int | None = None,
+    action_unit: str = "auto",
+    download: bool = False,
+) -> tuple[Transitions, Origin, gymnasium.Env]:
+    """Reads a data set that no environment belongs to.
+
+    Args:
+        id_or_path: as for `resolve_dataset`.
+        low: the actions' lower bound, as in `action_space`.
+        high: their upper bound.
+        limit: steps after which an episode was cut, for files that don't mark it.
+        action_unit: as in `load_dataset`.
+        download: as for `resolve_dataset`.
+
+    Returns:
+        The rows, where they come from, and an environment that has their spaces and nothing else.
+
+    Raises:
+        DataError: as `resolve_dataset`, or bounds that don't fit the actions.
+    """
+    recording = find(id_or_path, Request(download))
+    name, keys = str(recording.path), named(recording.columns)
+    if "actions" not in keys or "observations" not in keys:
+        load(recording.columns, name)  # raises, and says what is missing
+    actions, observations = (recording.columns[keys[key]] for key in ("actions", "observations"))
+    scaled, where = "scaled" in (recording.action_unit, action_unit), f"{name}: key '{keys['actions']}'"
+    space, note = action_space(actions, where, scaled=scaled, text=recording.kind == "table", low=low, high=high)
+    env = stand_in(observations[:1].size, space, limit)
+    loaded, origin = _load(str(id_or_path), recording, env, action_unit)
+    return loaded.data, dataclasses.replace(origin, notes=(note, *origin.notes)), env
 
 
 def find(id_or_path: str | os.PathLike, request: Request | None = None) -> Recording:
