@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from awac import cli
-from awac.bench import growth, output, run
+from awac.bench import growth, machine, output, run
 from awac.bench.workloads import WORKLOADS
 
-FIELDS = {"workload", "implementation", "steps_per_s", "ratio_to_torch_eager", "share_of_ceiling"}
+FIELDS = {
+    "workload", "implementation", "processor", "isa", "threads", "steps_per_s", "ratio_to_torch_eager",
+    "ratio_to_jax_scan", "share_of_ceiling", "ceiling_gflops", "ceiling_library",
+}  # fmt: skip
+CPUINFO = Path("/proc/cpuinfo").read_text()
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def rows(**speeds):
 
 
 def test_the_short_form_measures_what_is_there(alone, capsys, tmp_path):
-    arguments = ["--workload", "ant", "--rounds", "1", "--seconds", "0.1", "--json", "out.json"]
+    arguments = ["--workload", "ant", "--rounds", "1", "--seconds", "0.1", "--threads", "1", "--json", "out.json"]
     assert cli.main(["bench", *arguments]) == 0
     printed = capsys.readouterr().out
     for name in ("torch-eager", "torch-compile", "jax-scan"):
@@ -44,6 +50,58 @@ def test_the_short_form_measures_what_is_there(alone, capsys, tmp_path):
     assert set(row) == FIELDS
     assert (row["workload"], row["implementation"], row["ratio_to_torch_eager"]) == ("ant", "awac", None)
     assert row["steps_per_s"] > 0 and 0 < row["share_of_ceiling"] < 2
+    assert row["ceiling_gflops"] > 1 and row["ceiling_library"] in ("numpy", "mindspore") and row["threads"] == 1
+    assert f"| {row['isa']}, 1 thread | steps/s |" in printed and row["processor"] in printed
+
+
+@pytest.mark.skipif("avx2" not in CPUINFO, reason="this processor has no AVX2")
+def test_avx2_is_set_for_every_library_and_undone_afterwards(tmp_path):
+    before, processors = dict(os.environ), os.sched_getaffinity(0)
+    with machine.limited("avx2", 1) as limits:
+        run._write_batches(WORKLOADS["w3"], tmp_path, False)
+        answers = {}
+        for name, implementation in {"awac": run.IMPLEMENTATIONS["awac"], "numpy": run.PRODUCTS["sgemm numpy"]}.items():
+            worker = run.Worker(name, implementation, sys.executable, tmp_path)
+            worker.ask(do="load", settings=WORKLOADS["w3"].settings(), arrays=str(tmp_path / "load.npz"))
+            answers[name] = worker.ask(do="about")
+            worker.close()
+    for name, answer in answers.items():
+        assert set(answer["isa"].values()) == {"AVX2"}, answer
+        limits.check(name, answer)
+    assert {"numpy", "OpenBLAS", "oneDNN"} <= set(answers["awac"]["isa"])
+    assert dict(os.environ) == before and os.sched_getaffinity(0) == processors
+
+
+def test_an_implementation_that_is_not_limited_as_asked_is_refused():
+    limits = machine.Machine("a processor", "AVX2", 1)
+    limits.check("it", {"isa": {"BLAS": "AVX2"}, "threads": 1})
+    with pytest.raises(machine.BenchError, match="BLAS should use AVX2 and uses AVX-512"):
+        limits.check("it", {"isa": {"BLAS": "AVX-512"}, "threads": 1})
+    with pytest.raises(machine.BenchError, match="should use 1 threads and uses 2"):
+        limits.check("it", {"isa": {}, "threads": 2})
+
+
+@pytest.mark.parametrize(
+    ("flags", "isa", "widest"),
+    [("sse2 avx avx2 avx512f", "native", "AVX-512"), ("sse2 avx avx2", "native", "AVX2"), ("sse2 avx2", "avx2", "AVX2"),
+     ("sse2 avx", "avx2", None)],
+)  # fmt: skip
+def test_the_processor_says_what_it_has(tmp_path, flags, isa, widest):
+    file = tmp_path / "cpuinfo"
+    file.write_text(
+        f"processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel\t\t: 7\ncpu family\t: 6\nflags\t\t: {flags}\n\n"
+    )
+    if widest is None:
+        with pytest.raises(machine.BenchError, match="no AVX2"):
+            machine._machine(2, isa, file)
+        return
+    found = machine._machine(2, isa, file)
+    assert str(found) == f"Some CPU @ 2 GHz (family 6, model 7), {widest}, 2 threads"
+
+
+def test_more_threads_than_processors_are_refused(alone, capsys):
+    assert cli.main(["bench", "--threads", "4096"]) == 1
+    assert "--threads 4096: this process may use" in capsys.readouterr().err
 
 
 def test_an_unknown_workload_is_refused(alone, capsys):

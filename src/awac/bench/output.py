@@ -13,11 +13,14 @@ from awac.report.figures import figure
 
 def table(rows: list[dict]) -> str:
     """A Markdown table."""
-    lines = ["| implementation | steps/s | ÷ PyTorch eager | share of the ceiling |", "|---|---|---|---|"]
+    threads = rows[0]["threads"]
+    measured = f"{rows[0]['isa']}, {threads} thread{'' if threads == 1 else 's'}"
+    lines = [f"| {measured} | steps/s | ÷ PyTorch eager | ÷ JAX scan | share of the ceiling |", "|---|---|---|---|---|"]
     for row in rows:
-        ratio = f"{row['ratio_to_torch_eager']:.2f}" if row["ratio_to_torch_eager"] else "–"
+        ratios = (row[key] for key in ("ratio_to_torch_eager", "ratio_to_jax_scan"))
+        shown = " | ".join(f"{ratio:.2f}" if ratio else "–" for ratio in ratios)
         lines.append(
-            f"| {row['implementation']} | {row['steps_per_s']:.1f} | {ratio} | {row['share_of_ceiling']:.2f} |"
+            f"| {row['implementation']} | {row['steps_per_s']:.1f} | {shown} | {row['share_of_ceiling']:.2f} |"
         )
     return "\n".join(lines)
 

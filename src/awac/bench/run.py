@@ -13,16 +13,12 @@ from statistics import median
 
 import numpy as np
 
+from awac.bench.machine import BenchError, Machine
 from awac.bench.output import table
 from awac.bench.workloads import CHECK_STEPS, WORKLOADS, Workload
-from awac.errors import AWACError
 
 PEERS = Path(__file__).parent / "peers"
 ROWS = 200_000
-
-
-class BenchError(AWACError):
-    """An implementation can't be run, or computes something else."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +50,13 @@ IMPLEMENTATIONS = {
     "mindspore-rl": Implementation("mindspore_rl_awac.py", workloads=("w1", "w2"), noise=False, tolerance=1e-3),
 }
 PRODUCTS = {
-    "sgemm numpy": Implementation("sgemm.py"),
-    "sgemm mindspore": Implementation("sgemm.py", ("--mindspore",)),
+    "sgemm numpy": Implementation("sgemm.py", ("numpy",)),
+    "sgemm mindspore": Implementation("sgemm.py", ("mindspore",)),
+    "sgemm torch": Implementation("sgemm.py", ("torch",), packages=("torch",)),
+    "sgemm jax": Implementation("sgemm.py", ("jax",), packages=("jax",)),
 }
-"""The step's matrix products alone; the faster one is the ceiling."""
+"""One large matrix product; the fastest one's rate is the ceiling."""
+SGEMM_FLOPS = 2 * 2048**3
 
 
 class Worker:
@@ -121,10 +120,11 @@ class Worker:
         self.log.close()
 
 
-def bench(workloads, implementations, rounds: int, seconds: float, python: str | None) -> list[dict]:
+def bench(machine: Machine, workloads, implementations, rounds: int, seconds: float, python: str | None) -> list[dict]:
     """Measures and prints a table; returns the rows of the JSON file.
 
     Args:
+        machine: what this process is limited to.
         workloads: names.
         implementations: names, or None for all.
         rounds: alternating chunks each.
@@ -133,28 +133,32 @@ def bench(workloads, implementations, rounds: int, seconds: float, python: str |
     """
     chosen = {name: IMPLEMENTATIONS[name] for name in implementations or IMPLEMENTATIONS}
     other = peers_python(python)
-    for name, implementation in list(chosen.items()):
+    started = {"awac": IMPLEMENTATIONS["awac"], **chosen, **PRODUCTS}
+    for name, implementation in list(started.items()):
         if implementation.packages and not _has(other, implementation.packages):
             where = other or "no other environment"
-            print(f"{name}: skipped, {where} lacks {' and '.join(implementation.packages)} (scripts/bench_setup.sh)")
-            del chosen[name]
+            lacks = f"{where} lacks {' and '.join(implementation.packages)} (scripts/bench_setup.sh)"
+            print(f"{name}: skipped, {lacks}" if name in chosen else f"{name}: not tried for the ceiling")
+            del started[name]
     found = []
+    print(machine)
     for workload in (WORKLOADS[name] for name in workloads):
         print(f"\n{workload.name}: {workload.about}; {workload.flops() / 1e9:.3f} GFLOP a step", flush=True)
-        rows = _measure(workload, chosen, other, rounds, seconds)
+        speeds = _measure(workload, machine, started, other, rounds, seconds)
+        rows = _rows(workload, machine, chosen, speeds)
         print(table(rows), flush=True)
         found += rows
     return found
 
 
-def _measure(workload: Workload, chosen, other, rounds, seconds) -> list[dict]:
+def _measure(workload: Workload, machine: Machine, started, other, rounds, seconds) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder, workers = Path(name), {}
         for zero in (False, True):
             _write_batches(workload, folder, zero)
         reference: dict[bool, dict] = {}
         try:
-            for key, implementation in {"awac": IMPLEMENTATIONS["awac"], **chosen, **PRODUCTS}.items():
+            for key, implementation in started.items():
                 if implementation.workloads and workload.name not in implementation.workloads:
                     print(f"{key}: skipped, it has no such networks")
                     continue
@@ -162,6 +166,7 @@ def _measure(workload: Workload, chosen, other, rounds, seconds) -> list[dict]:
                 try:
                     workers[key] = Worker(key, implementation, python, folder)
                     _prepare(workers[key], workload, implementation, folder, reference)
+                    machine.check(key, workers[key].ask(do="about"))
                 except BenchError as error:
                     if key == "awac":
                         raise
@@ -174,12 +179,11 @@ def _measure(workload: Workload, chosen, other, rounds, seconds) -> list[dict]:
         finally:
             for worker in workers.values():
                 worker.close()
-    return _rows(workload, chosen, {key: median(values) for key, values in speeds.items()})
+    return {key: median(values) for key, values in speeds.items()}
 
 
 def _prepare(worker: Worker, workload: Workload, implementation, folder: Path, reference: dict) -> None:
-    settings = {**workload.settings(), "products": workload.products()}
-    worker.ask(do="load", settings=settings, arrays=str(folder / "load.npz"))
+    worker.ask(do="load", settings=workload.settings(), arrays=str(folder / "load.npz"))
     if worker.name in PRODUCTS:
         worker.steps_per_s(0.1)
         return
@@ -220,17 +224,23 @@ def _write_batches(workload: Workload, folder: Path, zero_noise: bool) -> None:
              **{f"rows/{k}": v for k, v in rows.items()})  # fmt: skip
 
 
-def _rows(workload: Workload, chosen, speeds: dict[str, float]) -> list[dict]:
-    ceiling, eager = max(speeds[key] for key in PRODUCTS), speeds.get("torch-eager")
-    rate = " and ".join(f"{speeds[key] * workload.flops() / 1e9:.0f} GFLOP/s ({key[6:]})" for key in PRODUCTS)
-    print(f"matrix products alone: {rate}, so at most {ceiling:.1f} steps/s")
+def _rows(workload: Workload, machine: Machine, chosen, speeds: dict[str, float]) -> list[dict]:
+    rates = {key[6:]: speeds[key] * SGEMM_FLOPS / 1e9 for key in PRODUCTS if key in speeds}
+    library = max(rates, key=lambda name: rates[name])
+    ceiling = rates[library] * 1e9 / workload.flops()
+    listed = ", ".join(f"{rate:.0f} GFLOP/s ({name})" for name, rate in rates.items())
+    print(f"one 2048 × 2048 × 2048 product: {listed}, so at most {ceiling:.1f} steps/s")
+    ratios = {"ratio_to_torch_eager": speeds.get("torch-eager"), "ratio_to_jax_scan": speeds.get("jax-scan")}
     return [
         {
             "workload": workload.name,
             "implementation": key,
+            **machine.fields(),
             "steps_per_s": round(speeds[key], 2),
-            "ratio_to_torch_eager": round(speeds[key] / eager, 3) if eager else None,
+            **{name: round(speeds[key] / other, 3) if other else None for name, other in ratios.items()},
             "share_of_ceiling": round(speeds[key] / ceiling, 3),
+            "ceiling_gflops": round(rates[library], 1),
+            "ceiling_library": library,
         }
         for key in chosen
         if key in speeds

@@ -11,6 +11,7 @@ INTERRUPTED = "no figures were written"
 
 def add(parser) -> None:
     """Adds the options."""
+    from awac.bench.machine import ISAS
     from awac.bench.run import IMPLEMENTATIONS
     from awac.bench.workloads import WORKLOADS
 
@@ -22,6 +23,10 @@ def add(parser) -> None:
     parser.add_argument("--implementation", nargs="+", choices=IMPLEMENTATIONS, help="(default: all)")
     parser.add_argument("--rounds", type=positive, default=5, help="chunks for each (default: %(default)s)")
     parser.add_argument("--seconds", type=seconds, default=1.0, help="length of a chunk (default: %(default)s)")
+    parser.add_argument(
+        "--isa", choices=ISAS, default=ISAS[0], help="vector instructions of all (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=positive, help="threads of each (default: one a processor)")
     parser.add_argument("--python", type=path, help="interpreter with PyTorch and JAX (default: that of .venv-bench)")
     parser.add_argument("--json", type=path, metavar="FILE", help="file for the figures")
     parser.add_argument("--plot", type=path, metavar="PNG", help="bar chart to write")
@@ -33,12 +38,15 @@ def add(parser) -> None:
 def run(args) -> None:
     """Runs the command."""
     from awac.bench import growth, output, run
+    from awac.bench.machine import limited
 
-    if args.growth or args.parts:
-        rows = growth.growth() if args.growth else growth.parts()
-    else:
-        rows = run.bench(args.workload, args.implementation, args.rounds, args.seconds, args.python)
-        if args.plot:
-            output.plot(rows, args.plot)
+    with limited(args.isa, args.threads) as machine:
+        if args.growth or args.parts:
+            rows = growth.growth() if args.growth else growth.parts()
+            rows = [{**row, **machine.fields()} for row in rows]
+        else:
+            rows = run.bench(machine, args.workload, args.implementation, args.rounds, args.seconds, args.python)
+    if args.plot and not args.growth and not args.parts:
+        output.plot(rows, args.plot)
     if args.json:
         output.write_json(rows, args.json)

@@ -26,7 +26,7 @@ VERSION = 2
 FLAGS = (
     "-std=c++17",
     "-O3",
-    "-march=native",
+    f"-march={os.environ.get('AWAC_MARCH') or 'native'}",  # part of the file's name, as all flags
     "-mprefer-vector-width=512",
     "-fno-math-errno",
     "-fopenmp-simd",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import libraries
 import numpy as np
 from worker import serve
 
 from awac.algorithm.learner import METRICS, AWACLearner
+from awac.algorithm.native.build import FLAGS
+from awac.algorithm.native.cpus import threads
 from awac.algorithm.policy import AWACPolicy, load_parameter_arrays, parameter_arrays
 from awac.config import AlgoConfig, Config, TrainConfig
 from awac.data.normalizer import Normalizer
@@ -61,6 +64,12 @@ class Ours:
         noise = self.rngs[1].standard_normal((self.steps, 2, self.size, self.learner.actor.noise_size), np.float32)
         self.learner.learn((rows, noise))
         return self.steps
+
+    def about(self):
+        isa = {**libraries.numpy_isa(), **libraries.mindspore_isa()}
+        if self.learner.native is not None:
+            isa["the native operator"] = "AVX2" if "-march=haswell" in FLAGS else "what the processor has"
+        return isa, threads()
 
 
 if __name__ == "__main__":

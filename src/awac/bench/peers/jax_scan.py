@@ -7,6 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import libraries
 import numpy as np
 import optax
 from worker import epsilon, serve
@@ -149,6 +150,9 @@ class Jax:
         (self.state, self.key), losses = self.scan(self.state, self.key, self.data)
         jax.block_until_ready(losses)
         return STEPS
+
+    def about(self):
+        return libraries.jax_isa(), libraries.processors()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 import types
 from pathlib import Path
 
+import libraries
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -147,6 +148,10 @@ class MindSporeRL:
     def run(self):
         self.loop().asnumpy()
         return STEPS
+
+    def about(self):
+        """Of its matrix products; its element-wise kernels take what the processor has, and can't be told otherwise."""
+        return libraries.mindspore_isa(), libraries.processors()
 
 
 def no_noise(shape):

@@ -1,70 +1,78 @@
-"""The step's matrix products and nothing else, by numpy's BLAS or by MindSpore's kernel: the ceiling of every other."""
+"""One 2048 × 2048 × 2048 product by one library: what the machine can do at best, whatever the step's own shapes."""
 
 from __future__ import annotations
 
 import sys
-from collections import Counter
 
+import libraries
 import numpy as np
 from worker import serve
 
+SIZE = 2048
 
-class Products:
-    """Each distinct shape as often as the step has it, into buffers that are there already."""
+
+class Numpy:
+    """OpenBLAS."""
 
     def __init__(self, settings, weights, rows):
-        counts = Counter(tuple(shape) for shape in settings["products"])
-        random = np.random.default_rng(0).standard_normal
-        self.work = [
-            (random((m, k), np.float32), random((k, n), np.float32), np.empty((m, n), np.float32), count)
-            for (m, k, n), count in counts.items()
-        ]
+        left, right = np.random.default_rng(0).standard_normal((2, SIZE, SIZE), np.float32)
+        self.product = self.prepare(left, right)
+
+    def prepare(self, left, right):
+        out = np.empty_like(left)
+        return lambda: np.dot(left, right, out=out)
 
     def run(self):
-        for a, b, out, count in self.work:
-            for _ in range(count):
-                np.dot(a, b, out=out)
+        self.product()
         return 1
 
+    def about(self):
+        return libraries.numpy_isa(), libraries.processors()
 
-class MindSporeProducts(Products):
-    """The same products in one graph; those of one shape as a batched product."""
 
-    STEPS = 20
+class MindSpore(Numpy):
+    """oneDNN of the version that MindSpore brings along."""
 
-    def __init__(self, settings, weights, rows):
+    def prepare(self, left, right):
         import mindspore as ms
-        from mindspore import nn, ops
+        from mindspore import ops
 
-        super().__init__(settings, weights, rows)
-        steps = self.STEPS
-        ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+        ms.set_context(device_target="CPU")
+        product, pair = ops.MatMul(), (ms.Tensor(left), ms.Tensor(right))
+        return lambda: product(*pair).asnumpy()
 
-        class Step(nn.Cell):
-            def __init__(self, work):
-                super().__init__()
-                self.count = len(work)
-                self.product = ops.BatchMatMul()
-                tile = [(np.broadcast_to(a, (n, *a.shape)), np.broadcast_to(b, (n, *b.shape))) for a, b, _, n in work]
-                pairs = [[ms.Parameter(ms.Tensor(x.copy()), name=f"{side}{i}") for i, x in enumerate(group)]
-                         for side, group in zip("ab", zip(*tile, strict=True), strict=True)]  # fmt: skip
-                self.left, self.right = (ms.ParameterTuple(group) for group in pairs)
+    def about(self):
+        return libraries.mindspore_isa(), libraries.processors()
 
-            def construct(self, first):
-                k, total = first, ops.zeros((1, 1, 1), ms.float32)
-                while k < steps:
-                    for i in range(self.count):
-                        out = self.product(self.left[i], self.right[i])
-                        total = total + ops.slice(out, (0, 0, 0), (1, 1, 1))
-                    k = k + 1
-                return total
 
-        self.step, self.first = Step(self.work), ms.Tensor(0, ms.int32)
+class Torch(Numpy):
+    """MKL."""
 
-    def run(self):
-        self.step(self.first).asnumpy()
-        return self.STEPS
+    def prepare(self, left, right):
+        import torch
+
+        left, right = torch.from_numpy(left), torch.from_numpy(right)
+        out = torch.empty_like(left)
+        return lambda: torch.mm(left, right, out=out)
+
+    def about(self):
+        import torch
+
+        return libraries.torch_isa(), torch.get_num_threads()
+
+
+class Jax(Numpy):
+    """What XLA calls."""
+
+    def prepare(self, left, right):
+        import jax
+
+        pair, product = (jax.device_put(left), jax.device_put(right)), jax.jit(lambda a, b: a @ b)
+        return lambda: product(*pair).block_until_ready()
+
+    def about(self):
+        return libraries.jax_isa(), libraries.processors()
 
 
 if __name__ == "__main__":
-    serve(MindSporeProducts if "--mindspore" in sys.argv else Products)
+    serve({"numpy": Numpy, "mindspore": MindSpore, "torch": Torch, "jax": Jax}[sys.argv[1]])

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 
+import libraries
 import numpy as np
 import torch
 from torch import nn
@@ -69,6 +71,8 @@ class Torch:
         self.data = [torch.from_numpy(rows[k]) for k in ("obs", "next_obs", "action", "reward", "terminated")]
         self.reset()
         if "--compile" in sys.argv:
+            if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2":
+                torch._inductor.config.cpp.march = "haswell"  # its C++ would be compiled for this processor
             self.critic_loss = torch.compile(self.critic_loss)
             self.actor_loss = torch.compile(self.actor_loss)
 
@@ -169,6 +173,14 @@ class Torch:
         batch = [x[indices] for x in self.data]
         self.update(*batch, torch.randn(2, s["batch_size"], s["action_size"]))
         return 1
+
+    def about(self):
+        isa = libraries.torch_isa()
+        if "--compile" in sys.argv:
+            vectors = str(torch._inductor.cpu_vec_isa.pick_vec_isa())
+            limited = vectors == "avx2" and torch._inductor.config.cpp.march == "haswell"
+            isa["torch.compile"] = "AVX2" if limited else "what the processor has"
+        return isa, torch.get_num_threads()
 
 
 def soft_update(target, source, tau):

@@ -3,6 +3,7 @@
     load   workload settings, .npz of arrays → ready
     check  .npz of batches and noise, .npz to write → the losses and weights after the steps
     time   seconds → steps done, seconds taken
+    about  → instruction set by library, number of threads
 
 Between requests a process waits for its stdin, so that only one at a time uses the cores.
 """
@@ -21,9 +22,9 @@ def serve(make) -> None:
     """Answers until stdin ends.
 
     Args:
-        make: maps (settings, weights, rows) to an object with `check(batches, noise) -> arrays by name` and
-            `run() -> steps done`, the shortest run that its code base takes. Batches and rows are dicts of
-            arrays by name, batches with a leading axis of steps.
+        make: maps (settings, weights, rows) to an object with `check(batches, noise) -> arrays by name`,
+            `run() -> steps done`, the shortest run that its code base takes, and `about() -> (isa, threads)`. Batches
+            and rows are dicts of arrays by name, batches with a leading axis of steps.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not get between the answers
@@ -43,6 +44,8 @@ def serve(make) -> None:
             while time.perf_counter() - start < request["seconds"]:
                 steps += implementation.run()
             answer = {"steps": steps, "seconds": time.perf_counter() - start}
+        elif request["do"] == "about":
+            answer = dict(zip(("isa", "threads"), implementation.about(), strict=True))
         print(json.dumps(answer), file=answers, flush=True)
 
 
