@@ -14,7 +14,7 @@ Usage: bash scripts/setup.sh
        source scripts/setup.sh && "$AWAC_PYTHON" ...
 
 Finds or makes the environment that the other scripts run in, and prints its interpreter:
-  1. the active environment (virtualenv or conda), if it is Python 3.10 or 3.11 and has the dependencies in
+  1. the active environment (virtualenv or conda), if it is Python 3.10 to 3.12 and has the dependencies in
      pyproject.toml; nothing is installed into it;
   2. else .venv at the root of the repository, made from requirements.lock (about 1 GB to download) if it is not there.
 A second run installs nothing. Set PYTHON=/path/to/python to choose the Python that .venv is made with.
@@ -36,8 +36,9 @@ def has(wanted):
 
 listed = re.search(r"^dependencies = \[$(.*?)^\]", open(sys.argv[1], encoding="utf-8").read(), re.M | re.S)[1]
 wanted = [Requirement(text) for text in re.findall(r'^ *"(.+?)"', listed, re.M)]
-lacks = [str(w) for w in wanted if (w.marker is None or w.marker.evaluate()) and not has(w)]
-print(", ".join(["Python 3.10 or 3.11"] * (not (3, 10) <= sys.version_info[:2] <= (3, 11)) + lacks))
+needs = [w for w in wanted if w.name == "mindspore-rl" or w.marker is None or w.marker.evaluate()]  # on 3.12 as well
+lacks = [w.name + str(w.specifier) for w in needs if not has(w)]
+print(", ".join(["Python 3.10 to 3.12"] * (not (3, 10) <= sys.version_info[:2] <= (3, 12)) + lacks))
 PY
 }
 
@@ -51,10 +52,10 @@ _awac_is_current() {
 _awac_base() {
     local python
     while read -r python; do
-        "$python" -I -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' \
+        "$python" -I -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
             >/dev/null 2>&1 && echo "$python" && return
-    done < <(if [[ -n ${PYTHON:-} ]]; then echo "$PYTHON"; else type -aP python3.11 python3.10 python3 python; fi)
-    _awac_say "${PYTHON:+PYTHON=$PYTHON is not it: }needs Python 3.10 or 3.11 with its venv module (on Debian and Ubuntu" \
+    done < <(if [[ -n ${PYTHON:-} ]]; then echo "$PYTHON"; else type -aP python3.1{1,0,2} python3 python; fi)
+    _awac_say "${PYTHON:+PYTHON=$PYTHON is not it: }needs Python 3.10 to 3.12 with its venv module (on Debian and Ubuntu" \
         "the package python3-venv); install it, or set PYTHON=/path/to/python3.11"
     return 1
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 
@@ -92,3 +93,35 @@ assert not calls and seen <= {real, seen_here}, (calls, seen)
 assert mindspore_rl.__version__
 """
     assert run(source) == ""
+
+
+def test_an_operator_that_mindspore_lacks_gets_a_stand_in_while_mindspore_rl_is_imported():
+    source = """
+from awac.algorithm.mindrl import Learner
+from awac.algorithm.removed_ops import stand_ins
+import mindspore
+from mindspore.ops.operations import _rl_inner_ops as operators
+with stand_ins():
+    from mindspore.ops.operations._rl_inner_ops import NotThere
+    from mindspore.ops.operations import _tensor_array
+try:
+    NotThere(3)
+except NotImplementedError as error:
+    print(error)
+print(hasattr(operators, "NotThere"))
+"""
+    line, there = run(source).splitlines()
+    assert line == f"MindSpore {importlib.metadata.version('mindspore')} has no operator NotThere; 2.7.0 has it"
+    assert there == "False"
+
+
+def test_without_mindspore_rl_one_line_says_how_to_install_it(tmp_path):
+    source = f"""
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "mindspore_rl" else find(name, package)
+from awac.cli import main
+sys.stderr = sys.stdout
+assert main(["eval", "--ckpt_path", {str(tmp_path)!r}]) == 1
+"""
+    assert run(source) == ("awac: error: mindspore-rl is not installed: pip install --no-deps mindspore-rl==0.7.0\n")

@@ -48,6 +48,13 @@ def test_without_a_working_compiler_the_graph_runs_and_says_why(monkeypatch, com
     assert our.native is None and words in our.path and "\n" not in our.path
 
 
+def test_a_mindspore_without_onednn_is_named(compiler, monkeypatch, tmp_path):
+    monkeypatch.setattr(build.ms, "__file__", str(tmp_path / "mindspore" / "__init__.py"))
+    path, reason = build.library()
+    lib = tmp_path / "mindspore" / "lib"
+    assert (path, reason) == (None, f"MindSpore {build.ms.__version__} has no libdnnl.so.2 or libdnnl.so.3 in {lib}")
+
+
 def test_a_compiler_may_be_several_words(compiler, tmp_path):
     path, _ = build.library()
     assert path and path.startswith(str(tmp_path / "cache" / "native"))

@@ -222,5 +222,5 @@ def test_wrong_python_gets_one_line(call, tmp_path):
         timeout=60,
     )
     assert (result.returncode, result.stdout) == (1, "")
-    assert len(result.stderr.splitlines()) == 1 and "Python 3.10 or 3.11" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and "Python 3.10 to 3.12" in result.stderr
     assert not (copy / ".venv").exists()

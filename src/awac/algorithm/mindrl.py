@@ -1,7 +1,7 @@
 """mindspore-rl's base classes, imported here and nowhere else.
 
-Its package warns on import that it expects MindSpore 2.1 and counts down three seconds; 0.7.0 works with the MindSpore
-that is pinned, so its own `import time` gets a clock that does not wait. Nothing outside that module sees it.
+Its package warns on import that it expects MindSpore 2.1 and counts down three seconds; 0.7.0 works with 2.7 to
+2.10 (`removed_ops`), so its own `import time` gets a clock that does not wait. Nothing outside that module sees it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import importlib.util
 import sys
 import types
 
+from awac.algorithm.removed_ops import stand_ins
 from awac.envs.old_gym import import_gym
+from awac.errors import AWACError
 
 
 def _import_without_countdown() -> None:
-    spec = importlib.util.find_spec("mindspore_rl")
-    if spec is None or spec.loader is None or "mindspore_rl" in sys.modules:
+    if "mindspore_rl" in sys.modules:
         return
+    spec = importlib.util.find_spec("mindspore_rl")
+    if spec is None or spec.loader is None:
+        raise AWACError("mindspore-rl is not installed: pip install --no-deps mindspore-rl==0.7.0")
     module = importlib.util.module_from_spec(spec)
     clock = types.SimpleNamespace(sleep=lambda seconds: None)
 
@@ -35,15 +39,15 @@ def _import_without_countdown() -> None:
 
 
 import_gym()  # mindspore-rl imports it; this way it prints no notice
-_import_without_countdown()
-
-from mindspore_rl.agent.actor import Actor  # noqa: E402
-from mindspore_rl.agent.learner import Learner  # noqa: E402
-from mindspore_rl.agent.trainer import COLLECT, EVAL, Trainer  # noqa: E402
-from mindspore_rl.core import Session  # noqa: E402
-from mindspore_rl.environment.python_environment import PythonEnvironment  # noqa: E402
-from mindspore_rl.environment.space import Space  # noqa: E402
-from mindspore_rl.utils.callback import Callback, CallbackManager, CallbackParam  # noqa: E402
+with stand_ins():
+    _import_without_countdown()
+    from mindspore_rl.agent.actor import Actor
+    from mindspore_rl.agent.learner import Learner
+    from mindspore_rl.agent.trainer import COLLECT, EVAL, Trainer
+    from mindspore_rl.core import Session
+    from mindspore_rl.environment.python_environment import PythonEnvironment
+    from mindspore_rl.environment.space import Space
+    from mindspore_rl.utils.callback import Callback, CallbackManager, CallbackParam
 
 __all__ = [
     "COLLECT",

@@ -69,9 +69,9 @@ def _build(compiler: str, folder: Path | None) -> str:
     except ValueError as error:
         raise BuildError(f"CXX={compiler!r} is not a command: {error}") from None
     onednn = Path(ms.__file__).parent / "lib"
-    names = sorted(path.name for path in onednn.glob("libdnnl.so.[0-9]"))
+    names = sorted(path.name for path in onednn.glob("libdnnl.so.[23]"))  # 2 in MindSpore 2.7, 3 in 2.10
     if not names:
-        raise BuildError(f"MindSpore {ms.__version__} has no libdnnl")
+        raise BuildError(f"MindSpore {ms.__version__} has no libdnnl.so.2 or libdnnl.so.3 in {onednn}")
     name = f"learner-{_fingerprint(command, onednn, names[0])}.so"
     if folder and _is_safe(folder) and _is_safe(folder / name) and _loads(folder / name):
         return str(folder / name)

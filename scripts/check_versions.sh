@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Runs the tests and times training on several versions of MindSpore and Python; see --help.
+set -uo pipefail
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." || exit 1
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+    cat <<'USAGE'
+Usage: bash scripts/check_versions.sh [MINDSPORE/PYTHON ...]
+
+Makes .venv-MINDSPORE-PYTHON for each pair (default: 2.7.0/3.10 2.7.0/3.11 2.10.0/3.11 2.10.0/3.12) from requirements.lock
+with that MindSpore in place of the lock's, runs the tests in it, times `awac bench`, and prints a table in Markdown. An
+environment takes 3 GB, the tests some minutes. What the tests print goes to .venv-MINDSPORE-PYTHON/tests.log. The exit
+code is 0 only if all of them pass. Pythons are looked for on PATH and among pyenv's.
+USAGE
+    exit 0
+fi
+[[ $# -gt 0 ]] || set -- 2.7.0/3.10 2.7.0/3.11 2.10.0/3.11 2.10.0/3.12
+say() { echo "check_versions.sh: $*" >&2; }
+
+# Prints the interpreter of a version; names on PATH can be shims that fail, so each is tried.
+find_python() { # VERSION
+    local python
+    while read -r python; do
+        "$python" -I -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$1')" 2>/dev/null && echo "$python" && return
+    done < <(type -aP "python$1" python3; ls -d "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python 2>/dev/null)
+    say "needs Python $1"
+    return 1
+}
+
+make_environment() { # FOLDER MINDSPORE PYTHON
+    local python stamp pip
+    stamp="$2 $(cat requirements.lock pyproject.toml | sha256sum)"
+    [[ -f $1/.done && $(<"$1/.done") == "$stamp" ]] && return
+    python=$(find_python "$3") || return 1
+    rm -rf "$1"
+    "$python" -m venv "$1" || return 1
+    # As in setup.sh: the lock is complete, so nothing is resolved, and gym is built with the lock's setuptools.
+    pip=("$1/bin/python" -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation)
+    "${pip[@]}" --require-hashes -r <(sed -n '/^setuptools==/,/[^\\]$/p' requirements.lock) &&
+        "${pip[@]}" --require-hashes -r requirements.lock && "${pip[@]}" "mindspore==$2" -e . && echo "$stamp" >"$1/.done"
+}
+
+export PYTHONPATH=$PWD/src MPLBACKEND=Agg OMP_NUM_THREADS=1
+rows=() failed=0
+for pair in "$@"; do
+    mindspore=${pair%/*} version=${pair#*/} folder=.venv-${pair/\//-}
+    if ! make_environment "$folder" "$mindspore" "$version"; then
+        rows+=("| $mindspore | $version | not installed | – |") failed=1
+        continue
+    fi
+    say "MindSpore $mindspore, Python $version: tests, in $folder/tests.log"
+    "$folder/bin/python" -m pytest -q tests >"$folder/tests.log" 2>&1 </dev/null || failed=1
+    result=$(tail -n 1 "$folder/tests.log" | sed -E 's/^=* ?//; s/ in .*//; s/ ?=*$//')
+    speed=$("$folder/bin/python" -m awac.cli bench --implementation awac --workload ant --rounds 3 --seconds 1 |
+        awk -F '|' '$2 ~ /awac/ { gsub(/ /, "", $3); print $3 }')
+    rows+=("| $mindspore | $version | $result | ${speed:-failed} |")
+    [[ -n $speed ]] || failed=1
+done
+printf '%s\n' "| MindSpore | Python | tests | steps/s (\`ant\`) |" "|---|---|---|---|" "${rows[@]}"
+exit $failed
