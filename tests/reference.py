@@ -101,42 +101,51 @@ class Reference:
         """Mean, log-std and the network's cache."""
         out, cache = self.actor.forward(obs)
         size = out.shape[1] // 2 if self.config.state_dependent_std else out.shape[1]
-        raw = out[:, size:] if self.config.state_dependent_std else self.actor.weights["log_std"]
+        raw = self.raw_std(out)
         low, high = self.config.log_std_min, self.config.log_std_max
-        return np.tanh(out[:, :size]), low + (high - low) / (1 + np.exp(-raw)), cache
+        mean = np.tanh(out[:, :size]) if self.config.squash_mean else out[:, :size]
+        if self.config.log_std_bound == "clamp":
+            return mean, np.clip(raw, low, high), cache
+        return mean, low + (high - low) / (1 + np.exp(-raw)), cache
+
+    def raw_std(self, out):
+        """The log-std before its bounds."""
+        return out[:, out.shape[1] // 2 :] if self.config.state_dependent_std else self.actor.weights["log_std"]
 
     def step(self, obs, next_obs, action, reward, terminated, noise) -> dict[str, float]:
         """One gradient step; returns the metrics of the step."""
         config, batch = self.config, len(obs)
         target = reward * config.reward_scale
         target = target + config.gamma * (1 - terminated) * self.value(self.targets, next_obs, noise[0])
-        value = self.value(self.critics, obs, noise[1])
+        inputs = obs if self.discrete else np.hstack([obs, action])
+        column = action[:, 0].astype(int) if self.discrete else np.zeros(batch, int)
         q_data, critic_loss, critic_gradients = [], 0.0, []
         for net in self.critics:
-            out, cache = net.forward(obs if self.discrete else np.hstack([obs, action]))
-            column = action[:, 0].astype(int) if self.discrete else np.zeros(batch, int)
+            out, cache = net.forward(inputs)
             q = out[np.arange(batch), column]
             by_out = np.zeros_like(out)
             by_out[np.arange(batch), column] = 2 * (q - target) / batch
             q_data.append(q)
             critic_loss += ((q - target) ** 2).mean()
             critic_gradients.append(net.backward(by_out, cache))
-        adv = np.minimum(*q_data) - value
+        if config.update_order == "critic_first":
+            self.step_critics(critic_gradients)
+        q_pi = [net.forward(inputs)[0][np.arange(batch), column] for net in self.critics]
+        adv = np.minimum(*q_pi) - self.value(self.critics, obs, noise[1])
+        lam = config.lam * (np.sqrt(critic_loss / 2) if config.lam_unit == "td_error" else 1)
         if config.weighting == "softmax":
-            weights = np.exp((adv - adv.max()) / config.lam)
+            weights = np.exp((adv - adv.max()) / lam)
             weights *= batch / weights.sum()
         elif config.weighting == "uniform":
             weights = np.ones(batch)
         else:
-            weights = np.minimum(np.exp(adv / config.lam), config.weight_clip)
+            weights = np.minimum(np.exp(adv / lam), config.weight_clip)
         log_prob, spread, backward = self.actor_terms(obs, action)
         share = weights / (batch if config.loss_reduction == "mean" else 1)
         actor_loss, actor_gradients = -(log_prob * share).sum(), backward(-share)
-        for net, adam, gradients in zip(self.critics, self.critic_adams, critic_gradients, strict=True):
-            adam(net.weights, gradients)
+        if config.update_order == "together":
+            self.step_critics(critic_gradients)
         self.actor_adam(self.actor.weights, actor_gradients)
-        for net, slow in zip(self.critics, self.targets, strict=True):
-            slow.weights = {k: (1 - config.tau) * v + config.tau * net.weights[k] for k, v in slow.weights.items()}
         self.steps += 1
         rate = (1 - config.actor_ema) / (1 - config.actor_ema**self.steps)
         self.average = {k: (1 - rate) * v + rate * self.actor.weights[k] for k, v in self.average.items()}
@@ -149,6 +158,13 @@ class Reference:
             "ess": weights.sum() ** 2 / (batch * (weights**2).sum()),
             "reward_mean": reward.mean(),
         }
+
+    def step_critics(self, gradients) -> None:
+        """Adam on both critics, then their targets."""
+        tau = self.config.tau
+        for net, slow, adam, by_net in zip(self.critics, self.targets, self.critic_adams, gradients, strict=True):
+            adam(net.weights, by_net)
+            slow.weights = {k: (1 - tau) * v + tau * net.weights[k] for k, v in slow.weights.items()}
 
     def actor_terms(self, obs, action):
         """log π(a|s) (B,), mean std, and a function from the gradient of the former to the weights' gradients."""
@@ -164,15 +180,19 @@ class Reference:
                 lambda g: self.actor.backward(g[:, None] * (taken - probs), cache),
             )
         mean, log_std, cache = self.gaussian(obs)
+        raw = self.raw_std(self.actor.forward(obs)[0])
         std = np.exp(log_std) * np.ones_like(mean)
         z = (action - mean) / std
         log_prob = (-(z**2) / 2 - np.log(std) - np.log(2 * np.pi) / 2).sum(axis=1)
         low, high = self.config.log_std_min, self.config.log_std_max
 
         def backward(gradient):
-            by_mean = gradient[:, None] * z / std * (1 - mean**2)
+            by_mean = gradient[:, None] * z / std * (1 - mean**2 if self.config.squash_mean else 1)
             sigmoid = (np.log(std) - low) / (high - low)
-            by_raw = gradient[:, None] * (z**2 - 1) * (high - low) * sigmoid * (1 - sigmoid)
+            slope = (high - low) * sigmoid * (1 - sigmoid)
+            if self.config.log_std_bound == "clamp":
+                slope = (raw >= low) & (raw <= high)
+            by_raw = gradient[:, None] * (z**2 - 1) * slope
             if self.config.state_dependent_std:
                 return self.actor.backward(np.hstack([by_mean, by_raw]), cache)
             return {**self.actor.backward(by_mean, cache), "log_std": by_raw.sum(axis=0, keepdims=True)}

@@ -27,7 +27,8 @@ def save(
 
     Args:
         folder: of the checkpoint.
-        kind: a key of BOXES, `std` (as `own`, the std depends on the state), `discrete`, or `discrete from 5`.
+        kind: a key of BOXES, `std` (as `own`, the std depends on the state), `plain` (as `own`, a mean without tanh),
+            `discrete`, or `discrete from 5`.
         task: its task.
         episode: its number.
         gain: factor on the last layer.
@@ -37,7 +38,8 @@ def save(
     data = rng.normal(size=(500, 6)).astype(np.float32) * [1, 5, 0.01, 0, 1, 0.3] + [0, 3, 0, 7, -1, 450000]
     normalizer = Normalizer.fit(data.astype(np.float32))
     discrete = kind.startswith("discrete")
-    algo = dataclasses.replace(load_config().algo, actor_hidden=HIDDEN, state_dependent_std=kind == "std")
+    algo = dataclasses.replace(load_config().algo, actor_hidden=HIDDEN)
+    algo = dataclasses.replace(algo, state_dependent_std=kind == "std", squash_mean=kind != "plain")
     config = dataclasses.replace(load_config(overrides={"task": task}), algo=algo)
     outputs = 4 if discrete else 6 if kind == "std" else 3
     policy = {}
@@ -58,7 +60,7 @@ def save(
     if kind == "discrete from 5":
         about["action_start"] = 5
     elif not discrete:
-        about["action_bounds"] = list(BOXES["own" if kind == "std" else kind])
+        about["action_bounds"] = list(BOXES["own" if kind in ("std", "plain") else kind])
     value = {"0.weight": np.zeros((2, 1), np.float32)}
     networks = {name: policy if name == "policy" else value for name in NETWORKS}
     checkpoint.save(folder, episode, networks, None, about, keep=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -18,10 +19,10 @@ from tiny import algo
 
 from awac import AWAC
 from awac.algorithm.networks import MLP
-from awac.algorithm.policy import load_parameter_arrays, parameter_arrays
+from awac.algorithm.policy import ContinuousCritic, GaussianActor, load_parameter_arrays, parameter_arrays
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
-from awac.errors import ConfigError, DataError, DivergenceError
+from awac.errors import CheckpointError, ConfigError, DataError, DivergenceError
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -35,7 +36,7 @@ class Numpy:
         stacked = {name: np.stack([arrays[0][name], arrays[-1][name]]) for name in arrays[0]}
         config = SimpleNamespace(**{**vars(algo()), "critic_layer_norm": False})
         self.net = Reference(config, parameter_arrays(our.actor), stacked, not gaussian)
-        self.critics, self.targets = self.net.critics[: our.copies], self.net.targets[: our.copies]
+        self.critics, self.targets = self.net.critics[: len(our.critics)], self.net.targets[: len(our.critics)]
         self.critic_adams = [Adam(RATES["critic_lr"]) for _ in self.critics]
         self.actor_adam = Adam(RATES["actor_lr"])
 
@@ -45,7 +46,7 @@ class Numpy:
     def value(self, nets, obs, noise):
         if self.gaussian:
             mean, log_std, _ = self.net.gaussian(obs)
-            actions = np.clip(mean + np.exp(log_std) * noise, -1, 1)
+            actions = np.clip(mean + np.exp(log_std) * noise.reshape(-1, *mean.shape), -1, 1)
             return np.mean([self.lowest(nets, np.hstack([obs, a]))[:, 0] for a in actions], axis=0)
         log_probs = self.net.log_softmax(obs)
         probs = np.exp(log_probs)
@@ -134,10 +135,12 @@ class TestExpectation:
 
     def value(self, twin, samples):
         object.__setattr__(twin, "num_action_samples", samples)  # of functions that are not compiled yet
-        state = ms.Tensor(batch()[0])
-        dist, noise = twin.distribution(state), ms.Tensor(twin._noise(1, B, "critic")[0, 0])
-        value = twin.state_value(twin.targets, state, dist, noise).asnumpy()
-        return value, np.exp(dist.asnumpy()), twin.all_values(twin.targets, state).asnumpy().min(axis=0)
+        twin._meet(S)
+        head, critic, state = twin.steps.actor, twin.steps.target_critic, ms.Tensor(batch()[0])
+        head.samples = samples
+        dist, noise = head(state), ms.Tensor(twin._noise(1, B, "critic")[0, 0])
+        value = head.state_value(dist, critic, state, noise).asnumpy()
+        return value, np.exp(dist.asnumpy()), critic.all_actions(state).asnumpy().min(axis=0)
 
     def test_the_exact_one_is_the_sum_over_all_actions(self, twin):
         value, probs, q = self.value(twin, None)
@@ -242,6 +245,7 @@ class TestNormalizer:
         loaded = agent(net_seed=3)
         loaded.load(tmp_path / "agent.ckpt")
         for one in (our, loaded):
+            one._meet(S)
             logits = one.distribution(ms.Tensor(state)).asnumpy()
             found = one.get_action(5 + 3 * state, deterministic=True)[:, 0]
             np.testing.assert_array_equal(found, logits.argmax(axis=1))
@@ -311,3 +315,70 @@ def test_twins_in_one_network_equal_two_networks(samples):
     for i, net in enumerate(two.critics):
         for name, value in parameter_arrays(net).items():
             np.testing.assert_allclose(together[name][i], value, atol=1e-6)
+
+
+def mlps(seed=0):
+    """Networks that the native operator knows: an MLP, and twins that are one."""
+    rng = np.random.default_rng(seed)
+    critic, target = (MLP((S, HIDDEN, A), rng, name, copies=2) for name in ("critic", "target"))
+    return critic, target, MLP((S, HIDDEN, A), rng, "actor")
+
+
+EXACT = {"num_action_samples": None, "use_adv": True, "lam": 1.0, "actor_ema": 0.9, **RATES}
+
+
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_the_native_operator_equals_the_graph(gaussian, monkeypatch):
+    def nets():
+        rng = np.random.default_rng(0)
+        if not gaussian:
+            return mlps()
+        critic, target = (ContinuousCritic(S, A, algo(), rng, name) for name in ("critic", "target"))
+        return critic, target, GaussianActor(S, A, algo(), rng, "actor")
+
+    options = {**EXACT, "num_action_samples": 1} if gaussian else EXACT
+    fast, slow = AWAC(*nets(), **options), AWAC(*nets(), **options)
+    results = [fast.update(batch(gaussian, seed)) for seed in range(3)]
+    if not fast.path.startswith("native") and not os.environ.get("CI"):
+        pytest.skip(fast.path)
+    assert fast.path.startswith("native")
+    monkeypatch.setenv("AWAC_NATIVE", "0")
+    for seed, result in enumerate(results):
+        assert slow.update(batch(gaussian, seed)) == pytest.approx(result, rel=1e-3)
+    assert slow.path == "graph, AWAC_NATIVE=0"
+    for one, other in zip(fast._named_parameters().values(), slow._named_parameters().values(), strict=True):
+        np.testing.assert_allclose(one.asnumpy(), other.asnumpy(), atol=2e-5, err_msg=one.name)
+
+
+def test_what_the_operator_does_not_know_is_named():
+    sampled = AWAC(*mlps(), use_adv=True)
+    sampled.update(batch())
+    assert sampled.path == "graph, num_action_samples = 1 is not in the native operator"
+    plain = AWAC(*mlps(), num_action_samples=None)
+    plain.update(batch())
+    assert plain.path == "graph, weights without a baseline are not in the native operator"
+
+
+def test_the_running_average_acts_and_is_saved(tmp_path):
+    our = AWAC(*mlps(), **EXACT)
+    for seed in range(5):
+        our.update(batch(seed=seed))
+    acting, newest = parameter_arrays(our.average_actor), parameter_arrays(our.actor)
+    assert all(not np.array_equal(acting[name], newest[name]) for name in acting)
+    state = batch()[0]
+    hidden = np.maximum(state @ acting["0.weight"] + acting["0.bias"], 0)
+    logits = hidden @ acting["1.weight"] + acting["1.bias"]
+    np.testing.assert_array_equal(our.get_action(state, deterministic=True)[:, 0], logits.argmax(axis=1))
+    our.save(tmp_path / "a.ckpt")
+    other = AWAC(*mlps(seed=1), **EXACT)
+    other.load(tmp_path / "a.ckpt")
+    for name, value in parameter_arrays(other.average_actor).items():
+        np.testing.assert_array_equal(value, acting[name])
+    with pytest.raises(CheckpointError, match="other networks"):
+        AWAC(*mlps(), **{**EXACT, "actor_ema": 0.0}).load(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1, "x"])
+def test_a_decay_out_of_range_is_refused(value):
+    with pytest.raises(ConfigError, match="actor_ema"):
+        agent(actor_ema=value)

@@ -20,7 +20,7 @@ from awac.runs.export.network import Network
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "ckpt" / "ant-expert-v2"
-KINDS = (*saved.BOXES, "std", "discrete", "discrete from 5")
+KINDS = (*saved.BOXES, "std", "plain", "discrete", "discrete from 5")
 
 
 @pytest.fixture(params=["mindir", "npz", "onnx"])

@@ -13,9 +13,9 @@ import pytest
 from reference import Network, Reference
 from tiny import ACT, BATCH, OBS, STEPS, algo, experience, learner, parameters
 
-from awac.algorithm.learner import METRICS
 from awac.algorithm.networks import MLP
 from awac.algorithm.policy import parameter_arrays
+from awac.algorithm.step import METRICS
 from awac.config import PRESETS
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
@@ -41,7 +41,7 @@ def reference(config, our, discrete=False):
 @pytest.fixture(scope="module")
 def single():
     """A learner of one step a call, compiled once; `set_to` puts it back."""
-    return learner(algo("ant"), steps=1)
+    return learner(algo("ant"))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def set_to(our, state):
 @pytest.mark.parametrize("discrete", [False, True])
 def test_targets_and_average_start_as_copies(discrete):
     our = learner(algo(), discrete)
-    pairs = ((our.critic_parameters, our.target_parameters), (our.actor_parameters, our.average_parameters))
+    pairs = ((our.updates.critic, our.updates.target), (our.updates.actor, our.updates.average))
     for online, copy in pairs:
         assert len(online) == len(copy) > 0
         for one, other in zip(online, copy, strict=True):
@@ -74,7 +74,7 @@ def test_targets_and_average_start_as_copies(discrete):
 
 
 def test_the_twin_critics_start_apart():
-    first, second = learner(algo()).critic_parameters[0].asnumpy()
+    first, second = learner(algo()).updates.critic[0].asnumpy()
     assert np.abs(first - second).min() > 0
 
 
@@ -91,6 +91,10 @@ def test_the_seed_decides_the_initial_weights():
     + [
         ("ant", {"weighting": "exp", "weight_clip": 1.05, "lam": 0.5, "reward_scale": 2.0, "actor_ema": 0.9}, False),
         ("ant", {"actor_weight_decay": 1e-2}, True),
+        ("ant", {"update_order": "critic_first", "squash_mean": False, "log_std_bound": "clamp"}, False),
+        ("ant", {"log_std_bound": "clamp", "state_dependent_std": True, "log_std_min": -0.1}, False),
+        ("ant", {"update_order": "critic_first"}, True),
+        ("ant", {"lam_unit": "td_error", "lam": 0.3, "weighting": "exp"}, False),
     ],
 )
 def test_a_call_equals_the_numpy_implementation(preset, changes, discrete):
@@ -129,18 +133,22 @@ def plain(monkeypatch):
         ("ant", {"weighting": "exp", "weight_clip": 1.05, "lam": 0.5, "reward_scale": 2.0}, False),
         ("ant", {"weighting": "exp", "weight_clip": 1.05, "lam": 0.5}, True),
         ("paper", {}, True),
+        ("ant", {"update_order": "critic_first", "squash_mean": False, "log_std_bound": "clamp"}, False),
+        ("ant", {"log_std_bound": "clamp", "state_dependent_std": True, "log_std_min": -0.1}, False),
+        ("ant", {"update_order": "critic_first", "weighting": "exp"}, True),
+        ("ant", {"update_order": "critic_first", "lam_unit": "td_error", "lam": 0.3}, False),
     ],
 )
 def test_the_native_steps_equal_the_plain_ones(monkeypatch, preset, changes, discrete):
     """Losses and every parameter after 20 steps; Adam's moments, sums that partly cancel, are the gradients."""
     config = algo(preset, actor_lr=3e-4, critic_lr=3e-4, **changes)
-    fast = learner(config, discrete, steps=20)
-    if fast.native is None and not os.environ.get("CI"):
+    fast = learner(config, discrete)
+    if fast.steps.native is None and not os.environ.get("CI"):
         pytest.skip(fast.path)
-    assert fast.native is not None, fast.path
+    assert fast.steps.native is not None, fast.path
     monkeypatch.setenv("AWAC_NATIVE", "0")
-    slow = learner(config, discrete, steps=20)
-    assert slow.native is None
+    slow = learner(config, discrete)
+    assert slow.steps.native is None
     results = [our.learn(experience(discrete, steps=20)) for our in (fast, slow)]
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5, atol=1e-6)
     assert results[0][1] == results[1][1] == 20
@@ -163,7 +171,7 @@ from tiny import OBS, ACT, algo, learner, parameters
 from awac.training.session import select_device
 
 select_device("CPU")
-our = learner(algo("ant", critic_hidden=(200, 70), actor_hidden=(130,)), steps=3)
+our = learner(algo("ant", critic_hidden=(200, 70), actor_hidden=(130,)))
 rng = np.random.default_rng(0)
 our.learn((rng.normal(size=(3, 300, 2 * OBS + ACT + 2)).astype("f4"), rng.normal(size=(3, 2, 300, ACT)).astype("f4")))
 print(hashlib.sha256(b"".join(value.tobytes() for value in parameters(our).values())).hexdigest())
@@ -203,8 +211,8 @@ def test_the_same_call_gives_the_same_networks_to_the_bit(single, start):
 
 def test_targets_follow_by_polyak_averaging(single, start):
     set_to(single, start).learn(experience(steps=1))
-    for target, online in zip(single.target_parameters, single.critic_parameters, strict=True):
-        before, tau = start[target.name].astype(np.float64), single.config.tau
+    for target, online in zip(single.updates.target, single.updates.critic, strict=True):
+        before, tau = start[target.name].astype(np.float64), single.steps.config.tau
         assert np.abs(online.asnumpy() - before).max() > 1e-3
         np.testing.assert_allclose(target.asnumpy(), (1 - tau) * before + tau * online.asnumpy(), atol=1e-7)
 
@@ -229,7 +237,7 @@ class TestEpisodeEnds:
     def critic_loss(self, single, start, memory):
         """Loss as the learner gives it, the rows, the noise and the reference at the same weights."""
         set_to(single, start)
-        expected = reference(single.config, single)
+        expected = reference(single.steps.config, single)
         rows = memory.sample(np.random.default_rng(0), 1, BATCH, None)
         noise = np.random.default_rng(1).standard_normal((1, 2, BATCH, ACT), np.float32)
         metrics, _ = single.learn((rows, noise))
@@ -240,7 +248,7 @@ class TestEpisodeEnds:
     def test_only_a_termination_cuts_the_bootstrap(self, single, start, region, ending, bootstraps):
         memory = self.replay(ending == "terminated", ending == "truncated", region)
         loss, (obs, next_obs, action, reward, _), noise, expected = self.critic_loss(single, start, memory)
-        target = reward + bootstraps * single.config.gamma * expected.value(expected.targets, next_obs, noise[0])
+        target = reward + bootstraps * single.steps.config.gamma * expected.value(expected.targets, next_obs, noise[0])
         q = [net.forward(np.hstack([obs, action]))[0][:, 0] for net in expected.critics]
         assert loss == pytest.approx(sum(((one - target) ** 2).mean() for one in q), rel=1e-4)
 

@@ -45,7 +45,7 @@ def compiler(monkeypatch, tmp_path):
 def test_without_a_working_compiler_the_graph_runs_and_says_why(monkeypatch, command, words):
     monkeypatch.setenv("CXX", command)
     our = learner(algo())
-    assert our.native is None and words in our.path and "\n" not in our.path
+    assert our.steps.native is None and words in our.path and "\n" not in our.path
 
 
 def test_a_mindspore_without_onednn_is_named(compiler, monkeypatch, tmp_path):

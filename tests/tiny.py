@@ -56,8 +56,8 @@ def networks(config: AlgoConfig, discrete: bool = False, seed: int = 0) -> dict:
     return {name: getattr(policy, name) for name in NETWORKS}
 
 
-def learner(config: AlgoConfig, discrete: bool = False, steps: int = STEPS, seed: int = 0) -> AWACLearner:
-    return AWACLearner({"config": config, "steps": steps, **networks(config, discrete, seed)})
+def learner(config: AlgoConfig, discrete: bool = False, seed: int = 0) -> AWACLearner:
+    return AWACLearner({"config": config, **networks(config, discrete, seed)})
 
 
 def experience(discrete: bool = False, steps: int = STEPS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from mindspore import nn, ops
 
 from awac import AWAC, make_env
 from awac.algorithm.networks import MLP
@@ -27,7 +26,7 @@ TASK, STATE_SIZE, ACTIONS = "CartPole-v1", 4, 2
 CRITIC, ACTOR = (128, 128), (128, 64)
 EVALUATION_SEED = 10_000
 CALLS = 80
-"""Parts of the offline phase, at most; after each of them the running average of the actor's weights moves."""
+"""Parts of the offline phase, at most."""
 MEMORIES = ("kept", "cleared")
 """What the online phase starts with: the recorded rows or, as a harder test, nothing."""
 
@@ -66,8 +65,8 @@ class Recipe:
     """Rows per gradient step then."""
     updates_per_episode: int = 45
     """Gradient steps after each of these episodes."""
-    average: float = 0.9
-    """What stays, after each of these episodes and each part offline, of the average of actor weights that acts."""
+    actor_ema: float = 0.998
+    """Decay, a gradient step, of the running average of the actor's weights that acts."""
     offline_share: float | None = None
     """Share of recorded rows in those batches while they are in memory; None draws from all rows alike."""
     warmup: int = 1000
@@ -80,7 +79,7 @@ RECIPES = {
     "cartpole": Recipe(),
     "reference": Recipe(
         lam=1.0, gamma=0.9, tau=5e-3, num_action_samples=10, weight_clip=None, critics=1, layer_norm=False,
-        normalise=False, online_batch=1024, updates_per_episode=1, average=0.0, offline_share=None, warmup=1024,
+        normalise=False, online_batch=1024, updates_per_episode=1, actor_ema=0.0, offline_share=None, warmup=1024,
     ),
 }  # fmt: skip
 """`reference` has the hyper-parameters of the PyTorch study that this experiment repeats."""
@@ -90,28 +89,18 @@ FAST = {"behaviour_episodes": 10, "offline_steps": 160, "offline_batch": 128, "o
 """What makes a recipe run in seconds, to see that everything works; nothing is learnt in that time."""
 
 
-class Critics(nn.Cell):
-    """Q values of both actions: states (B, 4) → (C, B, 2), the twins as one batched network."""
-
-    def __init__(self, recipe: Recipe, rng: np.random.Generator, name: str):
-        super().__init__()
-        self.copies = recipe.critics
-        sizes = (STATE_SIZE, *CRITIC, ACTIONS)
-        self.net = MLP(sizes, rng, name, copies=recipe.critics, layer_norm=recipe.layer_norm)
-
-    def construct(self, states):
-        return self.net(ops.tile(ops.expand_dims(states, 0), (self.copies, 1, 1)))
-
-
 def make_agent(recipe: Recipe, seed: int) -> AWAC:
     """An untrained agent; the networks' initial weights follow from the seed."""
     rng = np.random.default_rng(seed)
-    critic, target = (Critics(recipe, rng, name) for name in ("critic", "target"))
+    copies = recipe.critics if recipe.critics > 1 else None
+    critic, target = (
+        MLP((STATE_SIZE, *CRITIC, ACTIONS), rng, name, copies, recipe.layer_norm) for name in ("critic", "target")
+    )
     return AWAC(
         critic, target, MLP((STATE_SIZE, *ACTOR, ACTIONS), rng, "actor"),
         lam=recipe.lam, tau=recipe.tau, gamma=recipe.gamma, num_action_samples=recipe.num_action_samples,
         critic_lr=recipe.learning_rate, actor_lr=recipe.learning_rate, use_adv=True, weight_clip=recipe.weight_clip,
-        seed=seed,
+        actor_ema=recipe.actor_ema, seed=seed,
     )  # fmt: skip
 
 
@@ -123,15 +112,9 @@ def record(recipe: Recipe, seed: int) -> tuple[Transitions, np.ndarray]:
     return load(columns, "the careless DQN's episodes").data, np.diff(ends, prepend=0)
 
 
-def averaged(weights: dict[str, np.ndarray], agent: AWAC, recipe: Recipe) -> dict[str, np.ndarray]:
-    """The running average of the actor's weights, one step on."""
-    newest, keep = parameter_arrays(agent.actor), recipe.average
-    return {name: keep * weights[name] + (1.0 - keep) * newest[name] for name in weights}
-
-
-def acting_policy(weights: dict[str, np.ndarray], normalizer: Normalizer) -> NumpyPolicy:
-    """An actor on numpy, where one action takes 20 µs."""
-    return NumpyPolicy(weights, normalizer, AlgoConfig(actor_hidden=ACTOR), discrete=True)
+def acting_policy(agent: AWAC, normalizer: Normalizer) -> NumpyPolicy:
+    """The agent's policy on numpy, where one action takes 20 µs."""
+    return NumpyPolicy(parameter_arrays(agent.average_actor), normalizer, AlgoConfig(actor_hidden=ACTOR), discrete=True)
 
 
 def evaluate(policy: NumpyPolicy, recipe: Recipe, seed: int) -> np.ndarray:
@@ -144,26 +127,17 @@ def evaluate(policy: NumpyPolicy, recipe: Recipe, seed: int) -> np.ndarray:
         evaluator.close()
 
 
-def learn_offline(agent: AWAC, memory: Replay, recipe: Recipe) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """The offline phase.
-
-    Returns:
-        The agent's figures after each of its parts, and the actor's average weights.
-    """
-    figures, weights = [], parameter_arrays(agent.actor)
+def learn_offline(agent: AWAC, memory: Replay, recipe: Recipe) -> list[dict]:
+    """The offline phase; returns the agent's figures after each of its parts."""
     ends = np.linspace(0, recipe.offline_steps, min(CALLS, recipe.offline_steps) + 1).astype(int)
-    for steps in np.diff(ends).tolist():
-        figures.append(agent.learn(memory, recipe.offline_batch, steps))
-        weights = averaged(weights, agent, recipe)
-    return figures, weights
+    return [agent.learn(memory, recipe.offline_batch, steps) for steps in np.diff(ends).tolist()]
 
 
-def learn_online(agent: AWAC, weights, memory: Replay, recipe: Recipe, seed: int) -> tuple[np.ndarray, NumpyPolicy]:
+def learn_online(agent: AWAC, memory: Replay, recipe: Recipe, seed: int) -> tuple[np.ndarray, NumpyPolicy]:
     """The online phase: play an episode, put it into the memory, learn.
 
     Args:
         agent: after the offline phase.
-        weights: the actor's average weights after it.
         memory: with the recorded rows or without.
         recipe: hyper-parameters.
         seed: of the episodes and the actions.
@@ -173,7 +147,7 @@ def learn_online(agent: AWAC, weights, memory: Replay, recipe: Recipe, seed: int
     """
     env, rng = make_env(TASK), np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
-    policy, lengths = acting_policy(weights, memory.normalizer), np.zeros(recipe.online_episodes, int)
+    policy, lengths = acting_policy(agent, memory.normalizer), np.zeros(recipe.online_episodes, int)
     for episode in range(recipe.online_episodes):
         ended = False
         while not ended:
@@ -185,8 +159,7 @@ def learn_online(agent: AWAC, weights, memory: Replay, recipe: Recipe, seed: int
             observation = env.reset()[0] if ended else following
         if memory.online_size >= recipe.warmup:
             agent.learn(memory, recipe.online_batch, recipe.updates_per_episode, recipe.offline_share)
-            weights = averaged(weights, agent, recipe)
-            policy = acting_policy(weights, memory.normalizer)
+            policy = acting_policy(agent, memory.normalizer)
     env.close()
     return lengths, policy
 
@@ -207,14 +180,14 @@ def run(seed: int, recipe: Recipe, folder: str) -> dict[str, np.ndarray]:
     normalizer = Normalizer.fit(rows.observations) if recipe.normalise else Normalizer.identity(STATE_SIZE)
     capacity = 500 * recipe.online_episodes
     agent = make_agent(recipe, seed)
-    _, weights = learn_offline(agent, Replay(rows, normalizer, 0), recipe)
-    policy = acting_policy(weights, normalizer)
+    learn_offline(agent, Replay(rows, normalizer, 0), recipe)
+    policy = acting_policy(agent, normalizer)
     lengths = {"behaviour": behaviour, "offline": evaluate(policy, recipe, seed)}
     saved = f"{folder}/offline_{seed}.ckpt"
     agent.save(saved)
     for memory in MEMORIES:
         agent.load(saved)
         replay = Replay(rows if memory == "kept" else None, normalizer, capacity, action_width=1)
-        lengths[f"online_{memory}"], policy = learn_online(agent, weights, replay, recipe, seed)
+        lengths[f"online_{memory}"], policy = learn_online(agent, replay, recipe, seed)
         lengths[f"final_{memory}"] = evaluate(policy, recipe, seed)
     return lengths

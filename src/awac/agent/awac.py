@@ -1,7 +1,8 @@
 """AWAC: the algorithm as one class, for notebooks and scripts that bring their own networks.
 
-It sits beside the main structure and shares its losses, optimiser and replay rows with it. The networks decide the kind
-of action: an actor that gives logits has discrete actions, one that gives (mean, log-std) continuous ones.
+It takes the same gradient step as `AWACLearner`, with the critics updated first, on the same replay rows. The networks
+decide the kind of action: an actor that gives logits has discrete actions, one that gives (mean, log-std) continuous
+ones.
 """
 
 from __future__ import annotations
@@ -10,20 +11,31 @@ import math
 
 import mindspore as ms
 import numpy as np
-from mindspore import ParameterTuple, Tensor, nn, ops
+from mindspore import Tensor, nn
 
-from awac.agent import checks
+from awac.agent import adapters, checks
 from awac.agent import file as agent_file
-from awac.algorithm import losses
 from awac.algorithm.forks import refuse_after_fork
-from awac.algorithm.optim import Adam, polyak, unpack, unpack_noise
-from awac.algorithm.policy import assign_array, at_action, gaussian_log_prob, gaussian_sample, one_hot
+from awac.algorithm.policy import assign_array
+from awac.algorithm.step import METRICS, GradientSteps, Updates
+from awac.config import AlgoConfig
 from awac.data.normalizer import Normalizer
 from awac.errors import ConfigError, DataError, DivergenceError
 
 STREAMS = ("act", "noise", "batch")
 FIXED = frozenset(
-    ("lam", "tau", "gamma", "num_action_samples", "use_adv", "weight_clip", "critic_lr", "actor_lr", "seed")
+    (
+        "lam",
+        "tau",
+        "gamma",
+        "num_action_samples",
+        "use_adv",
+        "weight_clip",
+        "critic_lr",
+        "actor_lr",
+        "actor_ema",
+        "seed",
+    )
     + ("critics", "targets", "actor")
 )
 """What the compiled graph has taken in."""
@@ -33,12 +45,14 @@ class AWAC(nn.Cell):
     """Advantage-weighted actor-critic, Nair et al. 2020, algorithm 1, on networks of the caller's.
 
     Every update is one compiled call, in MindSpore's graph mode (`ms.set_context(mode=ms.GRAPH_MODE)`) three times as
-    fast as in its default mode. The settings are part of the compiled graph, so they can't be changed afterwards.
-    Random numbers come from numpy generators that `save` keeps.
+    fast as in its default mode. On a CPU it is the native operator where the networks are `MLP`s (the twins one of
+    `copies=2`), `use_adv` is set and V(s) is exact or of one sample; `path` says which runs, and why. The settings are
+    part of the compiled step, so they can't be changed afterwards. Random numbers come from numpy generators that
+    `save` keeps.
 
     Args:
         critic: maps states (B, S) to Q values (B, A); with a Gaussian actor, states and actions (B, A) to (B, 1). Two
-            in a list, or one that gives (2, B, A), are twins: the lower is believed.
+            in a list, or one that gives (2, B, A) or (2, B), are twins: the minimum is taken.
         critic_target: networks of the same shapes; they start as a copy of `critic`.
         actor: maps states to logits (B, A), or to mean and log-std of actions that are clipped to [−1, 1].
         lam: temperature λ of the weights.
@@ -49,6 +63,7 @@ class AWAC(nn.Cell):
         actor_lr: Adam's learning rate for the actor.
         use_adv: weigh with exp(A/λ), where A = Q(s, a) − V(s), instead of exp(Q/λ).
         weight_clip: largest weight, or None.
+        actor_ema: decay d of the running average of the actor's weights that `get_action` takes; 0: the weights.
         seed: of the generators.
 
     Raises:
@@ -56,7 +71,7 @@ class AWAC(nn.Cell):
     """
 
     def __init__(self, critic, critic_target, actor, lam=0.3, tau=5e-3, gamma=0.9, num_action_samples=1,
-                 critic_lr=3e-4, actor_lr=3e-4, use_adv=False, *, weight_clip=None, seed=0):  # fmt: skip
+                 critic_lr=3e-4, actor_lr=3e-4, use_adv=False, *, weight_clip=None, actor_ema=0.0, seed=0):  # fmt: skip
         refuse_after_fork()
         super().__init__()
         self.lam = checks.above_0("lam", lam)
@@ -64,26 +79,32 @@ class AWAC(nn.Cell):
         self.tau, self.gamma = checks.share("tau", tau), checks.share("gamma", gamma)
         exact = num_action_samples is None
         self.num_action_samples = None if exact else checks.whole("num_action_samples", num_action_samples, 1)
-        self.use_adv = bool(use_adv)
+        self.use_adv, self.actor_ema = bool(use_adv), checks.below_1("actor_ema", actor_ema)
         critics, targets = checks.networks(critic, critic_target, actor)
         self.critics, self.targets, self.actor = nn.CellList(critics), nn.CellList(targets), actor
-        self.copies = len(critics)
-        self.critic_parameters = ParameterTuple(self.critics.trainable_params())
-        self.actor_parameters = ParameterTuple(self.actor.trainable_params())
-        self.online_parameters = ParameterTuple(self.critics.get_parameters())
-        self.target_parameters = ParameterTuple(self.targets.get_parameters())
+        self.average_actor = checks.copy(actor) if self.actor_ema else actor
+        self.config = AlgoConfig(
+            lam=self.lam, weighting="exp", weight_clip=self.weight_clip or math.inf, tau=self.tau, gamma=self.gamma,
+            critic_lr=checks.above_0("critic_lr", critic_lr), actor_lr=checks.above_0("actor_lr", actor_lr),
+            actor_ema=self.actor_ema, update_order="critic_first",
+        )  # fmt: skip
+        nets = (actor, self.average_actor, self.critics, self.targets)
+        self.updates = Updates(self.config, *(net.trainable_params() for net in nets))
+        self.online_parameters, self.target_parameters = (list(net.get_parameters()) for net in nets[2:])
         for target, online in zip(self.target_parameters, self.online_parameters, strict=True):
             assign_array(target, online.asnumpy())
-        self.critic_adam = Adam(self.critic_parameters, checks.above_0("critic_lr", critic_lr), "critic_adam")
-        self.actor_adam = Adam(self.actor_parameters, checks.above_0("actor_lr", actor_lr), "actor_adam")
-        self.critic_gradient = ops.value_and_grad(self.critic_loss, None, self.critic_parameters, has_aux=True)
-        self.actor_gradient = ops.value_and_grad(self.actor_loss, None, self.actor_parameters, has_aux=True)
-        self.state_size, self.action_size, self.columns, self.discrete = 0, 0, 0, True  # the first states tell
+        self.steps: GradientSteps | None = None  # the first states tell the sizes
+        self.state_size, self.action_size, self.discrete = 0, 0, True
         streams = np.random.SeedSequence(checks.whole("seed", seed, 0)).spawn(len(STREAMS))
         self.rngs = {name: np.random.default_rng(s) for name, s in zip(STREAMS, streams, strict=True)}
         self.normalizer: Normalizer | None = None  # the memory's, from the first `learn` on
         self.trained_raw = False
         self.built = True
+
+    @property
+    def path(self) -> str:
+        """What takes the steps: `native, 2 threads`, or `graph, REASON`; empty before the first states."""
+        return self.steps.path if self.steps else ""
 
     def __setattr__(self, name, value):
         if name in FIXED and self.__dict__.get("built"):
@@ -207,11 +228,15 @@ class AWAC(nn.Cell):
 
     def _meet(self, state_size: int) -> None:
         """Learns the sizes from the networks at the first states, and holds later ones against them."""
-        if not self.state_size:
+        if self.steps is None:
             self.action_size, self.discrete = checks.probe(self.critics, self.actor, state_size)
             if not self.discrete and self.num_action_samples is None:
                 raise ConfigError("num_action_samples=None, the exact expectation, needs discrete actions")
-            self.state_size, self.columns = state_size, 1 if self.discrete else self.action_size
+            sizes = (state_size, self.action_size, self.discrete, self.num_action_samples)
+            head, self.acting = (adapters.head(actor, *sizes) for actor in (self.actor, self.average_actor))
+            critic, target = (adapters.critic(list(nets), self.discrete) for nets in (self.critics, self.targets))
+            self.state_size = state_size
+            self.steps = GradientSteps(self.config, head, critic, target, self.updates, self.use_adv)
         if state_size != self.state_size:
             raise DataError(f"states have {state_size} values, the ones before had {self.state_size}")
 
@@ -229,7 +254,8 @@ class AWAC(nn.Cell):
         refuse_after_fork()
         noise = self._noise(rows.shape[0], rows.shape[1], part)
         before = {name: p.asnumpy().copy() for name, p in self._named_parameters().items()}
-        critic_loss, actor_loss, q_mean, ess = self(Tensor(rows), Tensor(noise), part).asnumpy().tolist()
+        metrics = dict(zip(METRICS, self(Tensor(rows), Tensor(noise), part).asnumpy().tolist(), strict=True))
+        critic_loss, actor_loss = metrics["critic_loss"], metrics["actor_loss"]
         if not math.isfinite(critic_loss + actor_loss):
             for name, parameter in self._named_parameters().items():
                 assign_array(parameter, before[name])
@@ -237,8 +263,7 @@ class AWAC(nn.Cell):
                 f"critic loss {critic_loss:g}, actor loss {actor_loss:g}: a weight exp(A/lam) overflows or the critics "
                 f"diverge; networks are as before this call; use a larger lam, a weight_clip, lower learning rates"
             )
-        ess = ess if math.isfinite(ess) else 0.0  # every weight is 0
-        return {"critic_loss": critic_loss, "actor_loss": actor_loss, "q_mean": q_mean, "ess": ess}
+        return {name: metrics[name] for name in ("critic_loss", "actor_loss", "q_mean", "ess")}
 
     def _noise(self, steps: int, batch: int, part: str) -> np.ndarray:
         """Noise (K, U, N, B, A), U as `unpack_noise` has it; a single 0 where nothing is drawn."""
@@ -247,7 +272,8 @@ class AWAC(nn.Cell):
             return np.zeros((steps, 1, 1, 1, 1), np.float32)
         shape, rng = (steps, uses, self.num_action_samples, batch, self.action_size), self.rngs["noise"]
         if not self.discrete:
-            return rng.standard_normal(shape, np.float32)
+            noise = rng.standard_normal(shape, np.float32)
+            return noise[:, :, 0] if self.num_action_samples == 1 else noise
         tiny = np.finfo(np.float32).tiny
         return -np.log(np.maximum(rng.standard_exponential(shape, np.float32), tiny))  # Gumbel
 
@@ -257,85 +283,18 @@ class AWAC(nn.Cell):
             "critic": self.online_parameters,
             "critic_target": self.target_parameters,
             "actor": self.actor.get_parameters(),
-            "critic_adam": self.critic_adam.state(),
-            "actor_adam": self.actor_adam.state(),
+            "actor_average": self.average_actor.get_parameters() if self.actor_ema else (),
+            "critic_adam": self.updates.critic_adam.state(),
+            "actor_adam": self.updates.actor_adam.state(),
         }
         return {f"{name}.{i}": p for name, group in groups.items() for i, p in enumerate(group)}
 
-    # What follows is compiled.
-
     @ms.jit
     def construct(self, rows, noise, part):
-        """Rows (K, B, W), noise (K, U, N, B, A) → (4,) losses, mean Q and ESS/B, means over the K steps."""
-        k = ops.scalar_to_tensor(0, ms.int32)
-        total = ops.zeros((4,), ms.float32)
-        while k < rows.shape[0]:
-            total = total + self.step(ops.gather(rows, k, 0), ops.gather(noise, k, 0), part)
-            k = k + 1
-        return total / rows.shape[0]
+        """Rows (K, B, W), noise (K, U, …, A) → means of `METRICS` over the K steps."""
+        return self.steps(rows, noise, part)[0]  # type: ignore[misc]
 
     @ms.jit
     def distribution(self, state):
-        """(B, S) → log-probabilities (B, A), or mean and log-std."""
-        return ops.log_softmax(self.actor(state), -1) if self.discrete else self.actor(state)
-
-    def step(self, rows, noise, part):
-        """One step on rows (B, W) of the `critic`, the `actor` or `both`."""
-        obs, next_obs, action, reward, terminated = unpack(rows, self.state_size, self.columns)
-        noise_next, noise_pi = unpack_noise(noise)
-        critic_loss = actor_loss = q_mean = ess = ops.scalar_to_tensor(0.0)
-        if part != "actor":
-            next_value = self.state_value(self.targets, next_obs, self.distribution(next_obs), noise_next)
-            target = losses.td_target(reward, terminated, next_value, self.gamma)
-            (critic_loss, q_mean), gradients = self.critic_gradient(obs, action, target)
-            self.critic_adam(gradients)
-            polyak(self.target_parameters, self.online_parameters, self.tau)
-        if part != "critic":
-            (actor_loss, ess), gradients = self.actor_gradient(obs, action, noise_pi)
-            self.actor_adam(gradients)
-        return ops.stack((critic_loss, actor_loss, q_mean, ess))
-
-    def critic_loss(self, obs, action, target):
-        """Eq. (9); also returns the mean of Q(s, a)."""
-        q_data = self.q_values(self.critics, obs, action)
-        return losses.critic_loss(q_data, target), ops.stop_gradient(q_data.mean())
-
-    def actor_loss(self, obs, action, noise):
-        """Eq. (13); also returns ESS/B."""
-        dist = self.distribution(obs)
-        if self.discrete:
-            q = self.all_values(self.critics, obs)
-            q_data = at_action(q, action)
-            value = losses.expected_value(ops.exp(dist), q.min(axis=0)) if self.use_adv else 0.0
-        else:
-            q_data = self.q_values(self.critics, obs, action)
-            value = self.state_value(self.critics, obs, dist, noise) if self.use_adv else 0.0
-        adv = losses.advantage(q_data, value)
-        weights = losses.exp_weights(adv, self.lam, self.weight_clip)
-        log_prob = at_action(dist, action) if self.discrete else gaussian_log_prob(dist, action)
-        share = losses.effective_sample_share(weights / weights.max())  # the square of a large weight overflows
-        return losses.actor_loss(log_prob, weights), ops.stop_gradient(share)
-
-    def q_values(self, critics, obs, action):
-        """(C, B) critics at the given actions."""
-        if self.discrete:
-            return at_action(self.all_values(critics, obs), action)
-        return ops.stack([critics[i](obs, action).reshape(-1) for i in range(self.copies)])
-
-    def all_values(self, critics, obs):
-        """(C, B, A) discrete critics at all actions."""
-        values = [critics[i](obs) for i in range(self.copies)]
-        return values[0] if values[0].ndim == 3 else ops.stack(values)
-
-    def state_value(self, critics, obs, dist, noise):
-        """(B,) V(s) under the policy, exactly or from actions sampled with noise (N, B, A)."""
-        if self.discrete:
-            if self.num_action_samples is None:
-                probs = ops.exp(dist)
-            else:  # the Gumbel trick: the largest of logits plus Gumbel noise is a sample
-                probs = one_hot(ops.argmax(dist + noise, -1), self.action_size).mean(0)
-            return losses.expected_value(probs, self.all_values(critics, obs).min(axis=0))
-        samples, batch, size = noise.shape
-        actions = gaussian_sample(dist, noise).reshape(samples * batch, size)
-        q = self.q_values(critics, ops.tile(obs, (samples, 1)), actions).min(axis=0)
-        return q.reshape(samples, batch).mean(0)
+        """(B, S) → log-probabilities (B, A), or mean and log-std, of the network that acts."""
+        return self.acting(state)

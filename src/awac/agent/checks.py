@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from copy import deepcopy
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -26,6 +27,26 @@ def share(name: str, value) -> float:
     if not _is_number(value) or not 0 <= value <= 1:
         raise ConfigError(f"{name} = {value!r} must be a number from 0 to 1")
     return float(value)
+
+
+def below_1(name: str, value) -> float:
+    """The value, a number from 0 to below 1."""
+    if not _is_number(value) or not 0 <= value < 1:
+        raise ConfigError(f"{name} = {value!r} must be a number from 0 to below 1")
+    return float(value)
+
+
+def copy(actor: nn.Cell) -> nn.Cell:
+    """A copy of the actor with parameters of its own.
+
+    Raises:
+        ConfigError: it can't be copied.
+    """
+    try:
+        return deepcopy(actor)
+    except Exception as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"actor_ema needs a copy of the actor, which can't be copied ({line})") from error
 
 
 def whole(name: str, value, least: int) -> int:
@@ -79,8 +100,10 @@ def probe(critics, actor, state_size: int) -> tuple[int, bool]:
         found = tuple(getattr(_try("critic", critic, obs, *extra), "shape", ()))
         if discrete and found not in ((PROBES, size), (1, PROBES, size), (2, PROBES, size)):
             raise ConfigError(f"the actor gives {size} logits a state, the critic values of shape {found[1:]}")
-        if not discrete and found not in ((PROBES, 1), (PROBES,)):
-            raise ConfigError(f"the critic gives shape {found} for {PROBES} states and actions; wanted is (B, 1)")
+        if not discrete and found not in ((PROBES, 1), (PROBES,), (2, PROBES)):
+            raise ConfigError(
+                f"the critic gives shape {found} for {PROBES} states and actions; wanted is (B, 1), or (2, B)"
+            )
     return size, discrete
 
 

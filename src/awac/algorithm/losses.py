@@ -36,6 +36,14 @@ def critic_loss(q_data, target):
     return ops.square(q_data - target).mean(-1).sum()
 
 
+def td_error(q_data, target):
+    """Root mean square of Q_i(s, a) − y over the twins and the batch; no gradient flows through it.
+
+    As a unit of λ it makes the weights independent of the scale of the rewards, and flatter where the critics err more.
+    """
+    return ops.stop_gradient(ops.sqrt(ops.square(q_data - target).mean()))
+
+
 def advantage(q_data, value):
     """A(s, a) = min_i Q_i(s, a) − V(s), eq. (12).
 
@@ -99,5 +107,6 @@ def actor_loss(log_prob, weights, reduction="mean"):
 
 
 def effective_sample_share(weights):
-    """ESS/B = (Σw)² / (B·Σw²): 1 is behaviour cloning, near 0 means that a handful of rows decide."""
-    return ops.square(weights.sum()) / (weights.shape[0] * ops.square(weights).sum())
+    """ESS/B = (Σw)² / (B·Σw²): 1 is behaviour cloning, near 0 means that a handful of rows decide; 0 for no weight."""
+    weights = weights / ops.maximum(weights.max(), 1e-30)  # the square of a large weight overflows
+    return ops.square(weights.sum()) / (weights.shape[0] * ops.maximum(ops.square(weights).sum(), 1e-30))

@@ -21,7 +21,7 @@ class MLP(nn.Cell):
     def __init__(self, sizes, rng: np.random.Generator, name: str, copies=None, layer_norm=False, last_scale=1.0):
         super().__init__(auto_prefix=False)
         lead = () if copies is None else (copies,)
-        self.layer_norm = layer_norm
+        self.copies, self.layer_norm = copies, layer_norm
         self.depth = len(sizes) - 1
         weights, biases = [], []
         for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
@@ -36,7 +36,9 @@ class MLP(nn.Cell):
         self.product = ops.MatMul() if copies is None else ops.BatchMatMul()
 
     def construct(self, x):
-        """(B, sizes[0]) → (B, sizes[-1]), with a leading axis of `copies` on both where there are copies."""
+        """(B, sizes[0]) → (B, sizes[-1]), or (copies, B, sizes[-1]) where there are copies."""
+        if self.copies is not None and x.ndim == 2:
+            x = ops.tile(ops.expand_dims(x, 0), (self.copies, 1, 1))
         for i in range(self.depth):
             weight, bias = self.weights[i], self.biases[i]
             normalise = self.layer_norm and i < self.depth - 1

@@ -34,15 +34,20 @@ class NumpyPolicy:
         if self.discrete:
             return (out + rng.gumbel(size=out.shape) if rng else out).argmax(-1)
         raw = self.log_std if self.log_std is not None else out[:, out.shape[1] // 2 :]
-        action = np.tanh(out if self.log_std is not None else out[:, : out.shape[1] // 2])
+        mean = out if self.log_std is not None else out[:, : out.shape[1] // 2]
+        action = np.tanh(mean) if self.config.squash_mean else mean
         if rng:
-            low, high = self.config.log_std_min, self.config.log_std_max
-            std = np.exp(low + (high - low) / (1.0 + np.exp(-raw)))
-            action = action + std * rng.standard_normal(action.shape, np.float32)
+            action = action + np.exp(self._log_std(raw)) * rng.standard_normal(action.shape, np.float32)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
+    def _log_std(self, raw: np.ndarray) -> np.ndarray:
+        low, high = self.config.log_std_min, self.config.log_std_max
+        if self.config.log_std_bound == "clamp":
+            return np.clip(raw, low, high)
+        return low + (high - low) / (1.0 + np.exp(-raw))
+
     def outputs(self, observations) -> np.ndarray:
-        """The last layer for raw observations (B, O): logits (B, A), or the mean before tanh, then a log-std's."""
+        """The last layer for raw observations (B, O): logits (B, A), or the mean before any tanh, then a log-std's."""
         x = self.normalizer(observations)
         for weight, bias in self.layers[:-1]:
             x = np.maximum(x @ weight + bias, 0.0)

@@ -1,4 +1,4 @@
-"""What a compiled gradient step is made of in both `AWACLearner` and `AWAC`: unpacking, Adam, Polyak averaging."""
+"""Adam and Polyak averaging, inside a compiled graph."""
 
 from __future__ import annotations
 
@@ -70,22 +70,3 @@ def average_rate(rate: float, beta2_power):
     """
     # Not 1 − pow: the difference of two numbers near 1 has few digits left in float32.
     return -rate / ops.expm1(ops.log(beta2_power) * (math.log1p(-rate) / math.log(BETA2)))
-
-
-def unpack(rows, size, columns):
-    """Rows (B, W) of `Replay` → obs and next_obs (B, size), action (B, columns), reward and terminated (B,)."""
-    batch = rows.shape[0]
-    obs = ops.slice(rows, (0, 0), (batch, size))
-    next_obs = ops.slice(rows, (0, size), (batch, size))
-    action = ops.slice(rows, (0, 2 * size), (batch, columns))
-    reward = ops.slice(rows, (0, 2 * size + columns), (batch, 1)).reshape(-1)
-    terminated = ops.slice(rows, (0, 2 * size + columns + 1), (batch, 1)).reshape(-1)
-    return obs, next_obs, action, reward, terminated
-
-
-def unpack_noise(noise):
-    """Noise (2, …) → noise for π(s′) and for π(s), each (…); (1, …) serves for both."""
-    shape = noise.shape[1:]
-    start, rest = (0,) * len(shape), (1, *shape)
-    second = ops.slice(noise, (noise.shape[0] - 1, *start), rest)
-    return ops.slice(noise, (0, *start), rest).reshape(shape), second.reshape(shape)

@@ -1,29 +1,30 @@
-"""AWACPolicy: the networks, and the only place where std, log-probability, sampling and state value are defined.
+"""AWACPolicy: the networks of a run, made from its configuration.
 
-`GaussianActor` serves Box actions, `CategoricalActor` Discrete ones; both offer the same four methods, so the learner
-does not ask which it has. `NumpyPolicy` is the same policy on numpy.
+`GaussianActor` and `ContinuousCritic` serve Box actions, `CategoricalActor` and `DiscreteCritic` Discrete ones; the
+gradient step does not ask which it has. `NumpyPolicy` is the same policy on numpy.
 """
 
 from __future__ import annotations
 
-import math
-
-import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from awac.algorithm import losses
+from awac.algorithm.heads import CategoricalHead, GaussianHead, at_action
 from awac.algorithm.networks import MLP
 
 
-class GaussianActor(nn.Cell):
-    """π(a|s) = N(tanh μ(s), σ²), actions clipped to [−1, 1]; log σ is squashed into (log_std_min, log_std_max)."""
+class GaussianActor(GaussianHead):
+    """Mean and log-std from an MLP.
+
+    The mean is squashed by tanh (`squash_mean`). log σ is one free vector or an output (`state_dependent_std`) and kept
+    in (log_std_min, log_std_max) by a sigmoid or a clamp (`log_std_bound`).
+    """
 
     def __init__(self, obs_size: int, action_size: int, config, rng, name: str):
         super().__init__(auto_prefix=False)
         self.obs_size, self.action_size, self.columns, self.noise_size = obs_size, action_size, action_size, action_size
-        self.low, self.high = config.log_std_min, config.log_std_max
-        self.state_dependent_std = config.state_dependent_std
+        self.low, self.high, self.squash = config.log_std_min, config.log_std_max, config.squash_mean
+        self.clamp_std, self.state_dependent_std = config.log_std_bound == "clamp", config.state_dependent_std
         outputs = 2 * action_size if config.state_dependent_std else action_size
         self.trunk = MLP((obs_size, *config.actor_hidden, outputs), rng, name)
         if not config.state_dependent_std:
@@ -32,33 +33,19 @@ class GaussianActor(nn.Cell):
     def construct(self, obs):
         """(B, O) → mean (B, A) and log-std (B, A) or (1, A)."""
         out = self.trunk(obs)
-        raw = (
-            ops.slice(out, (0, self.action_size), out.shape[:1] + (self.action_size,))
-            if self.state_dependent_std
-            else self.log_std
-        )
-        mean = ops.slice(out, (0, 0), out.shape[:1] + (self.action_size,)) if self.state_dependent_std else out
-        return ops.tanh(mean), self.low + (self.high - self.low) * ops.sigmoid(raw)
-
-    def sample(self, dist, noise):
-        """Action from standard normal noise (B, A), clipped to the bounds."""
-        return gaussian_sample(dist, noise)
-
-    def log_prob(self, dist, action):
-        """(B,) log-density of the unclipped Gaussian, as in eq. (13)."""
-        return gaussian_log_prob(dist, action)
-
-    def spread(self, dist):
-        """Scalar: the mean standard deviation, for the log."""
-        return ops.exp(dist[1]).mean()
-
-    def state_value(self, dist, critic, obs, noise):
-        """(B,) one-sample estimate of V(s) = E_{a∼π} min_i Q_i(s, a)."""
-        return critic(obs, self.sample(dist, noise)).min(axis=0)
+        raw, mean = self.log_std if not self.state_dependent_std else None, out
+        if self.state_dependent_std:
+            shape = out.shape[:1] + (self.action_size,)
+            mean, raw = ops.slice(out, (0, 0), shape), ops.slice(out, (0, self.action_size), shape)
+        if self.squash:
+            mean = ops.tanh(mean)
+        if self.clamp_std:
+            return mean, ops.clamp(raw, self.low, self.high)
+        return mean, self.low + (self.high - self.low) * ops.sigmoid(raw)
 
 
-class CategoricalActor(nn.Cell):
-    """π(a|s) = softmax of the logits; expectations over actions are exact sums."""
+class CategoricalActor(CategoricalHead):
+    """π(a|s) = softmax of an MLP's logits."""
 
     def __init__(self, obs_size: int, action_size: int, config, rng, name: str):
         super().__init__(auto_prefix=False)
@@ -68,19 +55,6 @@ class CategoricalActor(nn.Cell):
     def construct(self, obs):
         """(B, O) → log-probabilities (B, A)."""
         return ops.log_softmax(self.trunk(obs), -1)
-
-    def log_prob(self, dist, action):
-        """(B,) log-probability of actions (B, 1) given as indices."""
-        return at_action(dist, action)
-
-    def spread(self, dist):
-        """Scalar: the mean standard deviation of the action's indicator, √Σπ(1−π)."""
-        probs = ops.exp(dist)
-        return ops.sqrt((probs * (1.0 - probs)).sum(-1)).mean()
-
-    def state_value(self, dist, critic, obs, noise):
-        """(B,) V(s) = Σ_a π(a|s) min_i Q_i(s, a), exactly."""
-        return losses.expected_value(ops.exp(dist), critic.all_actions(obs).min(axis=0))
 
 
 class ContinuousCritic(nn.Cell):
@@ -93,8 +67,7 @@ class ContinuousCritic(nn.Cell):
 
     def construct(self, obs, action):
         """(B, O), (B, A) → (2, B)."""
-        x = ops.expand_dims(ops.concat((obs, action), -1), 0)
-        return self.net(ops.tile(x, (2, 1, 1))).reshape(2, -1)
+        return self.net(ops.concat((obs, action), -1)).reshape(2, -1)
 
 
 class DiscreteCritic(nn.Cell):
@@ -108,34 +81,11 @@ class DiscreteCritic(nn.Cell):
 
     def all_actions(self, obs):
         """(B, O) → (2, B, A)."""
-        return self.net(ops.tile(ops.expand_dims(obs, 0), (2, 1, 1)))
+        return self.net(obs)
 
     def construct(self, obs, action):
         """(B, O), (B, 1) indices → (2, B)."""
         return at_action(self.all_actions(obs), action)
-
-
-def gaussian_sample(dist, noise):
-    """(…, B, A) actions from a distribution (mean, log-std) and standard normal noise, clipped to the bounds."""
-    mean, log_std = dist
-    return ops.clamp(mean + ops.exp(log_std) * noise, -1.0, 1.0)
-
-
-def gaussian_log_prob(dist, action):
-    """(B,) log-density of the unclipped Gaussian (mean, log-std)."""
-    mean, log_std = dist
-    z = (action - mean) * ops.exp(-log_std)
-    return (-0.5 * ops.square(z) - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
-
-
-def one_hot(action, size):
-    """Indices of actions (…,) → (…, size) float32."""
-    return ops.one_hot(action.astype(ms.int32), size, Tensor(1.0, ms.float32), Tensor(0.0, ms.float32))
-
-
-def at_action(values, action):
-    """(…, B) entries of values (…, B, A) at actions (B, 1) given as indices."""
-    return (values * one_hot(action.reshape(-1), values.shape[-1])).sum(-1)
 
 
 class AWACPolicy:

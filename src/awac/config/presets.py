@@ -4,6 +4,7 @@ from __future__ import annotations
 
 PRESETS: dict[str, dict] = {
     "ant": {},
+    # rlkit, the authors' code (examples/awac). There, states are not normalised, and the offline phase has 50,000 steps.
     "paper": {
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256),
@@ -14,7 +15,7 @@ PRESETS: dict[str, dict] = {
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
     },
-    # MindSpore-RL's recipe as far as the losses go; it does not normalise states, and does not copy critics to targets.
+    # MindSpore-RL 0.7, example/awac. There, states are not normalised, and target critics don't start as copies.
     "mindrl": {
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256, 256, 256),
@@ -26,6 +27,36 @@ PRESETS: dict[str, dict] = {
         "actor_weight_decay": 1e-4,
         "loss_reduction": "sum",
         "offline_train_steps": 5000,
+    },
+    # CORL, algorithms/finetune/awac.py. There, a million offline steps come before the online ones, and the collected
+    # action is a sample that is not clipped before the environment clips it.
+    "corl": {
+        "actor_hidden": (256, 256, 256),
+        "critic_hidden": (256, 256, 256),
+        "critic_layer_norm": False,
+        "actor_lr": 3e-4,
+        "lam": 1 / 3,
+        "weighting": "exp",
+        "weight_clip": 100.0,
+        "actor_ema": 0.0,
+        "squash_mean": False,
+        "log_std_bound": "clamp",
+        "log_std_min": -20.0,
+        "log_std_max": 2.0,
+        "update_order": "critic_first",
+    },
+    # d3rlpy 2.8, AWACConfig. There, states are not normalised unless asked for.
+    "d3rlpy": {
+        "actor_hidden": (256, 256, 256, 256),
+        "critic_hidden": (256, 256, 256, 256),
+        "critic_layer_norm": False,
+        "actor_lr": 3e-4,
+        "lam": 1.0,
+        "actor_ema": 0.0,
+        "batch_size": 1024,
+        "actor_weight_decay": 1e-4,
+        "loss_reduction": "sum",
+        "update_order": "critic_first",
     },
     # For data with room to improve. Weights that select, and optimistic collection: an advantage-weighted policy
     # imitates what the memory holds, so better actions have to get in. It falls after the switch before it improves.

@@ -66,11 +66,20 @@ class AlgoConfig:
     critic_hidden: tuple[int, ...] = key((256, 256), "Widths of each critic's hidden layers.")
     critic_layer_norm: bool = key(True, "LayerNorm (without affine part) after each hidden layer of the critics.")
     state_dependent_std: bool = key(False, "Log-std as an output of the policy network instead of one free vector.")
-    log_std_min: float = key(-6.0, "Lower bound of the log-std, approached through a sigmoid.")
+    log_std_min: float = key(-6.0, "Lower bound of the log-std.")
     log_std_max: float = key(0.0, "Upper bound of the log-std.")
+    log_std_bound: str = key(
+        "sigmoid", "How the log-std is kept in its bounds: `sigmoid` or `clamp`.", choices=("sigmoid", "clamp")
+    )
+    squash_mean: bool = key(True, "tanh on the policy's mean action.")
     gamma: float = key(0.99, "Discount factor γ.", SHARE)
     tau: float = key(0.005, "Polyak factor τ of the target critics.", SHARE)
     lam: float = key(20.0, "Temperature λ of the advantage weights, eq. (13).", POSITIVE)
+    lam_unit: str = key(
+        "reward",
+        "Unit of λ: `reward`, that of the rewards; `td_error`, the critics' root mean square TD error on the batch.",
+        choices=("reward", "td_error"),
+    )
     weighting: str = key(
         "softmax",
         "`softmax`: weights normalised over the batch to mean 1; `exp`: exp(A/λ), clipped at `weight_clip`; "
@@ -78,6 +87,11 @@ class AlgoConfig:
         choices=weightings,
     )
     weight_clip: float = key(100.0, "Largest weight under `weighting=exp`.", POSITIVE)
+    update_order: str = key(
+        "together",
+        "`together`: both losses see the critics before a step; `critic_first`: the policy sees them after it.",
+        choices=("together", "critic_first"),
+    )
     loss_reduction: str = key("mean", "Actor loss over the batch: `mean` or `sum`.", choices=("mean", "sum"))
     actor_lr: float = key(1e-3, "Adam's learning rate for the policy.", POSITIVE)
     critic_lr: float = key(3e-4, "Adam's learning rate for the critics.", POSITIVE)

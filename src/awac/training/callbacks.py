@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from awac.algorithm.learner import METRICS
 from awac.algorithm.mindrl import Callback
+from awac.algorithm.step import METRICS
 from awac.envs.tasks import Task, normalized_score
 from awac.errors import CheckpointError
 from awac.runs.tables import Table

@@ -16,11 +16,11 @@ import gymnasium
 import numpy as np
 from mindspore import Tensor
 
-from awac.algorithm.learner import METRICS
 from awac.algorithm.mindrl import EVAL, CallbackManager, CallbackParam, Trainer
 from awac.algorithm.numpy_critic import NumpyCritic
 from awac.algorithm.numpy_policy import NumpyPolicy
 from awac.algorithm.policy import check_parameter_arrays, parameter_arrays
+from awac.algorithm.step import METRICS
 from awac.config import Config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay

@@ -43,7 +43,7 @@ def algorithm_config(config: Config, spaces: dict, env: gymnasium.Env) -> dict:
         "learner": {
             "number": 1,
             "type": AWACLearner,
-            "params": {"config": config.algo, "steps": config.train.steps_per_call},
+            "params": {"config": config.algo},
             "networks": ["actor_net", "average_actor_net", "critic_net", "target_critic_net"],
         },
         "collect_environment": environment,

@@ -1,6 +1,6 @@
 """The learner's steps as one operator, compiled at first use from the C++ beside this file.
 
-`choose` decides between it and the graph that MindSpore compiles from learner.py, which is the same arithmetic in many
+`choose` decides between it and the graph that MindSpore compiles from step.py, which is the same arithmetic in many
 more kernels, and says why. The graph runs where there is no compiler, on another device than the CPU, with
 AWAC_NATIVE=0 in the environment, and for what `supports` does not know.
 """
@@ -13,23 +13,23 @@ import mindspore as ms
 from mindspore import ParameterTuple, Tensor, ops
 from mindspore.ops import signature
 
+from awac.algorithm.heads import CategoricalHead
 from awac.algorithm.native.build import VERSION, library
 from awac.algorithm.native.cpus import threads
 from awac.algorithm.networks import MLP
-from awac.algorithm.policy import CategoricalActor, ContinuousCritic, DiscreteCritic, GaussianActor
 
 WEIGHTINGS = ("softmax", "exp")
 KNOWN = {
-    "actor_hidden", "critic_hidden", "critic_layer_norm", "state_dependent_std", "log_std_min", "log_std_max", "gamma",
-    "tau", "lam", "weighting", "weight_clip", "loss_reduction", "actor_lr", "critic_lr", "actor_weight_decay",
-    "actor_ema", "batch_size", "reward_scale",
+    "actor_hidden", "critic_hidden", "critic_layer_norm", "state_dependent_std", "log_std_min", "log_std_max",
+    "log_std_bound", "squash_mean", "gamma", "tau", "lam", "lam_unit", "weighting", "weight_clip", "update_order",
+    "loss_reduction", "actor_lr", "critic_lr", "actor_weight_decay", "actor_ema", "batch_size", "reward_scale",
 }  # fmt: skip
 """Settings that the operator knows; any other one has to be at its default."""
 
 
-def choose(config, actor, critic) -> tuple[str | None, str]:
+def choose(config, actor, critic, baseline: bool) -> tuple[str | None, str]:
     """The compiled library or None, and the path in words: `native, 2 threads` or `graph, no compiler found: g++`."""
-    reason = supports(config, (actor, critic))
+    reason = supports(config, actor, critic, baseline)
     path, failure = (None, reason) if reason else library()
     if path is None:
         return None, f"graph, {failure}"
@@ -37,46 +37,53 @@ def choose(config, actor, critic) -> tuple[str | None, str]:
     return path, f"native, {count} thread{'' if count == 1 else 's'}"
 
 
-def supports(config, networks) -> str | None:
-    """None where the operator computes what `AWACLearner.step` does, else the reason in a few words.
+def supports(config, actor, critic, baseline: bool = True) -> str | None:
+    """None where the operator computes what `GradientSteps.step` does, else the reason in a few words.
 
     Args:
         config: AlgoConfig.
-        networks: policy and critics.
+        actor: a head whose `trunk` is an `MLP`; the operator knows no other.
+        critic: twins whose `net` is an `MLP`.
+        baseline: whether V(s) is subtracted from Q(s, a).
     """
     if config.weighting not in WEIGHTINGS:
         return f"weighting {config.weighting!r} is not in the native operator"
     for field in dataclasses.fields(config):
         if field.name not in KNOWN and getattr(config, field.name) != field.default:
             return f"{field.name} = {getattr(config, field.name)!r} is not in the native operator"
-    actor, critic = networks
-    for net in networks:
-        if type(net) not in (GaussianActor, CategoricalActor, ContinuousCritic, DiscreteCritic):
-            return f"the network {type(net).__name__} is not in the native operator"
-    if type(actor.trunk) is not MLP or type(critic.net) is not MLP or actor.trunk.layer_norm:
-        return "networks other than plain MLPs are not in the native operator"
+    if actor.samples not in (None, 1) or (actor.samples and isinstance(actor, CategoricalHead)):
+        return f"num_action_samples = {actor.samples} is not in the native operator"
+    if not baseline:
+        return "weights without a baseline are not in the native operator"
+    trunk, net = getattr(actor, "trunk", None), getattr(critic, "net", None)
+    if type(trunk) is not MLP or type(net) is not MLP or trunk.layer_norm or trunk.copies or net.copies != 2:
+        return "networks other than a plain MLP and twin critics as one MLP are not in the native operator"
     return None
 
 
-def state(learner) -> ParameterTuple:
-    """Every parameter of an AWACLearner, in the order that the operator takes them."""
-    actor, critic = learner.actor_adam, learner.critic_adam
+def state(updates) -> ParameterTuple:
+    """Every parameter of `Updates`, in the order that the operator takes them."""
+    actor, critic = updates.actor_adam, updates.critic_adam
     powers = [p for adam in (actor, critic) for p in (adam.beta1_power, adam.beta2_power)]
-    of_actor = [*learner.actor_parameters, *actor.m, *actor.v, *learner.average_parameters]
-    of_critic = [*learner.critic_parameters, *critic.m, *critic.v, *learner.target_parameters]
+    of_actor = [*updates.actor, *actor.m, *actor.v, *updates.average]
+    of_critic = [*updates.critic, *critic.m, *critic.v, *updates.target]
     return ParameterTuple([*powers, *of_actor, *of_critic])
 
 
-def settings(config, actor) -> Tensor:
-    """An AlgoConfig and a policy's sizes, in the order of `Settings` in learner.cc."""
-    discrete = isinstance(actor, CategoricalActor)
-    flags = (discrete, config.state_dependent_std, config.critic_layer_norm, config.weighting == "softmax",
-             config.loss_reduction == "sum")  # fmt: skip
-    action_size = actor.trunk.weights[-1].shape[-1] if discrete else actor.action_size
-    sizes = (actor.obs_size, action_size, len(config.actor_hidden) + 1, len(config.critic_hidden) + 1)
-    values = (config.gamma, config.tau, config.lam, config.weight_clip, config.reward_scale, config.log_std_min,
-              config.log_std_max, config.actor_lr, config.critic_lr, config.actor_weight_decay,
-              1.0 - config.actor_ema, threads())  # fmt: skip
+def settings(config, actor, critic) -> Tensor:
+    """An AlgoConfig and the networks' sizes, in the order of `Settings` in settings.h."""
+    discrete = isinstance(actor, CategoricalHead)
+    outputs = actor.trunk.weights[-1].shape[-1]
+    by_state, squash, clamp, low, high = (
+        (False, False, False, 0.0, 0.0)
+        if discrete
+        else (actor.state_dependent_std, actor.squash, actor.clamp_std, actor.low, actor.high)
+    )
+    flags = (discrete, by_state, critic.net.layer_norm, config.weighting == "softmax", config.loss_reduction == "sum",
+             config.update_order == "critic_first", squash, clamp, config.lam_unit == "td_error")  # fmt: skip
+    sizes = (actor.obs_size, outputs if discrete else actor.action_size, actor.trunk.depth, critic.net.depth)
+    values = (config.gamma, config.tau, config.lam, config.weight_clip, config.reward_scale, low, high, config.actor_lr,
+              config.critic_lr, config.actor_weight_decay, 1.0 - config.actor_ema, threads())  # fmt: skip
     return Tensor([float(x) for x in (VERSION, *flags, *sizes, *values)], ms.float32)
 
 

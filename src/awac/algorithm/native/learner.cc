@@ -1,28 +1,19 @@
-// K gradient steps of AWACLearner as one MindSpore custom operator. `learner.py` is the same step in MindSpore and is
-// what to read first: there a step has some hundred kernels, and launching them takes longer than what they compute.
+// K steps of `GradientSteps` as one MindSpore custom operator. `step.py` is the same step in MindSpore and is what to
+// read first: there a step has some hundred kernels, and launching them takes longer than what they compute.
 //
 // Work is cut into units that don't depend on the number of threads, so the results don't either.
 
 #include <array>
+#include <numeric>
+#include <vector>
 
+#include "head.h"
 #include "mlp.h"
 #include "pool.h"
 
 namespace awac {
 
 constexpr int64_t kRows = 64;  // of a batch or of a weight, in one unit of work
-constexpr float kLogRoot2Pi = 0.9189385332046727f;
-
-constexpr int kVersion = 2;  // VERSION in build.py
-
-// In the order of `settings` in __init__.py.
-struct Settings {
-  float version, discrete, state_dependent_std, layer_norm, softmax, sum, obs, action, actor_depth, critic_depth;
-  float gamma, tau, lam, weight_clip, reward_scale, log_std_min, log_std_max;
-  float actor_lr, critic_lr, actor_weight_decay, average_rate, threads;
-};
-
-inline float clamp(float x) { return x < -1.0f ? -1.0f : x > 1.0f ? 1.0f : x; }
 
 class Learner {
  public:
@@ -30,9 +21,9 @@ class Learner {
   // v and averages of the actor; parameters, m, v and targets of the critics.
   Learner(float **data, int *ndims, int64_t **shapes)
       : s(*reinterpret_cast<const Settings *>(data[0])), obs(s.obs), size(s.action), discrete(s.discrete > 0),
-        free_std(!discrete && s.state_dependent_std == 0), steps(shapes[1][0]), batch(shapes[1][1]),
-        width(shapes[1][2]), columns(discrete ? 1 : size), noise_size(shapes[2][3]), all_rows(data[1]),
-        all_noise(data[2]) {
+        free_std(!discrete && s.state_dependent_std == 0), critic_first(s.critic_first > 0), steps(shapes[1][0]),
+        batch(shapes[1][1]), width(shapes[1][2]), columns(discrete ? 1 : size), noise_size(shapes[2][3]),
+        all_rows(data[1]), all_noise(data[2]), head{s, size, free_std ? data[7] : nullptr} {
     int at = 7;
     actor_adam = {{}, {}, {}, {}, data[3], data[4], s.actor_lr, s.actor_weight_decay, -1.0f};
     read(data + at, ndims + at, shapes + at, s.actor_depth, free_std, 0, actor, actor_adam);
@@ -50,7 +41,7 @@ class Learner {
       q[i].resize(batch);
     }
     actor_tape = actor.tape(batch);
-    for (auto *x : {&value, &adv, &weight, &log_prob, &spread, &loss}) x->resize(batch);
+    for (auto *x : {&value, &adv, &weight, &log_prob, &mean_std, &loss}) x->resize(batch);
     by_log_std.resize(free_std ? batch * size : 0);
     policy.resize(batch * actor.out.back());
     state_action.resize(discrete ? 0 : batch * (obs + size));
@@ -99,14 +90,24 @@ class Learner {
       Pool::get(s.threads).run(blocks, [&](int64_t i) { work(i * kRows, std::min(kRows, batch - i * kRows)); });
     };
     each_block([&](int64_t first, int64_t count) { critics_block(first, count); });
+    q_sum = std::accumulate(q[0].begin(), q[0].end(), 0.0) + std::accumulate(q[1].begin(), q[1].end(), 0.0);
+    if (critic_first) {
+      update({critic_net(0), critic_net(1)});
+      each_block([&](int64_t first, int64_t count) { critics_again_block(first, count); });
+    }
     weigh();
     each_block([&](int64_t first, int64_t count) { actor_block(first, count); });
     const auto found = metrics();
-    update();
+    const Net policy_net = {&actor, &actor_tape, &actor_adam, rows, width, free_std};
+    if (critic_first) {
+      update({policy_net});
+    } else {
+      update({critic_net(0), critic_net(1), policy_net});
+    }
     return found;
   }
 
-  // Eq. (9) and its gradient down to every layer's z, and the advantages, eq. (12).
+  // Eq. (9) and its gradient down to every layer's z; the advantages, unless they wait for the critics' step.
   void critics_block(int64_t first, int64_t count) {
     const float *row = rows + first * width;
     const int64_t inputs = critic[0].in[0], outputs = critic[0].out.back();
@@ -139,8 +140,29 @@ class Learner {
       }
       backward(critic[i], critic_tape[i], first, count);
     }
-    // All actions of discrete critics are in `out` already.
-    state_value(discrete ? nullptr : critic, row, policy.data() + first * actor.out.back(),
+    if (!critic_first) advantages(first, count, x, out);
+  }
+
+  // The critics at the data's actions after their step, and the advantages.
+  void critics_again_block(int64_t first, int64_t count) {
+    const float *row = rows + first * width;
+    const int64_t inputs = critic[0].in[0], outputs = critic[0].out.back();
+    std::vector<float> x(count * inputs), out[2];
+    for (int i = 0; i < 2; ++i) {
+      out[i].resize(count * outputs);
+      forward(critic[i], discrete ? row : state_action.data() + first * inputs, discrete ? width : inputs, count,
+              out[i].data());
+      for (int64_t r = 0; r < count; ++r) {
+        const int64_t index = discrete ? action_index(row + r * width) : 0;
+        q[i][first + r] = index < 0 ? 0.0f : out[i][r * outputs + index];
+      }
+    }
+    advantages(first, count, x, out);
+  }
+
+  // Eq. (12); `out` holds the critics' outputs, of discrete ones for all actions.
+  void advantages(int64_t first, int64_t count, std::vector<float> &x, std::vector<float> *out) {
+    state_value(discrete ? nullptr : critic, rows + first * width, policy.data() + first * actor.out.back(),
                 noise_pi + first * noise_size, count, x, out, value.data() + first);
     for (int64_t r = first; r < first + count; ++r) adv[r] = lower(q[0][r], q[1][r]) - value[r];
   }
@@ -153,10 +175,7 @@ class Learner {
     const int64_t inputs = critic[0].in[0], stride = actor.out.back();
     for (int64_t r = 0; r < count && !discrete; ++r) {
       std::copy(state + r * width, state + r * width + obs, x.data() + r * inputs);
-      for (int64_t j = 0; j < size; ++j) {
-        const float std = std::exp(log_std(dist + r * stride, j));
-        x[r * inputs + obs + j] = clamp(std::tanh(dist[r * stride + j]) + std * noise[r * noise_size + j]);
-      }
+      head.sample(dist + r * stride, noise + r * noise_size, x.data() + r * inputs + obs);
     }
     for (int i = 0; i < 2 && nets; ++i)
       forward(nets[i], discrete ? state : x.data(), discrete ? width : inputs, count, out[i].data());
@@ -166,7 +185,7 @@ class Learner {
         continue;
       }
       const float *logits = dist + r * stride;
-      const float log_sum = log_sum_exp(logits);
+      const float log_sum = head.log_sum_exp(logits);
       into[r] = 0.0f;
       for (int64_t j = 0; j < size; ++j)
         into[r] += std::exp(logits[j] - log_sum) * lower(out[0][r * size + j], out[1][r * size + j]);
@@ -178,30 +197,17 @@ class Learner {
     return index >= 0 && index < size ? static_cast<int64_t>(index) : -1;
   }
 
-  float sigmoid(const float *out, int64_t j) const {
-    return 1.0f / (1.0f + std::exp(-(free_std ? actor_adam.value[0][j] : out[size + j])));
-  }
-
-  float log_std(const float *out, int64_t j) const {
-    return s.log_std_min + (s.log_std_max - s.log_std_min) * sigmoid(out, j);
-  }
-
-  float log_sum_exp(const float *logits) const {
-    const float top = *std::max_element(logits, logits + size);
-    float sum = 0.0f;
-    for (int64_t j = 0; j < size; ++j) sum += std::exp(logits[j] - top);
-    return top + std::log(sum);
-  }
-
   // The advantage weights, eq. (13).
   void weigh() {
+    const double squares = std::accumulate(loss.begin(), loss.end(), 0.0);
+    const float lam = s.td_error > 0 ? s.lam * std::sqrt(squares / (2 * batch)) : s.lam;
     if (s.softmax == 0) {
-      for (int64_t r = 0; r < batch; ++r) weight[r] = std::exp(std::min(adv[r] / s.lam, std::log(s.weight_clip)));
+      for (int64_t r = 0; r < batch; ++r) weight[r] = std::exp(std::min(adv[r] / lam, std::log(s.weight_clip)));
       return;
     }
     const float top = *std::max_element(adv.begin(), adv.end());
     double sum = 0.0;
-    for (int64_t r = 0; r < batch; ++r) sum += weight[r] = std::exp((adv[r] - top) / s.lam);
+    for (int64_t r = 0; r < batch; ++r) sum += weight[r] = std::exp((adv[r] - top) / lam);
     for (int64_t r = 0; r < batch; ++r) weight[r] *= static_cast<float>(batch / sum);
   }
 
@@ -213,47 +219,22 @@ class Learner {
       const float share = weight[r] / (s.sum > 0 ? 1 : batch);
       float *by_out = actor_tape.gradient.back().data() + r * stride;
       if (discrete) {
-        categorical(out, action_index(row), share, by_out, r);
+        log_prob[r] = head.categorical(out, action_index(row), share, by_out, &mean_std[r]);
       } else {
-        gaussian(out, row + 2 * obs, share, by_out, r);
+        float *by_raw = free_std ? by_log_std.data() + r * size : by_out + size;
+        log_prob[r] = head.gaussian(out, row + 2 * obs, share, by_out, by_raw, &mean_std[r]);
       }
     }
     backward(actor, actor_tape, first, count);
   }
 
-  void categorical(const float *logits, int64_t taken, float share, float *by_out, int64_t r) {
-    const float log_sum = log_sum_exp(logits);
-    float variance = 0.0f;
-    for (int64_t j = 0; j < size; ++j) {
-      const float prob = std::exp(logits[j] - log_sum);
-      variance += prob * (1.0f - prob);
-      by_out[j] = taken < 0 ? 0.0f : share * (prob - (j == taken));
-    }
-    log_prob[r] = taken < 0 ? 0.0f : logits[taken] - log_sum;
-    spread[r] = std::sqrt(variance);
-  }
-
-  void gaussian(const float *out, const float *action, float share, float *by_out, int64_t r) {
-    log_prob[r] = spread[r] = 0.0f;
-    for (int64_t j = 0; j < size; ++j) {
-      const float mean = std::tanh(out[j]), half = sigmoid(out, j), log = log_std(out, j), std = std::exp(log);
-      const float z = (action[j] - mean) / std;
-      log_prob[r] -= 0.5f * z * z + log + kLogRoot2Pi;
-      spread[r] += std / size;
-      by_out[j] = -share * z / std * (1.0f - mean * mean);
-      const float by_raw = -share * (z * z - 1.0f) * (s.log_std_max - s.log_std_min) * half * (1.0f - half);
-      (free_std ? by_log_std[r * size + j] : by_out[size + j]) = by_raw;
-    }
-  }
-
-  // In the order of METRICS in learner.py.
+  // In the order of METRICS in step.py.
   std::array<float, 7> metrics() const {
-    double critic_loss = 0, actor_loss = 0, std = 0, q_sum = 0, advantage = 0, sum = 0, squares = 0, reward = 0;
+    double critic_loss = 0, actor_loss = 0, std = 0, advantage = 0, sum = 0, squares = 0, reward = 0;
     for (int64_t r = 0; r < batch; ++r) {
       critic_loss += loss[r];
       actor_loss -= log_prob[r] * weight[r];
-      std += spread[r];
-      q_sum += q[0][r] + q[1][r];
+      std += mean_std[r];
       advantage += adv[r];
       sum += weight[r];
       squares += weight[r] * weight[r];
@@ -276,25 +257,30 @@ class Learner {
     int64_t stride, before;  // of the input's rows; parameters before the weights
   };
 
-  void update() {
-    actor_adam.begin();
-    if (s.average_rate < 1.0f)  // as `average_rate` in optim.py
-      actor_adam.tau =
-          -s.average_rate / std::expm1(std::log(*actor_adam.power2) * (std::log1p(-s.average_rate) / std::log(0.999)));
-    critic_adam[0].begin();
-    critic_adam[1].step = critic_adam[0].step;
-    const float *x = discrete ? rows : state_action.data();
-    const int64_t stride = discrete ? width : obs + size;
-    const Net nets[3] = {{&critic[0], &critic_tape[0], &critic_adam[0], x, stride, 0},
-                         {&critic[1], &critic_tape[1], &critic_adam[1], x, stride, 0},
-                         {&actor, &actor_tape, &actor_adam, rows, width, free_std}};
+  Net critic_net(int i) const {
+    return {&critic[i], &critic_tape[i], &critic_adam[i], discrete ? rows : state_action.data(),
+            discrete ? width : obs + size, 0};
+  }
+
+  void update(const std::vector<Net> &nets) {
+    const bool with_critics = nets[0].mlp == critic, with_policy = nets.back().mlp == &actor;
+    if (with_critics) {
+      critic_adam[0].begin();
+      critic_adam[1].step = critic_adam[0].step;
+    }
+    if (with_policy) {
+      actor_adam.begin();
+      if (s.average_rate < 1.0f)  // as `average_rate` in optim.py
+        actor_adam.tau = -s.average_rate /
+                         std::expm1(std::log(*actor_adam.power2) * (std::log1p(-s.average_rate) / std::log(0.999)));
+    }
     struct Unit { const Net *net; size_t layer; int64_t first; };
     std::vector<Unit> units;
     for (const Net &net : nets)
       for (size_t i = 0; i < net.mlp->depth(); ++i)
         for (int64_t first = 0; first < net.mlp->in[i]; first += kRows) units.push_back({&net, i, first});
     Pool::get(s.threads).run(units.size(), [&](int64_t k) { update(*units[k].net, units[k].layer, units[k].first); });
-    if (free_std) {
+    if (with_policy && free_std) {
       std::vector<float> gradient(size);
       for (int64_t r = 0; r < batch; ++r)
         for (int64_t j = 0; j < size; ++j) gradient[j] += by_log_std[r * size + j];
@@ -319,14 +305,16 @@ class Learner {
 
   const Settings &s;
   const int64_t obs, size;
-  const bool discrete, free_std;
+  const bool discrete, free_std, critic_first;
   const int64_t steps, batch, width, columns, noise_size;
   const float *all_rows, *all_noise;
+  const Head head;
+  double q_sum = 0.0;
   const float *rows = nullptr, *noise_next = nullptr, *noise_pi = nullptr;
   Mlp actor, critic[2], target[2];
   Adam actor_adam, critic_adam[2];
   Tape actor_tape, critic_tape[2];
-  std::vector<float> policy, state_action, by_log_std, q[2], value, adv, weight, log_prob, spread, loss;
+  std::vector<float> policy, state_action, by_log_std, q[2], value, adv, weight, log_prob, mean_std, loss;
 };
 
 }  // namespace awac

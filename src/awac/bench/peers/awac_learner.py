@@ -6,10 +6,11 @@ import libraries
 import numpy as np
 from worker import serve
 
-from awac.algorithm.learner import METRICS, AWACLearner
+from awac.algorithm.learner import AWACLearner
 from awac.algorithm.native.build import FLAGS
 from awac.algorithm.native.cpus import threads
 from awac.algorithm.policy import AWACPolicy, load_parameter_arrays, parameter_arrays
+from awac.algorithm.step import METRICS
 from awac.config import AlgoConfig, Config, TrainConfig
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
@@ -33,9 +34,9 @@ class Ours:
                            np.zeros(len(action), bool))  # fmt: skip
         self.replay = Replay(data, Normalizer.identity(settings["obs_size"]), 0)
         self.rngs = [np.random.default_rng(i) for i in range(2)]
-        self.learner = self.make(self.steps)
+        self.learner = self.make()
 
-    def make(self, steps):
+    def make(self):
         s = self.settings
         policy = AWACPolicy({"config": self.config, "seed": 0, "state_space_dim": s["obs_size"],
                              "action_space_dim": s["action_size"], "discrete": s["discrete"]})  # fmt: skip
@@ -43,10 +44,10 @@ class Ours:
         for name, net in networks.items():
             prefix = "policy." if "actor" in name else "value."
             load_parameter_arrays(net, {k[len(prefix) :]: v for k, v in self.weights.items() if k.startswith(prefix)})
-        return AWACLearner({"config": self.config, "steps": steps, **networks})
+        return AWACLearner({"config": self.config, **networks})
 
     def check(self, batches, noise):
-        learner = self.make(len(noise))
+        learner = self.make()
         columns = [batches[key] for key in ("obs", "next_obs", "action")]
         columns += [batches[key][..., None] for key in ("reward", "terminated")]
         rows = np.concatenate(columns, axis=-1)
@@ -67,7 +68,7 @@ class Ours:
 
     def about(self):
         isa = {**libraries.numpy_isa(), **libraries.mindspore_isa()}
-        if self.learner.native is not None:
+        if self.learner.steps.native is not None:
             isa["the native operator"] = "AVX2" if "-march=haswell" in FLAGS else "what the processor has"
         return isa, threads()
 

@@ -38,7 +38,7 @@ def main(rows: int, batch: int, width: int) -> dict:
         {"config": algo, "seed": 0, "state_space_dim": VARYING, "action_space_dim": ACT, "discrete": False}
     )
     names = ("actor_net", "average_actor_net", "critic_net", "target_critic_net")
-    learner = AWACLearner({"config": algo, "steps": STEPS, **{name: getattr(policy, name) for name in names}})
+    learner = AWACLearner({"config": algo, **{name: getattr(policy, name) for name in names}})
     times = []
     for _ in range(CALLS + 1):
         start = time.perf_counter()

@@ -44,7 +44,7 @@ def main() -> dict:
     sizes = {"state_space_dim": normalizer.size, "action_space_dim": 8, "discrete": False}
     policy = AWACPolicy({"config": algo, "seed": 0, **sizes})
     names = ("actor_net", "average_actor_net", "critic_net", "target_critic_net")
-    learner = AWACLearner({"config": algo, "steps": steps, **{name: getattr(policy, name) for name in names}})
+    learner = AWACLearner({"config": algo, **{name: getattr(policy, name) for name in names}})
 
     def learn(count):
         for _ in range(count // steps):

@@ -16,7 +16,7 @@ class Network:
     """From raw observations to actions in the environment's units; all arrays are float32 unless noted.
 
     x = clip((o[columns] − mean − mean_rest) / std, ±clip), then the layers with ReLU between them. Continuous actions
-    are clip(centre + half·tanh(x), low, high), discrete ones argmax(x) + start.
+    are clip(centre + half·tanh(x), low, high), without tanh where `squash` is False; discrete ones argmax(x) + start.
 
     Attributes:
         obs_size: O, values in a raw observation.
@@ -29,6 +29,7 @@ class Network:
         low: (A,) lower bounds of the action; None for discrete actions.
         high: (A,) upper bounds, likewise.
         start: the first index of discrete actions.
+        squash: whether the last layer goes through tanh.
     """
 
     obs_size: int
@@ -41,6 +42,7 @@ class Network:
     low: np.ndarray | None
     high: np.ndarray | None
     start: int
+    squash: bool
 
     @classmethod
     def of(cls, policy: DeployedPolicy) -> Network:
@@ -65,6 +67,7 @@ class Network:
             low=low,
             high=high,
             start=int(space.start) if isinstance(space, spaces.Discrete) else 0,
+            squash=policy.network.config.squash_mean,
         )
 
     @property

@@ -28,7 +28,7 @@ class _Policy(nn.Cell):
         self.product = ops.MatMul()  # ops.matmul takes an operator that older runtimes don't know
         self.weights = [Tensor(weight) for weight, _ in network.layers]
         self.biases = [Tensor(bias) for _, bias in network.layers]
-        self.discrete, self.start = network.low is None, network.start
+        self.discrete, self.start, self.squash = network.low is None, network.start, network.squash
         if network.low is not None:
             self.centre, self.half = Tensor(network.centre), Tensor(network.half)
             self.low, self.high = Tensor(network.low), Tensor(network.high)
@@ -42,7 +42,8 @@ class _Policy(nn.Cell):
             x = self.product(x, self.weights[i]) + self.biases[i]
         if self.discrete:
             return ops.argmax(x, -1) + self.start
-        return ops.minimum(ops.maximum(self.centre + self.half * _tanh(x), self.low), self.high)
+        x = _tanh(x) if self.squash else x
+        return ops.minimum(ops.maximum(self.centre + self.half * x, self.low), self.high)
 
 
 def _tanh(x):

@@ -30,6 +30,7 @@ def write(path: Path, network: Network, about: dict[str, str]) -> None:
         arrays["start"] = np.int64(network.start)
     else:
         arrays |= {"centre": network.centre, "half": network.half, "low": network.low, "high": network.high}
+        arrays["squash"] = np.bool_(network.squash)
     content = io.BytesIO()
     np.savez(content, **arrays)
     path.write_bytes(content.getbuffer())
@@ -46,7 +47,8 @@ def load(path):
             x = (np.maximum(x, 0) if i else x) @ p[f"weight_{i}"] + p[f"bias_{i}"]
         if "start" in p:  # discrete actions
             return x.argmax(-1) + p["start"]
-        return np.clip(p["centre"] + p["half"] * np.tanh(x), p["low"], p["high"])
+        x = p["centre"] + p["half"] * (np.tanh(x) if p["squash"] else x)
+        return np.clip(x, p["low"], p["high"])
     return act
 
 

@@ -62,7 +62,8 @@ def write(path: Path, network: Network, about: dict[str, str]) -> None:
         graph.add("Add", np.int64(network.start), output="action")
         action = helper.make_tensor_value_info("action", TensorProto.INT64, ["batch"])
     else:
-        graph.add("Tanh")
+        if network.squash:
+            graph.add("Tanh")
         graph.add("Mul", network.half)
         graph.add("Add", network.centre)
         graph.add("Max", network.low)
