@@ -24,7 +24,7 @@ ORDER = (
     "cli",
 )
 """A room imports from those before it and from itself. `__init__` offers the public names, lazily, and is not in it."""
-LONGER = {"training/trainer.py": 370, "agent/awac.py": 345}
+LONGER = {"training/trainer.py": 370}
 """Files over the limit and what they may have: shorten the file, then the number here."""
 
 

@@ -84,12 +84,12 @@ def test_a_damaged_library_is_not_loaded(tmp_path):
 def test_what_the_operator_does_not_know_is_named():
     config = algo()
     nets = [networks(config)[name] for name in ("actor_net", "critic_net")]
-    assert native.supports(config, nets) is None
+    assert native.supports(config, *nets) is None
     odd = dataclasses.make_dataclass("Odd", [("new_key", float, 1.0)], bases=(type(config),), frozen=True)
-    assert native.supports(odd(**vars(config)), nets) is None
-    assert "new_key = 2.0" in str(native.supports(odd(**vars(config), new_key=2.0), nets))
-    assert "weighting 'other'" in str(native.supports(dataclasses.replace(config, weighting="other"), nets))
-    assert "in the native operator" in str(native.supports(config, (type("Mine", (type(nets[0]),), {}), nets[1])))
+    assert native.supports(odd(**vars(config)), *nets) is None
+    assert "new_key = 2.0" in str(native.supports(odd(**vars(config), new_key=2.0), *nets))
+    assert "weighting 'other'" in str(native.supports(dataclasses.replace(config, weighting="other"), *nets))
+    assert "in the native operator" in str(native.supports(config, nets[0], type("Mine", (type(nets[1]),), {})))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from awac.agent import adapters, checks
+from awac.agent import checks
 from awac.agent import file as agent_file
+from awac.algorithm import adapters
 from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.policy import assign_array
 from awac.algorithm.step import METRICS, GradientSteps, Updates

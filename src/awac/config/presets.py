@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PRESETS: dict[str, dict] = {
     "ant": {},
-    # rlkit, the authors' code (examples/awac). There, states are not normalised, and the offline phase has 50,000 steps.
+    # rlkit, the authors' code (examples/awac). There, states are not normalised; 50,000 offline steps.
     "paper": {
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256),

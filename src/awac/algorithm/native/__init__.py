@@ -13,11 +13,14 @@ import mindspore as ms
 from mindspore import ParameterTuple, Tensor, ops
 from mindspore.ops import signature
 
+from awac.algorithm.adapters import UserCategorical, UserCritic
 from awac.algorithm.heads import CategoricalHead
 from awac.algorithm.native.build import VERSION, library
 from awac.algorithm.native.cpus import threads
 from awac.algorithm.networks import MLP
+from awac.algorithm.policy import CategoricalActor, ContinuousCritic, DiscreteCritic, GaussianActor
 
+CELLS = (GaussianActor, CategoricalActor, UserCategorical, ContinuousCritic, DiscreteCritic, UserCritic)
 WEIGHTINGS = ("softmax", "exp")
 KNOWN = {
     "actor_hidden", "critic_hidden", "critic_layer_norm", "state_dependent_std", "log_std_min", "log_std_max",
@@ -55,6 +58,9 @@ def supports(config, actor, critic, baseline: bool = True) -> str | None:
         return f"num_action_samples = {actor.samples} is not in the native operator"
     if not baseline:
         return "weights without a baseline are not in the native operator"
+    for cell in (actor, critic):
+        if type(cell) not in CELLS:
+            return f"the network {type(cell).__name__} is not in the native operator"
     trunk, net = getattr(actor, "trunk", None), getattr(critic, "net", None)
     if type(trunk) is not MLP or type(net) is not MLP or trunk.layer_norm or trunk.copies or net.copies != 2:
         return "networks other than a plain MLP and twin critics as one MLP are not in the native operator"
