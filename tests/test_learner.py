@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -301,3 +302,17 @@ def test_a_call_keeps_nothing_of_the_buffer_that_the_replay_reuses(single, start
     rows[:] = np.nan
     assert np.isfinite(metrics).all()
     assert all(np.array_equal(value, before[name]) for name, value in parameters(single).items())
+
+
+def test_names_stay_the_same_in_other_cells_and_old_ones_are_taken(many, start):
+    """MindSpore renames parameters by the cells around them; checkpoints of earlier versions show it."""
+    before = many.state_dict()
+    assert {"policy.log_std", "average_policy.0.weight", "actor_adam.m.0", "critic_adam.beta2_power"} <= set(before)
+    ms.nn.CellList([many])
+    many.learn(experience())
+    after = many.state_dict()
+    assert list(after) == list(before)
+    old = {f"msrl.learner.{re.sub(r'^(\w+_adam)\.([mv])', r'\1.\1.\2', name)}": value for name, value in before.items()}
+    many.load_state_dict(old)
+    for name, value in many.state_dict().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)

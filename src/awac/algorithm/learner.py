@@ -1,7 +1,7 @@
 """AWACLearner: the gradient step in mindspore-rl's structure, with the names that a checkpoint keeps.
 
-Parameters have the same names whether the native operator or the graph runs, so a run may change the path when it
-resumes; sums are taken in another order, so results differ in the last digits.
+A run may change between the native operator and the graph when it resumes; sums are taken in another order, so results
+differ in the last digits.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Parameter, Tensor
 
 from awac.algorithm.mindrl import Learner
-from awac.algorithm.policy import assign_array
+from awac.algorithm.policy import assign_array, short_name
 from awac.algorithm.step import GradientSteps, Updates
 from awac.errors import CheckpointError
 
@@ -50,7 +50,7 @@ class AWACLearner(Learner):
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of every network and optimiser moment, under names that are the same on every path."""
-        return {_name(p.name): p.asnumpy().copy() for p in self.get_parameters()}
+        return {name: parameter.asnumpy().copy() for name, parameter in self._named_parameters().items()}
 
     def load_state_dict(self, arrays: dict[str, np.ndarray]) -> None:
         """The inverse of `state_dict`; takes the names of older versions as well. On an error nothing is changed.
@@ -58,15 +58,26 @@ class AWACLearner(Learner):
         Raises:
             CheckpointError: an array is missing or has another shape.
         """
-        arrays = {_name(name): value for name, value in arrays.items()}
-        parameters = list(self.get_parameters())
-        for parameter in parameters:
-            value = arrays.get(_name(parameter.name))
+        arrays = {_without_cells(name): value for name, value in arrays.items()}
+        named = self._named_parameters()
+        for name, parameter in named.items():
+            value = arrays.get(name)
             if value is None or value.shape != parameter.shape or value.dtype != np.float32:
                 shape = "is missing" if value is None else f"has shape {value.shape}, not {parameter.shape}"
-                raise CheckpointError(f"it was made for other networks: {_name(parameter.name)} {shape}")
-        for parameter in parameters:
-            assign_array(parameter, arrays[_name(parameter.name)])
+                raise CheckpointError(f"it was made for other networks: {name} {shape}")
+        for name, parameter in named.items():
+            assign_array(parameter, arrays[name])
+
+    def _named_parameters(self) -> dict[str, Parameter]:
+        """Every parameter by network and place; MindSpore's own names change with the cells around it."""
+        nets = {"policy": self.actor, "average_policy": self.average_actor, "value": self.critic}
+        nets["target_value"] = self.target_critic
+        named = {f"{prefix}.{short_name(p)}": p for prefix, net in nets.items() for p in net.get_parameters()}
+        for name, adam in (("actor_adam", self.updates.actor_adam), ("critic_adam", self.updates.critic_adam)):
+            named |= {f"{name}.m.{i}": p for i, p in enumerate(adam.m)}
+            named |= {f"{name}.v.{i}": p for i, p in enumerate(adam.v)}
+            named |= {f"{name}.beta1_power": adam.beta1_power, f"{name}.beta2_power": adam.beta2_power}
+        return named
 
     @property
     def deployed_actor(self):
@@ -74,11 +85,7 @@ class AWACLearner(Learner):
         return self.average_actor if self.updates.averages else self.actor
 
 
-def _name(name: str) -> str:
-    """A parameter's name without those of the cells around it."""
-    return re.sub(
-        r"^.*?((?:average_policy|policy|target_value|value|actor_adam|critic_adam)\."
-        r"(?:\d+\.\w+|log_std|[mv]\.\d+|beta\d_power))$",
-        r"\1",
-        name,
-    )
+def _without_cells(name: str) -> str:
+    """A name that an older version stored, with the cells that it named as well."""
+    name = re.sub(r"^(?:msrl\.)?(?:learner\.)?", "", name)
+    return re.sub(r"^(\w+)\.\1\.", r"\1.", name)

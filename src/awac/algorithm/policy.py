@@ -113,7 +113,7 @@ class AWACPolicy:
 
 def parameter_arrays(cell: nn.Cell) -> dict[str, np.ndarray]:
     """Copies of a network's parameters under their own short names (`0.weight`, `0.bias`, …, `log_std`)."""
-    return {_short(p.name): p.asnumpy().copy() for p in cell.get_parameters()}
+    return {short_name(p): p.asnumpy().copy() for p in cell.get_parameters()}
 
 
 def assign_array(parameter: Parameter, value: np.ndarray) -> None:
@@ -131,7 +131,7 @@ def load_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:
     """
     check_parameter_arrays(cell, arrays)
     for parameter in cell.get_parameters():
-        assign_array(parameter, arrays[_short(parameter.name)])
+        assign_array(parameter, arrays[short_name(parameter)])
 
 
 def check_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:
@@ -142,10 +142,12 @@ def check_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None
         ValueError: a shape differs.
     """
     for parameter in cell.get_parameters():
-        shape = arrays[_short(parameter.name)].shape
+        shape = arrays[short_name(parameter)].shape
         if shape != parameter.shape:
             raise ValueError(f"{parameter.name} has shape {parameter.shape}, the file holds {shape}")
 
 
-def _short(name: str) -> str:
+def short_name(parameter: Parameter) -> str:
+    """Its name within its network."""
+    name = parameter.name
     return name.rsplit(".", 1)[-1] if name.endswith("log_std") else ".".join(name.rsplit(".", 2)[-2:])
