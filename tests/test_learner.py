@@ -312,7 +312,7 @@ def test_names_stay_the_same_in_other_cells_and_old_ones_are_taken(many, start):
     many.learn(experience())
     after = many.state_dict()
     assert list(after) == list(before)
-    old = {f"msrl.learner.{re.sub(r'^(\w+_adam)\.([mv])', r'\1.\1.\2', name)}": value for name, value in before.items()}
-    many.load_state_dict(old)
+    doubled = {re.sub(r"^(\w+_adam)\.([mv])", r"\1.\1.\2", name): value for name, value in before.items()}
+    many.load_state_dict({f"msrl.learner.{name}": value for name, value in doubled.items()})
     for name, value in many.state_dict().items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
