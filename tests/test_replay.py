@@ -1,5 +1,8 @@
 """The replay keeps offline rows for good, gives each region its share, and resumes exactly."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -235,3 +238,41 @@ class TestNormalizer:
     def test_another_observation_size_is_a_data_error(self):
         with pytest.raises(DataError, match="3 values"):
             Normalizer.identity(4)(np.zeros(3))
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux only")
+def test_packing_can_take_the_memory_of_the_data():
+    data = wide(200_000, 30)
+    fields = vars(data).items()
+    kept = Replay(Transitions(**{key: value.copy() for key, value in fields}), Normalizer.identity(30), 0)
+    before = resident()
+    replay = Replay(data, Normalizer.identity(30), 0, release=True)
+    grown, table = resident() - before, 4 * len(data) * replay.width
+    assert grown < 0.3 * table
+    rng, other = np.random.default_rng(0), np.random.default_rng(0)
+    np.testing.assert_array_equal(replay.sample(rng, 20, 1000), kept.sample(other, 20, 1000))
+
+
+def test_observations_that_are_the_next_ones_too_are_not_given_back():
+    states = np.random.default_rng(0).normal(size=(200_001, 10)).astype(np.float32)
+    data = wide(200_000, 10)
+    shared = Transitions(states[:-1], data.actions, data.rewards, states[1:], data.terminated, data.truncated)
+    replay = Replay(shared, Normalizer.identity(10), 0, release=True)
+    batch = replay.sample(np.random.default_rng(0), 20, 1000).reshape(-1, replay.width)
+    rows = batch[:, REWARD].astype(int)
+    np.testing.assert_array_equal(batch[:, :10], np.clip(states[rows], -10, 10))
+    np.testing.assert_array_equal(batch[:, 10:20], np.clip(states[rows + 1], -10, 10))
+
+
+def wide(rows, columns):
+    """Rows whose reward is their number."""
+    rng, no = np.random.default_rng(1), np.zeros(rows, bool)
+    states = [rng.normal(size=(rows, columns)).astype(np.float32) for _ in range(2)]
+    actions = rng.uniform(-1, 1, (rows, ACTION)).astype(np.float32)
+    return Transitions(states[0], actions, np.arange(rows, dtype=np.float32), states[1], no, no)

@@ -120,7 +120,6 @@ def load(
     returns = _returns(rewards, ends.terminated | cut)
     if successors is None:
         keep = ~cut  # a terminal row needs no successor
-        successors = np.concatenate([observations[1:], observations[-1:]])
     else:
         successors, keep = _usable(successors, observations, ends.terminated, cut)
     if not keep.any():
@@ -128,8 +127,11 @@ def load(
     truncated = cut.copy()
     # The row before a dropped one now is its episode's last.
     truncated[:-1] |= ~keep[1:] & ~ends.terminated[:-1]
-    fields = (observations, actions.values, rewards, successors, ends.terminated, truncated)
-    data = Transitions(*(fields if keep.all() else (values[keep] for values in fields))).check(source)
+    used = slice(None) if keep.all() else keep
+    later = np.minimum(np.flatnonzero(keep) + 1, rows - 1)
+    following = observations[later] if successors is None else successors[used]
+    fields = (observations[used], actions.values[used], rewards[used], following, ends.terminated[used])
+    data = Transitions(*fields, truncated[used]).check(source)
     if env is not None:
         data.check_env(source, env.observation_space, env.action_space)
     return Loaded(data, rows, returns, tuple(notes), tuple(warnings))

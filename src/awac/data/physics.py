@@ -29,7 +29,7 @@ def check_physics(data: Transitions, env: gymnasium.Env, task: Task, limit: int,
         limit: number of steps at most.
         columns: of the file, for `infos/qpos` and `infos/qvel`.
     """
-    states = _states(data, env, task, columns)
+    states = _states(data, env, task, limit, columns)
     if states is None:
         if hasattr(env.unwrapped, "set_state"):
             text = "not checked: the file has no infos/qpos and infos/qvel for the rows that are used"
@@ -39,20 +39,19 @@ def check_physics(data: Transitions, env: gymnasium.Env, task: Task, limit: int,
     if len(rows) == 0:
         yield Finding("warn", "physics", "not checked: no recorded state gives its row's observation")
         return
-    pick = np.unique(np.linspace(0, len(rows) - 1, limit).astype(int))
     robot: Any = env.unwrapped
     space = environment_action_space(env)
     observation_errors, reward_errors, other_ends = [], [], []
     env.reset(seed=0)
-    for i in pick:
-        robot.set_state(qpos[i], qvel[i])
-        observation, reward, terminated, *_ = robot.step(to_environment(space, data.actions[rows[i]]))
-        observation_errors.append(np.abs(observation - data.next_observations[rows[i]]).max())
-        reward_errors.append(abs(reward - data.rewards[rows[i]]))
-        other_ends.append(terminated != data.terminated[rows[i]])
+    for row, position, speed in zip(rows, qpos, qvel, strict=True):
+        robot.set_state(position, speed)
+        observation, reward, terminated, *_ = robot.step(to_environment(space, data.actions[row]))
+        observation_errors.append(np.abs(observation - data.next_observations[row]).max())
+        reward_errors.append(abs(reward - data.rewards[row]))
+        other_ends.append(terminated != data.terminated[row])
     observation_error, reward_error = float(np.median(observation_errors)), float(np.median(reward_errors))
     ends = float(np.mean(other_ends))
-    text = f"median error of the next observation {observation_error:.1e} over {len(pick)} steps"
+    text = f"median error of the next observation {observation_error:.1e} over {len(rows)} steps"
     if observation_error <= OBSERVATION_TOLERANCE:
         yield Finding("ok", "physics", f"{text}: recorded on these physics")
     elif observation_error < 0.1:
@@ -70,8 +69,8 @@ def check_physics(data: Transitions, env: gymnasium.Env, task: Task, limit: int,
         yield Finding("warn", "physics", f"{text}; check terminals")
 
 
-def _states(data: Transitions, env, task: Task, columns):
-    """(rows, qpos, qvel) to start from: recorded ones, or for D4RL's robots the state that is in the observation."""
+def _states(data: Transitions, env, task: Task, limit: int, columns):
+    """(rows, qpos, qvel) of at most `limit` steps: recorded states, or for D4RL's robots what is in the observation."""
     robot = env.unwrapped
     if not hasattr(robot, "set_state") or not hasattr(getattr(robot, "model", None), "nq"):  # no MuJoCo robot
         return None
@@ -87,13 +86,21 @@ def _states(data: Transitions, env, task: Task, columns):
             shifted = np.abs(qpos[:-1, hidden:] - data.observations[1:, : positions - hidden]).max(axis=1, initial=0)
             direct = np.abs(qpos[:, hidden:] - data.observations[:, : positions - hidden]).max(axis=1, initial=0)
             if len(data) > 1 and np.median(shifted) < 1e-5 < np.median(direct):
-                rows = 1 + np.flatnonzero(shifted < 1e-5)
+                rows = 1 + _spread(np.flatnonzero(shifted < 1e-5), limit)
                 return rows, qpos[rows - 1].astype(np.float64), qvel[rows - 1].astype(np.float64)
             rows = np.flatnonzero(direct < 1e-5)
+        rows = _spread(rows, limit)
         return rows, qpos[rows].astype(np.float64), qvel[rows].astype(np.float64)
     if hidden is None:
         return None
-    state = data.observations[:, : positions - hidden + speeds].astype(np.float64)
-    rows = np.flatnonzero((np.abs(state[:, positions - hidden :]) < 10).all(axis=1))  # Hopper and Walker2d clip there
-    qpos = np.concatenate([np.zeros((len(rows), hidden)), state[rows, : positions - hidden]], axis=1)
-    return rows, qpos, state[rows, positions - hidden :]
+    seen = data.observations[:, : positions - hidden + speeds]
+    rows = np.flatnonzero((np.abs(seen[:, positions - hidden :]) < 10).all(axis=1))  # Hopper and Walker2d clip there
+    rows = _spread(rows, limit)
+    state = seen[rows].astype(np.float64)
+    qpos = np.concatenate([np.zeros((len(rows), hidden)), state[:, : positions - hidden]], axis=1)
+    return rows, qpos, state[:, positions - hidden :]
+
+
+def _spread(rows: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` of them, from the first to the last."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, limit).astype(int))] if len(rows) else rows

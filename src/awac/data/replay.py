@@ -7,6 +7,10 @@ Rows are packed float32, normalised once when they enter, so that a batch is a s
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
+
 import numpy as np
 
 from awac.data.normalizer import Normalizer
@@ -25,6 +29,8 @@ class Replay:
         normalizer: applied to every observation that enters.
         online_capacity: rows of the ring; storage grows up to it as rows arrive. 0 for no online region.
         action_width: action columns (A, or 1 for discrete actions); may be left out if `offline` is given.
+        release: give the memory of `offline`'s observations back to the system as they are packed, so that a large data
+            set is not in memory twice; what they held is lost.
     """
 
     def __init__(
@@ -33,6 +39,7 @@ class Replay:
         normalizer: Normalizer,
         online_capacity: int,
         action_width: int | None = None,
+        release: bool = False,
     ):
         if action_width is None:
             if offline is None:
@@ -42,7 +49,7 @@ class Replay:
         self.online_capacity = online_capacity
         self.action_width = action_width
         self.width = 2 * normalizer.size + self.action_width + 2
-        self._offline = self._pack(offline) if offline is not None else np.zeros((0, self.width), np.float32)
+        self._offline = np.zeros((0, self.width), np.float32) if offline is None else self._pack(offline, release)
         self._online = np.zeros((0, self.width), np.float32)
         self._inserted = 0
         self._batch = np.zeros((0, 0, self.width), np.float32)
@@ -177,14 +184,31 @@ class Replay:
         grown[: len(self._online)] = self._online
         self._online = grown
 
-    def _pack(self, data: Transitions) -> np.ndarray:
+    def _pack(self, data: Transitions, release: bool) -> np.ndarray:
         table = np.empty((len(data), self.width), np.float32)
         size = self.normalizer.size
+        release = release and not np.may_share_memory(data.observations, data.next_observations)
         for start in range(0, len(data), _BLOCK):  # normalising makes a copy: of a block, not of the whole data set
             block = slice(start, start + _BLOCK)
             table[block, :size] = self.normalizer(data.observations[block])
             table[block, size : 2 * size] = self.normalizer(data.next_observations[block])
+            if release:
+                _release(data.observations[block])
+                _release(data.next_observations[block])
         table[:, 2 * size : -2] = data.actions.reshape(len(data), -1)
         table[:, -2] = data.rewards
         table[:, -1] = data.terminated
         return table
+
+
+def _release(rows: np.ndarray) -> None:
+    """Gives the whole pages of some rows of an array back to the system, on Linux; they read as zeros from then on.
+
+    numpy frees an array whole or not at all.
+    """
+    if sys.platform != "linux" or not rows.flags.c_contiguous or not rows.flags.writeable:
+        return
+    first = -(-rows.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (rows.ctypes.data + rows.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if size > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), mmap.MADV_DONTNEED)

@@ -150,7 +150,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     facts = about(config, spaces, data, origin, environment_action_space(env))
     if source:
         same_bounds(source, facts)
-    replay = Replay(data, normalizer, config.train.online_capacity)
+    replay = Replay(data, normalizer, config.train.online_capacity, release=True)
     del data  # the packed table is all that training needs
     if manifest is None:
         run_folder.clear(folder)
