@@ -19,6 +19,7 @@ ORDER = (
     "runs",
     "agent",
     "training",
+    "sweep",
     "report",
     "bench",
     "cli",

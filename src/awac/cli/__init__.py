@@ -18,7 +18,7 @@ import typing
 from awac import __version__
 from awac.errors import NO_HOME, AWACError, Interrupted, did_you_mean
 
-COMMANDS = ("train", "eval", "collect", "convert", "export", "report", "doctor", "bench")
+COMMANDS = ("train", "eval", "sweep", "report", "collect", "convert", "export", "doctor", "bench")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,10 +1,13 @@
-"""`awac report`: curves and score table of finished runs."""
+"""`awac report`: curves and score tables of finished runs, or of a sweep."""
 
 from __future__ import annotations
 
-from awac.cli.options import named_folder, path
+from pathlib import Path
 
-ABOUT = "curves and score table of finished runs"
+from awac.cli.options import named_folder, path
+from awac.errors import ConfigError
+
+ABOUT = "curves and score tables of finished runs, or of a sweep"
 INTERRUPTED = "no report was written; the runs are as they were"
 """What is true after Ctrl-C."""
 
@@ -16,15 +19,28 @@ def add(parser) -> None:
         type=named_folder,
         nargs="+",
         metavar="[NAME=]FOLDER",
-        help="runs; those of one name are seeds of a curve",
+        help="runs; those of one name are seeds of a curve. Or the results folder of one sweep",
     )
     parser.add_argument("--figure", type=path, metavar="PNG", help="image to write")
     parser.add_argument("--reference", type=float, help="mean return of the behaviour data, drawn as a line")
-    parser.add_argument("--title", help="title of the figure (default: the task)")
+    parser.add_argument("--title", help="title of the figure or report (default: the task, or the sweep's folder)")
+    parser.add_argument("--html", type=path, metavar="FILE", help="the whole report as one HTML page")
+    parser.add_argument(
+        "--markdown", type=path, metavar="FILE", help="the whole report, figures beside it (a sweep: FOLDER/report.md)"
+    )
 
 
 def run(args) -> None:
     """Runs the command."""
     from awac.report.curves import report
+    from awac.report.whole import is_sweep, write_report
 
-    print(report(args.runs, args.figure, args.reference, args.title))
+    if is_sweep(args.runs[0]):
+        for name, given in (("--figure", args.figure), ("--reference", args.reference)):
+            if given is not None:
+                raise ConfigError(f"{name} is for single runs; the report of a sweep has its figures in a folder")
+        args.markdown = args.markdown or str(Path(args.runs[0]) / "report.md")
+    else:
+        print(report(args.runs, args.figure, args.reference, args.title))
+    if args.html or args.markdown:
+        write_report(args.runs, args.title, args.html, args.markdown)

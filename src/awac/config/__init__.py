@@ -5,7 +5,7 @@ nearest known one.
 """
 
 from awac.config.keys import parse_yaml, split_pair
-from awac.config.load import Config, load_config
+from awac.config.load import Config, load_config, read_yaml
 from awac.config.presets import PRESETS
 from awac.config.schema import KEYS, SECTIONS, AlgoConfig, EnvConfig, TrainConfig
 
@@ -19,5 +19,6 @@ __all__ = [
     "TrainConfig",
     "load_config",
     "parse_yaml",
+    "read_yaml",
     "split_pair",
 ]

@@ -28,7 +28,14 @@ class Config:
         return _with(cls(), {key: value for part in sections.values() for key, value in part.items()}, "stored config")
 
 
-def load_config(preset=None, env_yaml=None, algo_yaml=None, overrides=None, base: Config | None = None) -> Config:
+def load_config(
+    preset=None,
+    env_yaml=None,
+    algo_yaml=None,
+    overrides=None,
+    base: Config | None = None,
+    source: str = "command line",
+) -> Config:
     """Builds a configuration: preset, then YAML files, then overrides; later ones win.
 
     Args:
@@ -37,6 +44,7 @@ def load_config(preset=None, env_yaml=None, algo_yaml=None, overrides=None, base
         algo_yaml: path of a YAML mapping with `AlgoConfig` and `TrainConfig` keys.
         overrides: mapping of keys to values.
         base: configuration to start from, such as that of a run to resume; None: the defaults.
+        source: where the overrides come from, for messages.
 
     Raises:
         ConfigError: unknown preset or key, a value of the wrong type or out of range, an unreadable file.
@@ -51,11 +59,16 @@ def load_config(preset=None, env_yaml=None, algo_yaml=None, overrides=None, base
         config = _with(config, PRESETS[preset], f"preset {preset}")
     for path, sections in ((env_yaml, {"env"}), (algo_yaml, {"algo", "train"})):
         if path is not None:
-            config = _with(config, _read_yaml(path), str(path), sections)
-    return _with(config, overrides or {}, "command line")
+            config = _with(config, read_yaml(path), str(path), sections)
+    return _with(config, overrides or {}, source)
 
 
-def _read_yaml(path) -> dict:
+def read_yaml(path) -> dict:
+    """The mapping in a YAML file; an empty file is an empty one.
+
+    Raises:
+        ConfigError: it is missing, unreadable, or something else than a mapping.
+    """
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise ConfigError(f"{path}: no such YAML file")

@@ -13,6 +13,7 @@ from awac.errors import DataError
 from awac.report.figures import figure
 from awac.runs import checkpoint
 
+_MOST_MARKERS = 40  # evaluations of a curve; more of them hide the line
 COLUMNS = ("run", "at 10", "at the switch", "lowest of the next 10", "dip", "last", "best", "normalised last")
 
 
@@ -28,6 +29,8 @@ class Run:
         switch: episode at which the online phase began.
         steps: gradient steps of one episode.
         task: environment id.
+        folder: the run's folder.
+        manifest: of its newest sound checkpoint: `config`, `data`, `versions`.
     """
 
     name: str
@@ -37,6 +40,8 @@ class Run:
     switch: int
     steps: int
     task: str
+    folder: Path
+    manifest: dict
 
     @classmethod
     def read(cls, text: str) -> Run:
@@ -48,7 +53,15 @@ class Run:
         Raises:
             DataError: no evaluations there.
         """
-        name, folder = _name_and_folder(text)
+        return cls.of(*_name_and_folder(text))
+
+    @classmethod
+    def of(cls, name: str, folder: Path) -> Run:
+        """Reads the run in a folder.
+
+        Raises:
+            DataError: no evaluations there.
+        """
         path = folder / "eval.csv"
         try:
             with open(path, newline="", encoding="utf-8") as file:
@@ -62,10 +75,11 @@ class Run:
             raise DataError(f"{path} is not the eval.csv of a training run ({error})") from error
         if not len(rows):
             raise DataError(f"{path} holds no evaluation yet")
-        config = checkpoint.newest(folder, warn=lambda _: None)["config"]
+        manifest = checkpoint.newest(folder, warn=lambda _: None)
+        config = manifest["config"]
         steps = config["train"]["n_steps_per_episode"]
         switch = config["train"]["offline_train_steps"] // steps
-        return cls(name, episodes, returns, scores, switch, steps, config["env"]["task"])
+        return cls(name, episodes, returns, scores, switch, steps, config["env"]["task"], folder, manifest)
 
     def summary(self) -> dict:
         """The figures of one row of the table; None where the run has no such evaluation.
@@ -145,7 +159,16 @@ class Curve:
         return cls(label, episodes, returns.mean(0), low, high, sorted({run.switch for run in runs}))
 
 
-def draw(axes, runs: list[Run], reference: float | None = None, title: str | None = None) -> None:
+def draw(
+    axes,
+    runs: list[Run],
+    reference: float | None = None,
+    title: str | None = None,
+    *,
+    levels: dict[str, float] | None = None,
+    unit: str = "mean return",
+    colours: dict[str, str] | None = None,
+) -> None:
     """Draws mean return against training episodes; runs of one name are seeds and become a mean with its interval.
 
     Args:
@@ -153,12 +176,18 @@ def draw(axes, runs: list[Run], reference: float | None = None, title: str | Non
         runs: what to draw.
         reference: the behaviour data's mean return, drawn as a dashed line.
         title: above the axes; the task's id if left out.
+        levels: further level lines by label.
+        unit: what `returns` holds, for the axis.
+        colours: by name; matplotlib's own order if left out.
     """
     names = dict.fromkeys(run.name for run in runs)
     curves = [Curve.of(name, [run for run in runs if run.name == name]) for name in names]
-    for curve in curves:
-        axes.plot(curve.episodes, curve.mean, marker="o", markersize=3, linewidth=1.5, label=curve.label)
-        axes.fill_between(curve.episodes, curve.low, curve.high, alpha=0.2, linewidth=0)
+    for name, curve in zip(names, curves, strict=True):
+        style = {"marker": "o", "markersize": 3} if len(curve.episodes) <= _MOST_MARKERS else {}
+        (line,) = axes.plot(
+            curve.episodes, curve.mean, linewidth=1.5, label=curve.label, color=(colours or {}).get(name), **style
+        )
+        axes.fill_between(curve.episodes, curve.low, curve.high, alpha=0.2, linewidth=0, color=line.get_color())
     end = max(curve.episodes[-1] for curve in curves)
     for switch in sorted({switch for curve in curves for switch in curve.switches if switch < end}):
         axes.axvline(switch, color="dimgray", linestyle=":", linewidth=1)
@@ -173,9 +202,11 @@ def draw(axes, runs: list[Run], reference: float | None = None, title: str | Non
         )
     if reference is not None:
         axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="behaviour data, mean")
+    for label, level in (levels or {}).items():
+        axes.axhline(level, color="dimgray", linestyle="-.", linewidth=1, label=label)
     steps = sorted({run.steps for run in runs})
     axes.set_xlabel(f"training episode ({' or '.join(f'{n:,}' for n in steps)} gradient steps each)")
-    axes.set_ylabel("mean return" + (" and its 95 % interval" if len(runs) > len(names) else ""))
+    axes.set_ylabel(unit + (" and its 95 % interval" if len(runs) > len(names) else ""))
     axes.set_title(title or runs[0].task)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # from 0: a cut axis makes noise look like a fall
     axes.grid(alpha=0.3)

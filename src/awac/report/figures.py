@@ -1,9 +1,12 @@
-"""One way to draw a figure into an image file."""
+"""One way to draw a figure: into an image file, or as SVG for a page."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
+from collections.abc import Callable
 
 from awac.errors import ConfigError
 
@@ -15,13 +18,7 @@ def figure(path: str | os.PathLike):
     Raises:
         ConfigError: the image can't be written, or not in that format.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    drawn, axes = pyplot.subplots(figsize=(7.5, 4.2), dpi=150)
-    try:
+    with _axes(figsize=(7.5, 4.2), dpi=150) as (drawn, axes):
         yield axes
         drawn.tight_layout()
         try:
@@ -30,5 +27,42 @@ def figure(path: str | os.PathLike):
             raise ConfigError(f"{path}: the figure can't be written ({error.strerror}); name a file that can") from None
         except ValueError:
             raise ConfigError(f"{path}: no image format has this suffix; name a .png, .svg or .pdf") from None
+
+
+def svg(draw: Callable, label: str) -> str:
+    """The <svg> element of what `draw(axes)` draws, small enough to be read on a telephone.
+
+    Args:
+        draw: draws on matplotlib's axes.
+        label: what the picture shows, for readers who do not see it; it also keeps the ids of several pictures apart.
+    """
+    import matplotlib
+
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.size": 9}),
+        _axes(figsize=(4.4, 3.3)) as (drawn, axes),
+    ):
+        draw(axes)
+        drawn.tight_layout()
+        text = io.StringIO()
+        drawn.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    element = text.getvalue()[text.getvalue().index("<svg") :]
+    # Its own size gives way to the page's; the ids that matplotlib does not salt are not referred to.
+    element = re.sub(r' id="(?!\w*clip|[mp][0-9a-f]{8,})[\w.]+"', "", element)
+    opening = re.sub(r' (?:width|height)="[^"]*"', "", element[: element.index(">")])
+    escaped = label.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return f'{opening} role="img" aria-label="{escaped}"{element[element.index(">") :]}'
+
+
+@contextlib.contextmanager
+def _axes(**options):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawn, axes = pyplot.subplots(**options)
+    try:
+        yield drawn, axes
     finally:
         pyplot.close(drawn)

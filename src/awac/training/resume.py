@@ -48,6 +48,7 @@ def about(config: Config, spaces: dict, data: Transitions, origin, actions: gymn
     elif isinstance(actions, gymnasium.spaces.Discrete) and actions.start:
         bounds = {"action_start": int(actions.start)}
     facts = {"sha256": fingerprint(data), "kind": origin.kind, "dataset": origin.dataset, "rows": len(data)}
+    facts["mean_return"] = origin.mean_return
     return {"config": dataclasses.asdict(config), "spaces": spaces, "data": facts, "versions": versions(), **bounds}
 
 

@@ -60,6 +60,12 @@ def dataset_file(task: Task) -> str:
     return f"{robot}_{'mixed' if task.mix == 'medium-replay' else mix}.hdf5"
 
 
+def d4rl_files(dataset_id: str) -> list[Path]:
+    """Where D4RL's own file of an id may be on this machine; none for other ids."""
+    task = Task.parse(dataset_id)
+    return _places(task) if task.is_d4rl else []
+
+
 def _places(task: Task) -> list[Path]:
     folders = [os.environ.get("D4RL_DATASET_DIR"), os.path.expanduser("~/.d4rl/datasets")]
     # Without a home folder `~` stays as it is.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from awac.data.behaviour import shipped_names
+from awac.data.behaviour import BehaviourPolicy, shipped_names
 from awac.data.record import (
     DEFAULT_ROWS,
     collect,
@@ -91,23 +93,17 @@ def generate(
     Raises:
         DataError: there are no behaviour policies for that id, or the cache folder cannot be written.
     """
-    if dataset_id not in GENERATED:
-        raise DataError(f"{dataset_id} cannot be generated: no behaviour policies ship for it")
-    whole = rows is None and dataset_id in _EPISODES
-    size = _EPISODES[dataset_id] if whole else _default_rows(dataset_id) if rows is None else rows
-    if size < 2:
-        raise DataError(f"{dataset_id}: {size} rows are too few; ask for at least 2")
-    policies = [named_policy(dataset_id, name) for name in GENERATED[dataset_id]]
-    engine = mujoco.__version__ if Task.parse(dataset_id).is_d4rl else gymnasium.__version__
-    made_by = "-".join([policy.digest() for policy in policies] + [engine])
-    digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
-    path = cache_folder() / f"{dataset_id}-seed{seed}-{'episodes' if whole else 'rows'}{size}-{digest}.hdf5"
+    path = cache_file(dataset_id, rows, seed)
     if path.is_file():
         return path
     make_folder(path.parent, "set AWAC_CACHE_DIR to a folder you can write")
+    whole, size = _size(dataset_id, rows)
+    policies = _policies(dataset_id)
     workers = workers or worker_count(size)
     shares = np.diff(np.linspace(0, size, len(policies) + 1).astype(int)).tolist()
-    with nothing_written(path):
+    with _alone(path), nothing_written(path):
+        if path.is_file():  # another process made it while this one waited
+            return path
         parts = [
             collect(
                 dataset_id,
@@ -124,6 +120,50 @@ def generate(
         columns = {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
         write_hdf5(path, columns, provenance(dataset_id, policies, seed))
     return path
+
+
+def cache_file(dataset_id: str, rows: int | None = None, seed: int = 0) -> Path:
+    """Where `generate` keeps a data set, whether it has made it or not.
+
+    Raises:
+        DataError: it can't be generated, or not with so few rows.
+    """
+    if dataset_id not in GENERATED:
+        raise DataError(f"{dataset_id} cannot be generated: no behaviour policies ship for it")
+    whole, size = _size(dataset_id, rows)
+    if size < 2:
+        raise DataError(f"{dataset_id}: {size} rows are too few; ask for at least 2")
+    engine = mujoco.__version__ if Task.parse(dataset_id).is_d4rl else gymnasium.__version__
+    made_by = "-".join([policy.digest() for policy in _policies(dataset_id)] + [engine])
+    digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
+    return cache_folder() / f"{dataset_id}-seed{seed}-{'episodes' if whole else 'rows'}{size}-{digest}.hdf5"
+
+
+def _size(dataset_id: str, rows: int | None) -> tuple[bool, int]:
+    """Whether a data set's size is in episodes, and the size."""
+    if rows is None and dataset_id in _EPISODES:
+        return True, _EPISODES[dataset_id]
+    return False, _default_rows(dataset_id) if rows is None else rows
+
+
+def _policies(dataset_id: str) -> list[BehaviourPolicy]:
+    return [named_policy(dataset_id, name) for name in GENERATED[dataset_id]]
+
+
+@contextlib.contextmanager
+def _alone(path: Path):
+    """Lets one process at a time make a file, as of a sweep's trials, which all start with the same one."""
+    lock = path.with_suffix(".lock")
+    try:
+        file = open(lock, "w")  # noqa: SIM115
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _default_rows(dataset_id: str) -> int:

@@ -17,7 +17,9 @@ import gymnasium
 
 from awac.data.columns import Loaded, load, named
 from awac.data.ends import D4RL_LIMIT
+from awac.data.sources.d4rl import d4rl_files
 from awac.data.sources.files import read_file
+from awac.data.sources.generated import GENERATED, cache_file
 from awac.data.sources.registry import Recording, Request, claimed, known_ids
 from awac.data.spaces import Bound, action_space
 from awac.data.transitions import Transitions
@@ -197,6 +199,14 @@ def find(id_or_path: str | os.PathLike, request: Request | None = None) -> Recor
 def has_dataset(task: str) -> bool:
     """Whether a task's name is that of a data set as well."""
     return task in known_ids()
+
+
+def at_hand(id_or_path: str) -> bool:
+    """Whether a data set can be read without being generated or fetched first."""
+    if id_or_path in GENERATED:
+        files = [*d4rl_files(id_or_path), cache_file(id_or_path)]
+        return any(path.is_file() for path in files)
+    return claimed(id_or_path) is not None or Path(id_or_path).expanduser().exists()
 
 
 def _load(

@@ -1,0 +1,171 @@
+"""Runs of several tasks, presets and seeds, as a sweep leaves them, and their scores in tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from awac.envs.tasks import normalized_score
+from awac.errors import DataError
+from awac.report.curves import Run
+from awac.runs import files
+from awac.sweep.plan import PLAN
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a report is made of.
+
+    Attributes:
+        title: of the report.
+        runs: the seeds' runs by (task, preset), in the order of the report.
+        missing: trials that have no evaluation yet, by name.
+    """
+
+    title: str
+    runs: dict[tuple[str, str], list[Run]]
+    missing: list[str]
+
+    @classmethod
+    def of_sweep(cls, folder: Path) -> Results:
+        """Reads a sweep's results folder.
+
+        Raises:
+            DataError: its plan is damaged, or no trial has an evaluation.
+        """
+        try:
+            plan = json.loads(files.read_text(folder / PLAN))["trials"]
+            rows = [(str(row["task"]), str(row["preset"]), folder / str(row["name"])) for row in plan]
+        except files.READ_ERRORS as error:
+            raise DataError(f"{folder / PLAN} is not a sweep's plan ({files.first_line(error)})") from error
+        runs: dict[tuple[str, str], list[Run]] = {}
+        missing = []
+        for task, preset, place in rows:
+            if not has_evaluation(place):
+                missing.append(place.relative_to(folder).as_posix())
+                continue
+            runs.setdefault((task, preset), []).append(Run.of(preset, place))
+        if not runs:
+            raise DataError(f"no trial in {folder} has an evaluation yet; `awac sweep` goes on with it")
+        first = {pair: i for i, pair in enumerate(dict.fromkeys(row[:2] for row in rows))}
+        return cls(folder.resolve().name, dict(sorted(runs.items(), key=lambda item: first[item[0]])), missing)
+
+    @classmethod
+    def of_runs(cls, runs: list[Run], title: str) -> Results:
+        """Sorts single runs by task and name; those of one name are seeds."""
+        sorted_runs: dict[tuple[str, str], list[Run]] = {}
+        for run in runs:
+            sorted_runs.setdefault((run.task, run.name), []).append(run)
+        return cls(title, sorted_runs, [])
+
+    @property
+    def tasks(self) -> list[str]:
+        """Labels of the tasks."""
+        return list(dict.fromkeys(task for task, _ in self.runs))
+
+    @property
+    def presets(self) -> list[str]:
+        """Labels of the presets."""
+        return list(dict.fromkeys(preset for _, preset in self.runs))
+
+    def of_task(self, task: str) -> list[Run]:
+        """The runs of a task, preset by preset."""
+        return [run for preset in self.presets for run in self.runs.get((task, preset), [])]
+
+    def data_score(self, task: str) -> float | None:
+        """The data's mean return in the unit of `scores`, where the runs' checkpoints hold it."""
+        run = self.of_task(task)[0]
+        value = run.manifest.get("data", {}).get("mean_return")
+        return normalized_score(run.task, value) if value is not None and is_normalised(run) else value
+
+
+def has_evaluation(folder: Path) -> bool:
+    """Whether a run's folder holds a checkpoint and an evaluation."""
+    try:
+        lines = (folder / "eval.csv").read_text(encoding="utf-8").splitlines()
+        return len(lines) > 1 and any(folder.glob("manifest_*.json"))
+    except (OSError, ValueError):
+        return False
+
+
+def is_normalised(run: Run) -> bool:
+    """Whether a run's task has reference returns."""
+    return bool(np.isfinite(run.scores).all())
+
+
+def scores(run: Run) -> np.ndarray:
+    """(E,) normalised scores, or returns where the task has none."""
+    return run.scores if is_normalised(run) else run.returns
+
+
+def last(run: Run) -> float:
+    """The last evaluation."""
+    return float(scores(run)[-1])
+
+
+def best(run: Run) -> float:
+    """The best evaluation."""
+    return float(scores(run).max())
+
+
+def at_switch(run: Run) -> float | None:
+    """The last evaluation of the offline phase; None where there is none."""
+    offline = scores(run)[run.episodes <= run.switch]
+    return float(offline[-1]) if len(offline) else None
+
+
+def held(run: Run) -> float | None:
+    """Lowest return of the first 10 evaluations after the switch ÷ return at the switch; None without both."""
+    before, after = run.returns[run.episodes <= run.switch], run.returns[run.episodes > run.switch][:10]
+    return float(after.min() / before[-1]) if len(before) and len(after) and before[-1] > 0 else None
+
+
+def score_table(results: Results, measure: Callable[[Run], float | None], digits: int = 1, mean: bool = True) -> Table:
+    """Task × preset: mean ± standard deviation over the seeds, and the mean over the tasks that all presets have.
+
+    Args:
+        results: the runs.
+        measure: of a run.
+        digits: after the point.
+        mean: a last row with the mean over tasks, and a column with the data's score.
+    """
+    header = ["task", *(["data"] if mean else []), *results.presets]
+    rows, means = [], []
+    for task in results.tasks:
+        values = [_values(results.runs.get((task, preset), []), measure) for preset in results.presets]
+        data = results.data_score(task)
+        normalised = is_normalised(results.of_task(task)[0])
+        label = task if normalised or not mean else f"{task} (return)"
+        rows.append([label, *([_number(data, digits)] if mean else []), *(_spread(v, digits) for v in values)])
+        if normalised and all(values):
+            means.append([float(np.mean(v)) for v in values])
+    if mean and len(means) > 1:
+        label = f"mean of {len(means)} tasks"
+        rows.append([label, "", *(_number(float(value), digits) for value in np.mean(means, axis=0))])
+    return Table(header, rows)
+
+
+def _values(runs: list[Run], measure) -> list[float]:
+    return [value for value in map(measure, runs) if value is not None]
+
+
+def _spread(values: list[float], digits: int) -> str:
+    if len(values) < 2:
+        return _number(values[0] if values else None, digits)
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

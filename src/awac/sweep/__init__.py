@@ -1,0 +1,1 @@
+"""Tasks × presets × seeds from one YAML file, trained side by side through Ray: the command `awac sweep`."""

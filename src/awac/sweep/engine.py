@@ -1,0 +1,176 @@
+"""Runs a plan's trials through Ray: a worker process each, resumed where they were, until all have ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from awac.algorithm.native.cpus import cpu_limit
+from awac.data.sources.resolve import has_dataset
+from awac.envs.make import make_env
+from awac.envs.tasks import Task
+from awac.errors import AWACError, CheckpointError, ConfigError, Interrupted, TaskError
+from awac.runs import folder as run_folder
+from awac.runs.files import first_line
+from awac.sweep import trial as trial_run
+from awac.sweep.plan import PLAN, Trial, describe, write_plan
+from awac.sweep.progress import Progress
+from awac.training.interrupt import GracefulStop
+
+RESTARTS = 10
+"""How often a trial whose worker was killed is taken up again."""
+
+_POLL = 1.0  # seconds
+_GRACE = 120.0  # seconds for the trials to save when the sweep is stopped
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # MindSpore 2.7 needs it, and Ray loads protobuf first
+}
+
+
+def sweep(
+    trials: list[Trial],
+    results: str | os.PathLike,
+    *,
+    address: str | None = None,
+    workers: int | None = None,
+    every: float = 60.0,
+    dry: bool = False,
+) -> int:
+    """Runs the trials that are not done yet, a core each; prints a table as they go on, and names those that failed.
+
+    Args:
+        trials: of `read_plan`.
+        results: the results folder; on a cluster one that all machines share.
+        address: of a Ray cluster; None starts Ray on this machine for as long as the sweep takes.
+        workers: trials side by side on this machine; None takes its cores.
+        every: seconds between tables.
+        dry: print the table and run nothing.
+
+    Returns:
+        The exit code: 0, or 1 where a trial failed.
+
+    Raises:
+        ConfigError: Ray is missing, or no cluster answers.
+        TaskError, DataError: a task that can't be made, or has no data.
+        CheckpointError: the results folder is in use, can't be written to, or holds runs with other settings.
+        Interrupted: a signal stopped it; all trials can go on.
+    """
+    folder = Path(results).expanduser().resolve()
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; --results takes a folder")
+    if folder.is_dir() and not (folder / PLAN).is_file() and run_folder.is_run(folder):
+        raise CheckpointError(f"{folder} holds a single run; choose another --results")
+    _check_tasks(trials)
+    progress = Progress(trials, folder, every)
+    print(f"{describe(trials)}, in {folder}", flush=True)
+    for trial in trials:
+        if trial_run.is_done(trial, folder / trial.name):
+            progress.states[trial.name] = "done"
+    if dry:
+        progress.show(now=True)
+        return 0
+    ray = _ray()
+    with run_folder.exclusive(folder):
+        write_plan(trials, folder)
+        waiting = [trial for trial in trials if progress.states[trial.name] == "waiting"]
+        reasons = _run(ray, waiting, folder, address, workers, progress) if waiting else {}
+    progress.show(now=True)
+    for trial in waiting:
+        if progress.states[trial.name] == "failed":
+            print(f"failed: {trial.name}: {reasons[trial.name]}", flush=True)
+    return 1 if "failed" in progress.states.values() else 0
+
+
+def cores() -> int:
+    """Cores that this process may use, by affinity and control group."""
+    limit = cpu_limit()
+    available = len(os.sched_getaffinity(0))
+    return available if limit is None else max(1, min(available, int(limit)))
+
+
+def _check_tasks(trials: list[Trial]) -> None:
+    """Makes each task once, so that a wrong name is one line before anything runs."""
+    settings = {(trial.task, repr(trial.config.env)): trial.config.env for trial in trials}
+    for env in settings.values():
+        task = Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
+        make_env(task).close()
+        if env.dataset is None and not has_dataset(task.id):
+            raise TaskError(f"task '{task.id}' has no data set of its own; give it one with the setting `dataset`")
+
+
+def _run(ray, trials: list[Trial], folder: Path, address, workers, progress: Progress) -> dict[str, str]:
+    _start(ray, address, workers or cores())
+    try:
+        task = ray.remote(num_cpus=1, max_calls=1, max_retries=RESTARTS, runtime_env={"env_vars": _ENVIRONMENT})(
+            trial_run.run
+        )
+        place = os.getcwd()
+        pending = {task.remote(trial, str(folder / trial.name), place): trial for trial in trials}
+        reasons: dict[str, str] = {}
+        with GracefulStop() as stop:
+            try:
+                progress.show(now=True)
+                while pending:
+                    stop.check()
+                    _collect(ray, pending, reasons, progress)
+                    progress.show()
+            except Interrupted as signal:
+                _stop(ray, pending, reasons, progress)
+                signal.text = "all trials are kept as they were; the same command goes on with them"
+                raise
+        return reasons
+    finally:
+        ray.shutdown()
+
+
+def _ray():
+    os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call its makers' server
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # 30 are too few on a busy machine
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(f"awac sweep needs the package {error.name}: pip install 'awac[sweep]'") from None
+    return ray
+
+
+def _start(ray, address: str | None, workers: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(address="local", num_cpus=workers, object_store_memory=100 << 20, include_dashboard=False, **quiet)
+    except Exception as error:  # Ray raises this very class where its processes are slow to start
+        raise ConfigError(f"Ray can't be started ({first_line(error)})") from None
+
+
+def _collect(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> None:
+    """Takes in what has ended within a second."""
+    ended, _ = ray.wait(list(pending), num_returns=1, timeout=_POLL)
+    for ref in ended:
+        trial = pending.pop(ref)
+        try:
+            state, reason = ray.get(ref)
+        except ray.exceptions.TaskCancelledError:
+            state, reason = "stopped", ""
+        except ray.exceptions.RayError as error:
+            state, reason = "failed", f"its worker ended {RESTARTS + 1} times ({first_line(error)})"
+        reasons[trial.name] = reason
+        progress.ended(trial, state, reason)
+
+
+def _stop(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> None:
+    """Lets the running trials save where they are."""
+    progress.line("stopping: the running trials save their last whole episode; a second signal does not wait")
+    for ref in pending:
+        with contextlib.suppress(AWACError, ray.exceptions.RayError):
+            ray.cancel(ref)
+    for _ in range(round(_GRACE / _POLL)):
+        if not pending:
+            return
+        _collect(ray, pending, reasons, progress)

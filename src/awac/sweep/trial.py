@@ -1,0 +1,112 @@
+"""One trial: is it done, and how it is run in a worker process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from awac.errors import AWACError, Interrupted
+from awac.runs import folder as run_folder
+from awac.runs.files import first_line
+from awac.sweep.plan import Trial
+
+LOG = "awac_train_log.txt"
+
+
+def is_done(trial: Trial, folder: Path) -> bool:
+    """Whether a trial's folder holds its last checkpoint and its last evaluation.
+
+    Raises:
+        CheckpointError: it is a run with other settings, or its checkpoints are damaged.
+    """
+    from awac.training.resume import manifest_to_resume  # imports MindSpore, which a plan does not need
+
+    if not folder.is_dir() or not run_folder.episodes(folder):
+        return False
+    episode = manifest_to_resume(folder, trial.config)["episode"]
+    return episode > trial.episodes or (episode == trial.episodes and last_row(folder / "eval.csv")[0] == episode)
+
+
+def last_row(path: Path) -> tuple[int, dict[str, str]]:
+    """The last whole row of a run's table and its episode; (0, {}) where there is none."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            row = list(csv.DictReader(file))[-1]
+        return int(row["episode"]), row
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0, {}
+
+
+def run(trial: Trial, folder: str, place: str) -> tuple[str, str]:
+    """Trains a trial, from its newest checkpoint if it has one; its output goes to `LOG` in its folder.
+
+    Args:
+        trial: what to train.
+        folder: the trial's folder.
+        place: the folder that relative paths in the settings start from.
+
+    Returns:
+        "done", "failed" or "stopped", and the reason in one line.
+    """
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        output = open(target / LOG, "a", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        return "failed", f"{target} cannot be written to ({error.strerror})"
+    with output, own_core():
+        for stream in (sys.stdout, sys.stderr):  # the descriptors, so that MindSpore's own lines go there too
+            stream.flush()
+            os.dup2(output.fileno(), stream.fileno())
+        with contextlib.suppress(OSError):  # another machine of a cluster may not have it
+            os.chdir(place)
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        return _train(trial, target)
+
+
+def _train(trial: Trial, folder: Path) -> tuple[str, str]:
+    from awac.training.session import train
+
+    try:
+        train(trial.config, str(folder), trial.episodes, resume=run_folder.is_run(folder))
+    except AWACError as error:
+        print(f"awac: error: {error}", flush=True)
+        return "failed", str(error)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(f"awac: stopped; {stop}", flush=True)
+        return "stopped", str(stop)
+    except Exception as error:  # a bug: the other trials go on
+        traceback.print_exc(file=sys.stdout)
+        sys.stdout.flush()
+        return "failed", f"{type(error).__name__}: {first_line(error)}; the traceback is in {folder / LOG}"
+    if last_row(folder / "eval.csv")[0] < trial.episodes:
+        return "failed", f"it ended without its last evaluation; see {folder / LOG}"
+    return "done", ""
+
+
+@contextlib.contextmanager
+def own_core():
+    """Keeps this process on a core that no other trial on this machine is on; where none is left, on any of its cores.
+
+    A core is taken by an abstract socket's name, which the kernel gives back however the process ends.
+    """
+    allowed = os.sched_getaffinity(0)
+    with contextlib.ExitStack() as stack:
+        for core in sorted(allowed):
+            taken = stack.enter_context(socket.socket(socket.AF_UNIX))
+            try:
+                taken.bind(f"\0awac-core-{os.getuid()}-{core}")
+            except OSError:
+                continue
+            os.sched_setaffinity(0, {core})
+            break
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, allowed)

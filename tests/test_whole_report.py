@@ -1,0 +1,242 @@
+"""The report of a sweep and the HTML page: figures of tables and aggregates, and a page that a browser opens."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from awac import cli
+from awac.data.sources.generated import generate
+from awac.errors import ConfigError
+from awac.report.aggregates import aggregate
+from awac.report.content import sections
+from awac.report.curves import Run
+from awac.report.page import html
+from awac.report.results import Results, at_switch, best, held, last, score_table
+from awac.sweep.plan import PLAN
+
+SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
+
+
+def run_folder(path: Path, returns: dict[int, float], *, weighting="softmax", data=None, seed=0) -> Path:
+    """A run that went online at 20: the shipped checkpoint, evaluations and training figures made up here."""
+    shutil.copytree(SHIPPED, path)
+    (manifest_path,) = path.glob("manifest_*.json")
+    manifest = json.loads(manifest_path.read_text())
+    manifest["config"]["algo"]["weighting"] = weighting
+    manifest["config"]["train"]["seed"] = seed
+    manifest["data"] = data or {}
+    manifest_path.write_text(json.dumps(manifest))
+    write_table(path / "eval.csv", ["episode", "mean_return", "normalized_score"],
+                [(episode, value, value / 40) for episode, value in returns.items()])  # fmt: skip
+    write_table(path / "train.csv", ["episode", "ess", "q_mean"], [(i, 1 - i / 100, i * 3) for i in range(1, 31)])
+    return path
+
+
+def write_table(path: Path, header, rows) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+LEVELS = {"ant": 4000, "bc": 3000}
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """The results folder of a sweep of two tasks, two presets and two seeds; one trial has not begun."""
+    folder, rows = tmp_path / "benchmark", []
+    for task, offset in (("ant-expert-v2", 0), ("ant-medium-v2", -1000)):
+        for preset, level in LEVELS.items():
+            for seed in (0, 1):
+                name = f"{task}/{preset}/seed_{seed}"
+                rows.append({"name": name, "task": task, "preset": preset, "seed": seed, "episodes": 30})
+                if (task, preset, seed) == ("ant-medium-v2", "bc", 1):
+                    continue
+                base = level + offset + 200 * seed
+                run_folder(
+                    folder / name,
+                    {10: base - 400, 20: base, 25: base * 0.9, 30: base + 100},
+                    weighting="uniform" if preset == "bc" else "softmax",
+                    data={"mean_return": 3500.0, "sha256": task, "rows": 500_000, "kind": "generated", "dataset": task},
+                    seed=seed,
+                )
+    (folder / PLAN).write_text(json.dumps({"format": 1, "trials": rows}))
+    return folder
+
+
+def test_the_measures_of_a_run(tmp_path):
+    run = Run.of("a", run_folder(tmp_path / "a", {10: 3000, 20: 4000, 25: 3600, 30: 3900, 35: 4100}))
+    assert (last(run), at_switch(run), best(run), held(run)) == (102.5, 100.0, 102.5, 0.9)
+    early = Run.of("a", run_folder(tmp_path / "b", {25: 3600}))
+    assert (last(early), at_switch(early), held(early)) == (90.0, None, None)
+
+
+def test_the_tables_have_mean_and_deviation_over_seeds_and_the_mean_over_tasks(swept):
+    results = Results.of_sweep(swept)
+    assert results.missing == ["ant-medium-v2/bc/seed_1"]
+    table = score_table(results, last)
+    assert table.header == ["task", "data", "ant", "bc"]
+    assert table.rows == [
+        ["ant-expert-v2", "91.0", "105.0 ± 3.5", "80.0 ± 3.5"],
+        ["ant-medium-v2", "91.0", "80.0 ± 3.5", "52.5"],
+        ["mean of 2 tasks", "", "92.5", "66.2"],
+    ]
+    assert score_table(results, held, digits=2, mean=False).rows[0] == ["ant-expert-v2", "0.90 ± 0.00", "0.90 ± 0.00"]
+
+
+def test_the_aggregates_are_rliables(swept):
+    pytest.importorskip("rliable")
+    state = np.random.get_state()[1].copy()
+    found = aggregate(Results.of_sweep(swept))
+    assert (found.tasks, found.seeds) == (["ant-expert-v2", "ant-medium-v2"], 1)  # the seeds that all have
+    shutil.copytree(swept / "ant-medium-v2/bc/seed_0", swept / "ant-medium-v2/bc/seed_1")
+    found = aggregate(Results.of_sweep(swept))
+    assert found.seeds == 2
+    middle, low, high = found.iqm["ant"].ravel()
+    # Scores 102.5, 107.5, 77.5, 82.5: the middle two; a resample that draws one seed twice in each task is an end.
+    assert (middle, low, high) == (92.5, 90.0, 95.0)
+    assert found.offline["bc"].ravel()[0] == pytest.approx((75 + 50) / 2 + 2.5 / 2, abs=2.5)
+    profile = found.profiles["ant"]
+    share = np.interp([70, 80, 100, 106], found.thresholds, profile[0])
+    assert share == pytest.approx([1, 0.75, 0.5, 0.25], abs=1e-6)
+    assert (profile[1] <= profile[0]).all() and (profile[0] <= profile[2]).all()
+    again = aggregate(Results.of_sweep(swept))
+    assert (again.iqm["bc"] == found.iqm["bc"]).all() and (np.random.get_state()[1] == state).all()
+
+
+def test_without_rliable_the_report_says_what_to_install(swept, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rliable", None)
+    with pytest.raises(ConfigError, match=r"pip install 'awac\[sweep\]'"):
+        aggregate(Results.of_sweep(swept))
+    texts = {section.title: section.text for section in sections(Results.of_sweep(swept))}
+    assert texts["Aggregates"].startswith("Left out: aggregates need the package rliable")
+    assert "Last evaluation" in texts
+
+
+def test_a_sweeps_report_is_markdown_with_figures(swept, capsys):
+    assert cli.main(["report", str(swept)]) == 0
+    text = (swept / "report.md").read_text()
+    assert text.startswith("# benchmark\n") and "| ant-expert-v2 | 91.0 | 105.0 ± 3.5 | 80.0 ± 3.5 |" in text
+    assert "Without an evaluation yet: ant-medium-v2/bc/seed_1." in text
+    images = re.findall(r"!\[.*?\]\((.+?)\)", text)
+    assert "figures/curves_ant-medium-v2.png" in images and "figures/ess_ant-expert-v2.png" in images
+    assert all((swept / image).read_bytes().startswith(b"\x89PNG") for image in images)
+    out = capsys.readouterr().out
+    assert "mean of 2 tasks" in out and out.strip().splitlines()[-1] == f"Report: {swept / 'report.md'}"
+
+
+def test_clones_and_the_data_are_level_lines_of_a_curve(swept):
+    from matplotlib.figure import Figure
+
+    (curves,) = [section for section in sections(Results.of_sweep(swept)) if section.title == "Curves"]
+    axes = Figure().subplots()
+    curves.blocks[0].draw(axes)
+    labels = {line.get_label(): list(line.get_ydata()) for line in axes.lines if not line.get_label().startswith("_")}
+    assert labels["bc, offline"] == [77.5, 77.5] and set(labels) == {
+        "ant (2 seeds)",
+        "bc, offline",
+        "behaviour data, mean",
+    }
+    assert labels["ant (2 seeds)"] == [92.5, 102.5, 92.25, 105.0]
+    assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == ":"] == [[20, 20]]
+
+
+def test_a_folder_without_an_evaluation_is_one_line(swept, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    shutil.copy(swept / PLAN, tmp_path / "empty" / PLAN)
+    assert cli.main(["report", str(tmp_path / "empty")]) == 1
+    assert "no trial in" in capsys.readouterr().err
+    (tmp_path / "empty" / PLAN).write_text("{")
+    assert cli.main(["report", str(tmp_path / "empty")]) == 1
+    error = capsys.readouterr().err
+    assert "is not a sweep's plan" in error and error.count("\n") == 1
+    assert cli.main(["report", str(swept), "--figure", "x.png"]) == 1
+    assert "--figure is for single runs" in capsys.readouterr().err
+    assert cli.main(["report", str(swept), str(swept)]) == 1
+    assert "give it alone" in capsys.readouterr().err
+    assert cli.main(["report", str(swept), "--html", str(tmp_path / "none" / "x.html")]) == 1
+    assert "can't be written" in capsys.readouterr().err
+
+
+def test_the_page_needs_nothing_else(swept, tmp_path):
+    page = tmp_path / "report.html"
+    assert cli.main(["report", str(swept), "--title", "A <b> & c", "--html", str(page)]) == 0
+    text = page.read_text()
+    assert "<title>A &lt;b&gt; &amp; c</title>" in text and text.count("<svg") >= 6
+    assert re.findall(r'(?:src|href)="(?!#)[^"]*"', text) == [] and "url(http" not in text and "<script" not in text
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    referred = set(re.findall(r'(?:href="#|url\(#)([\w.-]+)', text))
+    assert referred <= set(ids)
+
+
+def test_the_page_names_settings_data_and_the_doctors_verdict(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWAC_CACHE_DIR", str(tmp_path / "cache"))
+    from awac.data.sources import resolve_dataset
+    from awac.envs.make import make_env
+    from awac.training.resume import fingerprint
+
+    path = generate("ant-expert-v2", rows=3000, progress=False)
+    rows, _ = resolve_dataset(path, env=make_env("ant-expert-v2"))
+    folder = run_folder(tmp_path / "a", {10: 3000, 20: 4000}, data={"sha256": fingerprint(rows), "dataset": str(path)})
+    manifest = next(folder.glob("manifest_*.json"))
+    values = json.loads(manifest.read_text())
+    values["config"]["env"]["dataset"] = str(path)
+    manifest.write_text(json.dumps(values))
+    page = tmp_path / "page.html"
+    assert cli.main(["report", f"mine={folder}", f"mine={folder}", "--html", str(page)]) == 0
+    text = page.read_text()
+    assert re.search(r"fit(, with warnings)? \(\d+ ok, \d+ warn, 0 fail\)", text)
+    assert fingerprint(rows)[:16] in text
+    values["data"]["sha256"] = "0" * 64
+    manifest.write_text(json.dumps(values))
+    assert cli.main(["report", str(folder), "--html", str(page)]) == 0
+    assert "has other rows than the runs were trained on" in page.read_text()
+    path.unlink()
+    assert cli.main(["report", str(folder), "--html", str(page)]) == 0
+    assert "is not on this machine" in page.read_text()
+
+
+@pytest.fixture
+def chromium():
+    """Chromium's command."""
+    command = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if command is None:
+        pytest.skip("no Chromium on this machine")
+    return command
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_browser_shows_the_page_without_an_error(chromium, swept, tmp_path, width):
+    """In a frame of that width, the page reports its own size to the page around it."""
+    text = html("benchmark", list(sections(Results.of_sweep(swept))))
+    report = "<script>onload = () => parent.postMessage([document.documentElement.scrollWidth, document.fonts.size," \
+        " document.querySelectorAll('svg').length, Math.max(...[...document.querySelectorAll('svg')].map(" \
+        "s => s.getBoundingClientRect().right))], '*')</script>"  # fmt: skip
+    open_policy = re.sub(r"<meta http-equiv.*?>", "", text)
+    (tmp_path / "inner.html").write_text(open_policy.replace("</body>", f"{report}</body>"))
+    (tmp_path / "page.html").write_text(text)
+    (tmp_path / "outer.html").write_text(
+        f'<iframe src="inner.html" style="width:{width}px;height:3000px;border:0"></iframe><p id="size"></p>'
+        "<script>onmessage = e => document.getElementById('size').textContent = e.data.join(' ')</script>"
+    )
+
+    def dump(name: str) -> subprocess.CompletedProcess:
+        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+        where = [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", f"file://{tmp_path / name}"]
+        return subprocess.run([*command, *where], capture_output=True, text=True, timeout=240, check=True)
+
+    whole = dump("page.html")
+    assert "CONSOLE" not in whole.stderr and "<h2>Curves</h2>" in whole.stdout
+    measured = re.search(r'<p id="size">([\d. ]+)</p>', dump("outer.html").stdout)
+    assert measured, "the page sent no size"
+    wide, _, pictures, right = map(float, measured[1].split())
+    assert wide <= width and right <= width and pictures == text.count("<svg")
