@@ -130,7 +130,6 @@ def _run(ray, trials: list[Trial], folder: Path, address, workers, progress: Pro
 def _ray():
     os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call its makers' server
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # 30 are too few on a busy machine
     try:
         import ray
     except ImportError as error:
@@ -139,14 +138,18 @@ def _ray():
 
 
 def _start(ray, address: str | None, workers: int) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(address="local", num_cpus=workers, object_store_memory=100 << 20, include_dashboard=False, **quiet)
-    except Exception as error:  # Ray raises this very class where its processes are slow to start
-        raise ConfigError(f"Ray can't be started ({first_line(error)})") from None
+    options: dict = {"log_to_driver": False, "logging_level": "ERROR", "address": address or "local"}
+    if not address:
+        options |= {"num_cpus": workers, "object_store_memory": 100 << 20, "include_dashboard": False}
+    for left in (2, 1, 0):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray raises this very class where its processes take more than 30 s to start
+            ray.shutdown()
+            if address or not left:
+                raise ConfigError(f"Ray can't be started ({first_line(error)})") from None
+            print(f"Ray did not start ({first_line(error)}); once more", flush=True)
 
 
 def _collect(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> None:
