@@ -1,5 +1,7 @@
 """awac convert: every format holds the same rows, and what is lost is said."""
 
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -60,6 +62,76 @@ def test_the_command(tmp_path, capsys):
     np.testing.assert_array_equal(load_dataset(tmp_path / "ant.csv").observations, load_dataset(RECORDED).observations)
     assert cli.main(["convert", str(RECORDED), str(tmp_path / "ant.csv")]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.fixture
+def minari(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    return pytest.importorskip("minari")
+
+
+def chain(path, **options):
+    """As `source`, but each row leads to the next one of its episode."""
+    source(path, **options)
+    with np.load(path) as file:
+        columns = dict(file)
+    columns["next_obs"] = np.concatenate([columns["obs"][1:], columns["obs"][:1] + 1])
+    columns["next_obs"][[3, 7]] += 5
+    np.savez(path, **columns)
+    return path
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_minari_holds_the_same_rows_and_gives_them_back(tmp_path, minari, discrete):
+    path = chain(tmp_path / "d.npz", discrete=discrete)
+    line = convert(str(path), "minari:plant/test-v0")
+    assert f"{ROWS} rows, 3 episodes; not carried over: metadata and other columns" in line
+    before, after = load_dataset(path), load_dataset("minari:plant/test-v0")
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
+    episodes = list(minari.load_dataset("plant/test-v0").iterate_episodes())
+    assert [len(episode.observations) for episode in episodes] == [5, 5, 5]
+    np.testing.assert_array_equal(np.concatenate([episode.rewards for episode in episodes]), before.rewards)
+    assert [bool(episode.terminations[-1]) for episode in episodes] == [True, False, False]
+    space = minari.load_dataset("plant/test-v0").action_space
+    assert space.n == 2 if discrete else (space.high == before.actions.max(axis=0)).all()
+    back = convert("minari:plant/test-v0", tmp_path / "back.npz")
+    assert f"{ROWS} rows" in back
+    np.testing.assert_array_equal(load_dataset(tmp_path / "back.npz").observations, before.observations)
+
+
+def test_what_minari_cannot_hold_is_named(tmp_path, minari):
+    apart = convert(str(source(tmp_path / "apart.npz")), "minari:apart-v0")
+    assert "the next observations of 9 rows that don't lead to the next row" in apart
+    alone = convert(str(source(tmp_path / "alone.npz", successors=False)), "minari:alone-v0")
+    assert "2 rows without a next observation" in alone and "the observation after 1 terminal rows" in alone
+    before, after = load_dataset(tmp_path / "alone.npz"), load_dataset("minari:alone-v0")
+    live = ~before.terminated
+    np.testing.assert_array_equal(after.next_observations[live], before.next_observations[live])
+    np.testing.assert_array_equal(after.rewards, before.rewards)
+
+
+def test_a_robot_s_data_set_keeps_the_robot_s_bounds(tmp_path, minari, capsys):
+    assert cli.main(["convert", str(RECORDED), "minari:ant/recorded-v0"]) == 0
+    assert "infos/qpos, infos/qvel" in capsys.readouterr().out
+    before, after = load_dataset(RECORDED, "ant-expert-v2"), load_dataset("minari:ant/recorded-v0", "ant-expert-v2")
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
+    assert cli.main(["convert", str(RECORDED), "minari:ant/recorded-v0"]) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["minari:noversion", "minari:../x-v0", "minari:"])
+def test_what_is_no_minari_id_is_refused(name):
+    with pytest.raises(DataError, match="is no Minari id"):
+        convert(str(RECORDED), name)
+
+
+def test_without_the_package_it_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "minari", None)
+    with pytest.raises(DataError, match=r"pip install 'awac\[minari\]'"):
+        convert(str(RECORDED), "minari:x-v0")
 
 
 @pytest.mark.parametrize("name", ["out.txt", "out", "out.parquet"])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -40,6 +44,154 @@ def test_tensorboard_gets_the_figures_of_the_tables(tmp_path, monkeypatch, graph
     assert ("eval/return", 20) not in found
 
 
+def leveldb_records(content):
+    """The records of a log in LevelDB's format, which W&B and SwanLab write, behind a header of 7 bytes."""
+    position, parts = 7, []
+    while position < len(content):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+        length, kind = int.from_bytes(content[position + 4 : position + 6], "little"), content[position + 6]
+        parts.append(content[position + 7 : position + 7 + length])
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield b"".join(parts)
+            parts = []
+
+
+def wandb_figures(path):
+    """By name and gradient step, and the settings that were sent."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found, config, ids = {}, {}, set()
+    for content in leveldb_records(path.read_bytes()):
+        record = Record.FromString(content)
+        if record.HasField("run"):
+            config = {item.key: json.loads(item.value_json) for item in record.run.config.update} or config
+            ids.add(record.run.run_id)
+        if record.HasField("history"):
+            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            found.update({(name, row["gradient_steps"]): value for name, value in row.items()})
+    return found, config, ids
+
+
+def swanlab_figures(path):
+    from swanlab.proto.swanlab.record.v1.record_pb2 import Record
+
+    records = [Record.FromString(content) for content in leveldb_records(path.read_bytes())]
+    return {
+        (record.scalar.key, record.scalar.step): record.scalar.value.number
+        for record in records
+        if record.HasField("scalar")
+    }
+
+
+def check_figures(found):
+    for row in rows("run/train.csv"):
+        step = int(row["gradient_steps"])
+        assert found["train/critic_loss", step] == pytest.approx(float(row["critic_loss"]), rel=1e-4)
+    for row in rows("run/eval.csv"):
+        step = 20 * int(row["episode"])
+        assert found["eval/return", step] == pytest.approx(float(row["mean_return"]), rel=1e-4)
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch, graph_mode):
+    """A folder to run in, with both services offline."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("SWANLAB_MODE", "offline")
+    return tmp_path
+
+
+def test_wandb_gets_the_figures_of_the_tables_offline(offline):
+    pytest.importorskip("wandb")
+    assert cli.main([*TRAIN, "--logger", "csv", "wandb"]) == 0
+    (path,) = (offline / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    found, config, ids = wandb_figures(path)
+    check_figures(found)
+    assert (config["train"]["seed"], config["algo"]["batch_size"]) == (0, 8)
+    assert cli.main(["train", "--ckpt_path", "run", "--resume", "--episode", "6", "--logger", "wandb"]) == 0
+    later = next(other for other in (offline / "run" / "wandb").glob("offline-run-*/run-*.wandb") if other != path)
+    found, _, again = wandb_figures(later)
+    assert again == ids and ("train/critic_loss", 120) in found and ("train/critic_loss", 80) not in found
+    assert cli.main([*TRAIN, "--overwrite", "--logger", "wandb"]) == 0
+    assert (offline / "run" / "wandb" / "awac_run_id").read_text() not in ids, "a new run took the old one's id"
+
+
+def test_swanlab_gets_the_figures_of_the_tables_offline(offline):
+    pytest.importorskip("swanlab")
+    assert cli.main([*TRAIN, "--logger", "swanlab"]) == 0
+    (path,) = (offline / "run" / "swanlab").glob("run-*/run-*.swanlab")
+    check_figures(swanlab_figures(path))
+    assert "batch_size" in (path.parent / "files" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["wandb", "swanlab"])
+def test_without_a_login_nothing_begins(offline, name):
+    pytest.importorskip(name)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "SWANLAB_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "awac.cli", *TRAIN, "--logger", name],
+        env={**environment, "HOME": str(offline)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    error = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert error.startswith(f"awac: error: logger {name}: ") and f"{name.upper()}_MODE=offline" in error
+    assert not (offline / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["wandb", "swanlab"])
+def test_a_stopped_run_closes_its_file(offline, name):
+    pytest.importorskip(name)
+    command = [sys.executable, "-m", "awac.cli", *TRAIN, "--episode", "100000", "--logger", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8") as run:
+        lines = []
+        for line in run.stdout:
+            lines.append(line)
+            if line.startswith("Episode 4:"):  # training is in an evaluation, so episode 3 is the last one logged
+                run.send_signal(signal.SIGTERM)
+                break
+        rest = run.stdout.read()
+    assert run.returncode == 128 + signal.SIGTERM, "".join(lines) + rest
+    assert "awac: stopped by SIGTERM: checkpoint" in rest and "Traceback" not in rest
+    (path,) = (offline / "run" / name).glob("*run-*/run-*")
+    found = wandb_figures(path)[0] if name == "wandb" else swanlab_figures(path)
+    assert ("train/critic_loss", 60) in found
+
+
+@pytest.mark.parametrize("first", ["package", "awac"])
+@pytest.mark.parametrize("name", ["wandb", "swanlab", "tensorboardX", "onnx", "ray", "minari", "google.protobuf"])
+def test_a_package_and_mindspore_are_imported_in_either_order(tmp_path, name, first):
+    pytest.importorskip(name)
+    imports = [f"import {name}", "import awac.training.session"]
+    source = "\n".join(imports if first == "package" else imports[::-1])
+    check = """
+import mindspore as ms
+ms.save_checkpoint([{"name": "a", "data": ms.Tensor([1.5])}], "a.ckpt")
+print(ms.load_checkpoint("a.ckpt")["a"].asnumpy())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source + check], cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=180
+    )
+    assert (done.returncode, done.stdout) == (0, "[1.5]\n"), done.stderr
+
+
+@pytest.mark.parametrize("name", ["wandb", "swanlab", "tensorboard"])
+def test_a_logger_works_where_its_package_came_first(offline, name):
+    pytest.importorskip({"tensorboard": "tensorboardX"}.get(name, name))
+    package = {"tensorboard": "tensorboardX"}.get(name, name)
+    source = f"import {package}, sys; from awac import cli; sys.exit(cli.main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", source, *TRAIN, "--logger", name], capture_output=True, encoding="utf-8", timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(rows("run/train.csv")) == 4 and (offline / "run" / name).is_dir()
+
+
 def test_a_package_that_is_missing_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
@@ -56,7 +208,7 @@ def test_a_logger_is_one_class_in_one_module(tmp_path, monkeypatch, graph_mode):
     (tmp_path / "notes.py").write_text(
         "from awac.algorithm.mindrl import Callback\n"
         "class Logger(Callback):\n"
-        "    def __init__(self, folder):\n"
+        "    def __init__(self, folder, config):\n"
         "        super().__init__()\n"
         "        self.path = folder / 'notes.txt'\n"
         "    def episode_end(self, params):\n"

@@ -29,7 +29,11 @@ def add(parser) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="set keys; the same as --KEY VALUE"
     )
     parser.add_argument(
-        "--logger", nargs="+", default=[], metavar="NAME", help="besides log and CSV: tensorboard (extra `tensorboard`)"
+        "--logger",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="besides the log: csv (always), tensorboard, wandb, swanlab (extras of their names)",
     )
     parser.add_argument(
         "--init_from",
@@ -58,9 +62,9 @@ def run(args) -> None:
         name, value = split_pair(item, "--set")
         overrides[name] = parse_yaml(value, "--set")
     overrides.update(given_keys(args))
-    callbacks = [loggers.make(name, Path(args.ckpt_path)) for name in args.logger]
     base = stored_config(Path(args.ckpt_path)) if args.resume else None
     config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
+    callbacks = loggers.make(args.logger, Path(args.ckpt_path), config)
     train(
         config,
         args.ckpt_path,

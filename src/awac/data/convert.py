@@ -1,4 +1,4 @@
-"""`awac convert`: any data set that can be read, as D4RL's HDF5, .npz or a .csv table."""
+"""`awac convert`: any data set that can be read, as D4RL's HDF5, .npz, a .csv table or a data set of Minari."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from awac.data.columns import PHYSICS, VECTORS, load, named
 from awac.data.ends import find_ends
+from awac.data.minari_writer import write_minari
 from awac.data.record import write_hdf5
+from awac.data.sources.minari import PREFIX
 from awac.data.sources.registry import Columns, Request
 from awac.data.sources.resolve import find
 from awac.errors import DataError
@@ -28,11 +30,11 @@ _CSV_NAMES = {
 
 
 def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str:
-    """Writes a data set in another format, under D4RL's names of columns; the format is that of `out`'s suffix.
+    """Writes a data set in another format; that of `out`'s suffix, under D4RL's names of columns, or Minari's.
 
     Args:
         dataset: any name that `awac train --dataset` takes.
-        out: the file to write; it must not exist yet.
+        out: the file to write, or `minari:ID`; it must not exist yet.
         download: fetch D4RL's file if it is not on the machine.
 
     Returns:
@@ -41,9 +43,11 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
     Raises:
         DataError: the data set can't be read, `out` exists, can't be written, or has another suffix.
     """
+    if str(out).startswith(PREFIX):
+        return write_minari(find(dataset, Request(download, extra=PHYSICS)), str(out), dataset)
     path = Path(out).expanduser()
     if path.suffix.lower() not in FORMATS:
-        raise DataError(f"{path}: the format is told from the suffix; it is one of {', '.join(FORMATS)}")
+        raise DataError(f"{path}: the format is told from the suffix, one of {', '.join(FORMATS)}; or it is minari:ID")
     if path.exists():
         raise DataError(f"{path}: exists already; remove it or name another file")
     recording = find(dataset, Request(download, extra=PHYSICS))

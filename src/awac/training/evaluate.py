@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from awac.errors import EnvironmentFault, TaskError
+from awac.training.progress import bar
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,16 @@ class Evaluator:
 
         for i in range(len(self._envs)):
             begin(i)
-        while running:
-            actions = choose(observations[list(running)])
-            for (i, episode), action in zip(list(running.items()), actions, strict=True):
-                observations[i], reward, terminated, truncated, _ = self._envs[i].step(action)
-                returns[episode] += reward
-                if terminated or truncated:
-                    terminations[episode] = terminated
-                    begin(i)
+        with bar(len(self._seeds), "evaluating", "episodes") as progress:
+            while running:
+                actions = choose(observations[list(running)])
+                for (i, episode), action in zip(list(running.items()), actions, strict=True):
+                    observations[i], reward, terminated, truncated, _ = self._envs[i].step(action)
+                    returns[episode] += reward
+                    if terminated or truncated:
+                        terminations[episode] = terminated
+                        progress.update()
+                        begin(i)
         if not np.isfinite(returns).all():
             raise EnvironmentFault(f"evaluation: the return of episode {int(np.isfinite(returns).argmin())} overflows")
         return Evaluation(returns, float(terminations.mean()))

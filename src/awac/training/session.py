@@ -27,6 +27,7 @@ from awac.runs.files import first_line
 from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog, NoEvaluation
 from awac.training.evaluate import Evaluation, Evaluator
 from awac.training.material import check_environment, collect_material, task_of
+from awac.training.progress import Progress
 from awac.training.resume import about, check_data, manifest_to_resume, read_about, same_bounds, stored_normalizer
 from awac.training.sanity import Warnings
 from awac.training.trainer import AWACTrainer, RunContext
@@ -50,6 +51,7 @@ class AWACSession(Session):
         if context.replay:
             after = context.manifest["episode"] if context.manifest else 0
             own = [
+                Progress(),
                 LossLog(folder, config.train.log_every, after),
                 Warnings(config.algo, context.spaces["discrete"]),
                 Checkpoints(config.train.save_every),  # before the evaluation, which a signal may break off

@@ -11,7 +11,7 @@ import numpy as np
 
 from awac.data.sources.files import episode_numbers, hdf5_dataset, read_dataset, read_file
 from awac.data.sources.registry import Columns, Recording, Request, hdf5_layout, source
-from awac.errors import DataError
+from awac.errors import DataError, HomeError
 
 PREFIX = "minari:"
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)*-v\d+")
@@ -20,17 +20,31 @@ _ID = re.compile(r"[\w.-]+(/[\w.-]+)*-v\d+")
 @source(prefix=PREFIX)
 def minari(name: str, request: Request) -> Recording:
     """A data set in `$MINARI_DATASETS_PATH` or `~/.minari/datasets`, by its id."""
-    dataset_id = name[len(PREFIX) :]
-    folder = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
-    if not _ID.fullmatch(dataset_id) or ".." in dataset_id:
-        raise DataError(f"'{name}' is no Minari id; they look like minari:mujoco/ant/expert-v0")
-    path = folder / dataset_id / "data" / "main_data.hdf5"
+    dataset_id, folder = dataset_path(name)
+    path = folder / "data" / "main_data.hdf5"
     if not path.is_file():
         if path.parent.is_dir():
             raise DataError(f"{path.parent}: holds no main_data.hdf5; only Minari's HDF5 storage can be read")
-        raise DataError(f"{name} is not in {folder}: `minari download {dataset_id}` fetches it; MINARI_DATASETS_PATH")
+        raise DataError(f"{name}: {folder} is not there; `minari download {dataset_id}` fetches it")
     columns, unit = read_file(path, request.extra)
     return Recording("minari", path, f"Minari's data set, {path}", columns, unit)
+
+
+def dataset_path(name: str) -> tuple[str, Path]:
+    """The id behind `minari:`, and the folder of that data set.
+
+    Raises:
+        DataError: it is no id.
+    """
+    dataset_id = name[len(PREFIX) :]
+    if not _ID.fullmatch(dataset_id) or ".." in dataset_id:
+        raise DataError(f"'{name}' is no Minari id; they look like minari:mujoco/ant/expert-v0")
+    try:
+        return dataset_id, Path(
+            os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets"
+        ).expanduser() / dataset_id
+    except RuntimeError:
+        raise HomeError from None
 
 
 @hdf5_layout

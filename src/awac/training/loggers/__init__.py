@@ -1,32 +1,73 @@
 """Where a run's figures go besides the log and the CSV files, which are always written: a logger is one module here.
 
-A logger is a mindspore-rl callback made from the run's folder. After an episode, `params` holds `metrics`,
-`cur_episode`, `phase`, `train_return`, `gradient_steps`, `env_steps`, and `evaluation` (None where none was due).
+A logger is a mindspore-rl callback made from the run's folder and its configuration. After an episode, `params` holds
+`metrics`, `cur_episode`, `phase`, `train_return`, `gradient_steps`, `env_steps`, and `evaluation` (None where none was
+due); `figures` makes one flat mapping of them.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
-from awac.errors import ConfigError, did_you_mean
+from awac.config import Config
+from awac.errors import ConfigError, LogError, did_you_mean
+
+ALWAYS = "csv"
+"""A name that may be given, and changes nothing."""
 
 
 def names() -> list[str]:
-    """The loggers there are, each the name of a module in this folder."""
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    """The loggers there are, each the name of a module in this folder, and `csv`."""
+    return [ALWAYS, *(module.name for module in pkgutil.iter_modules(__path__))]
 
 
-def make(name: str, folder: Path):
-    """The logger of that name for a run in `folder`.
+def make(chosen: Iterable[str], folder: Path, config: Config) -> list:
+    """The loggers of those names for a run in `folder`.
 
     Raises:
-        ConfigError: there is none, or the package that it needs is missing.
+        ConfigError: there is none of a name, or the package that it needs is missing.
     """
-    if name not in names():
-        raise ConfigError(f"logger {name!r} is unknown{did_you_mean(name, names())}; choose from {', '.join(names())}")
+    loggers = []
+    for name in dict.fromkeys(chosen):
+        if name not in names():
+            raise ConfigError(
+                f"logger {name!r} is unknown{did_you_mean(name, names())}; choose from {', '.join(names())}"
+            )
+        try:
+            if name != ALWAYS:
+                loggers.append(importlib.import_module(f"{__name__}.{name}").Logger(folder, config))
+        except ImportError as error:
+            raise ConfigError(f"logger {name} needs the package {error.name}: pip install 'awac[{name}]'") from None
+    return loggers
+
+
+def run_id(folder: Path, *, new: bool) -> str:
+    """The id that a service knows the run by: of the run that goes on, or a new one, noted in `folder/awac_run_id`.
+
+    Raises:
+        LogError: it can't be noted.
+    """
+    note = folder / "awac_run_id"
     try:
-        return importlib.import_module(f"{__name__}.{name}").Logger(folder)
-    except ImportError as error:
-        raise ConfigError(f"logger {name} needs the package {error.name}: pip install 'awac[{name}]'") from None
+        if not new and note.is_file():
+            return note.read_text(encoding="ascii").strip()
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(name := secrets.token_hex(4), encoding="ascii")
+    except (OSError, ValueError) as error:
+        raise LogError(f"{note} can't be read or written ({error})") from error
+    return name
+
+
+def figures(params) -> dict[str, float]:
+    """The figures of an episode that ended, by names such as `train/critic_loss` and `eval/return`."""
+    values = {f"train/{name}": value for name, value in params.metrics.items()}
+    if params.train_return is not None:
+        values["train/return"] = params.train_return
+    if params.evaluation is not None:
+        values["eval/return"] = params.evaluation.mean
+        values["eval/terminated_early"] = params.evaluation.falls
+    return {**values, "env_steps": params.env_steps}
