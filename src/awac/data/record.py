@@ -7,7 +7,6 @@ rows do not depend on how many processes record them. Files carry no time stamps
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from awac.runs.files import write
 DEFAULT_ROWS = 500_000
 _CHUNK_ROWS = 1000
 _ROWS_WORTH_A_WORKER = 5000  # below, starting a process takes longer than the rows
+_MOST_WORKERS = 16
 
 
 def collect(
@@ -126,7 +126,7 @@ def record(
         seed: of everything random.
         deterministic: record mean actions.
         progress: show a bar on stderr if that is a terminal.
-        workers: processes; None for one a core, at most four and fewer for few rows.
+        workers: processes; None for one a core that this process may use, and fewer for few rows.
 
     Returns:
         One line that says what was recorded.
@@ -235,7 +235,7 @@ def _hdf5_image(columns: dict[str, np.ndarray], metadata: dict[str, object]) -> 
 
 def worker_count(rows: int) -> int:
     """Processes worth starting for a recording of `rows` rows."""
-    return max(1, min(multiprocessing.cpu_count(), 4, rows // _ROWS_WORTH_A_WORKER))
+    return max(1, min(len(os.sched_getaffinity(0)), _MOST_WORKERS, rows // _ROWS_WORTH_A_WORKER))
 
 
 def make_folder(folder: Path, remedy: str) -> None:

@@ -88,7 +88,7 @@ def generate(
             and trains a policy as well, or 50 episodes of CartPole.
         seed: of everything random.
         progress: show a bar on stderr if that is a terminal.
-        workers: processes; None for one a core, at most four and fewer for few rows.
+        workers: processes; None for one a core that this process may use, and fewer for few rows.
 
     Raises:
         DataError: there are no behaviour policies for that id, or the cache folder cannot be written.
