@@ -18,7 +18,7 @@ import typing
 from awac import __version__
 from awac.errors import NO_HOME, AWACError, Interrupted, did_you_mean
 
-COMMANDS = ("train", "eval", "sweep", "report", "collect", "convert", "export", "doctor", "bench")
+COMMANDS = ("train", "eval", "sweep", "report", "collect", "convert", "export", "doctor", "bench", "completion")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,7 +98,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _parser(chosen: str | None) -> tuple[_Parser, dict[str, _Parser]]:
+def full_parser() -> tuple[_Parser, dict[str, _Parser]]:
+    """The parser with the options of every command, and the commands' own parsers by name."""
+    return _parser(None, every=True)
+
+
+def _parser(chosen: str | None, every: bool = False) -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(prog="awac", description="AWAC (arXiv 2006.09359) on MindSpore.")
     parser.add_argument("--version", action="version", version=f"awac {__version__}")
     group = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
@@ -106,6 +111,6 @@ def _parser(chosen: str | None) -> tuple[_Parser, dict[str, _Parser]]:
         module = importlib.import_module(f"awac.cli.{name}")
         command = group.add_parser(name, help=module.ABOUT)
         command.set_defaults(interrupted=module.INTERRUPTED, run=module.run)
-        if name == chosen:  # the others' options would load what only they need
+        if every or name == chosen:  # the others' options would load what only they need
             module.add(command)
     return parser, group.choices
