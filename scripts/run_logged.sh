@@ -35,3 +35,23 @@ run_logged() {
     rm -rf "$dir"
     return "$rc"
 }
+
+# train_logged RESUMES LOG COMMAND...  run_logged; unless RESUMES is yes an earlier LOG is kept as LOG.1, LOG.2 and so on,
+# and if COMMAND then fails before its first episode, the earlier LOG stays and the new one is LOG.failed.
+train_logged() {
+    local resumes=$1 log=$2 earlier= n=1 rc
+    shift 2
+    lock_log "$log" || return 1
+    if [[ -s $log && $resumes != yes ]]; then
+        while [[ -e $log.$n ]]; do n=$((n + 1)); done
+        earlier=$log.$n
+        mv -- "$log" "$earlier" || return 1
+        lock_log "$log" || return 1 # the lock went along with the file
+    fi
+    run_logged "$log" "$@"
+    rc=$?
+    if [[ $rc -ne 0 && -n $earlier ]] && ! grep -q '^Episode ' "$log"; then
+        mv -- "$log" "$log.failed" && mv -- "$earlier" "$log"
+    fi
+    return "$rc"
+}

@@ -51,21 +51,6 @@ scripts=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 source "$scripts/setup.sh" || exit 1
 source "$scripts/run_logged.sh"
 
-log=awac_train_log.txt earlier=
-lock_log "$log" || exit 1
-if [[ -s $log && " $* " != *" --resume "* ]]; then
-    n=1
-    while [[ -e $log.$n ]]; do n=$((n + 1)); done
-    earlier=$log.$n
-    mv -- "$log" "$earlier" || exit 1
-    lock_log "$log" || exit 1 # the lock went along with the file
-fi
-
-run_logged "$log" "$AWAC_PYTHON" -u -m awac.cli train --episode "$episode" --device_target "$device" \
-    --ckpt_path ./ckpt "$@"
-rc=$?
-
-if [[ $rc -ne 0 && -n $earlier ]] && ! grep -q '^Episode ' "$log"; then
-    mv -- "$log" "$log.failed" && mv -- "$earlier" "$log"
-fi
-exit "$rc"
+resumes=$([[ " $* " != *" --resume "* ]] || echo yes)
+train_logged "$resumes" awac_train_log.txt "$AWAC_PYTHON" -u -m awac.cli train --episode "$episode" \
+    --device_target "$device" --ckpt_path ./ckpt "$@"

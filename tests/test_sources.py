@@ -267,3 +267,15 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
 def test_a_table_with_a_header_alone_holds_no_rows(tmp_path):
     with pytest.raises(DataError, match="holds no rows"):
         load_dataset(table(tmp_path / "d.csv", ("obs_0", "action", "reward", "done"), []))
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("d4rl:ant-expert-v3", "nearest D4RL id is 'd4rl:ant-expert-v"),
+        ("d4rl:ant-expert-v2", "scripts/check_legacy.sh"),
+    ],
+)
+def test_the_package_d4rl_is_named_where_it_is_missing(name, words):
+    with pytest.raises(DataError, match=words):
+        load_dataset(name)

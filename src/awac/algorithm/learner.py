@@ -37,12 +37,15 @@ class AWACLearner(Learner):
         """Takes K gradient steps.
 
         Args:
-            experience: rows (K, B, W) as `Replay.sample` packs them, and standard normal noise (K, 2, B, A).
+            experience: rows (K, B, W) as `Replay.sample` packs them, and standard normal noise (K, 2, B, A); of these,
+                this rank takes its share.
 
         Returns:
             (metrics, bad_step) of `GradientSteps`, as numpy and int.
         """
-        metrics, bad_step = self(*(Tensor(x) for x in experience))
+        rows, noise = experience
+        ranks = self.updates.ranks
+        metrics, bad_step = self(Tensor(ranks.share(rows, 1)), Tensor(ranks.share(noise, 2)))
         return metrics.asnumpy(), int(bad_step.asnumpy())
 
     def construct(self, rows, noise):

@@ -15,6 +15,7 @@ from mindspore import ParameterTuple, nn, ops
 
 from awac.algorithm import losses, native
 from awac.algorithm.optim import Adam, average_rate, polyak
+from awac.algorithm.ranks import Ranks
 
 METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
 """What a call returns, each the mean over its K steps."""
@@ -35,6 +36,7 @@ class Updates(nn.Cell):
         self.critic, self.target = ParameterTuple(critic), ParameterTuple(target)
         self.actor_adam = Adam(self.actor, config.actor_lr, "actor_adam", config.actor_weight_decay)
         self.critic_adam = Adam(self.critic, config.critic_lr, "critic_adam")
+        self.ranks = Ranks()
         self.tau = config.tau
         self.average_rate = float(np.float32(1.0 - config.actor_ema))  # in the graph it would lose digits
 
@@ -45,12 +47,12 @@ class Updates(nn.Cell):
 
     def step_critic(self, gradients):
         """The critics' step, then their targets'."""
-        self.critic_adam(gradients)
+        self.critic_adam(self.ranks.mean_gradients(gradients))
         return polyak(self.target, self.critic, self.tau)
 
     def step_actor(self, gradients):
         """The policy's step, then its running average's."""
-        self.actor_adam(gradients)
+        self.actor_adam(self.ranks.mean_gradients(gradients))
         if self.average_rate < 1.0:
             rate = average_rate(self.average_rate, self.actor_adam.beta2_power)
             polyak(self.average, self.actor, rate)
@@ -81,7 +83,10 @@ class GradientSteps(nn.Cell):
         self.critic_first = config.update_order == "critic_first"
         self.critic_gradient = ops.value_and_grad(self.critic_loss, None, updates.critic, has_aux=True)
         self.actor_gradient = ops.value_and_grad(self.actor_loss, None, updates.actor, has_aux=True)
+        self.ranks = updates.ranks
         library, self.path = native.choose(config, actor, critic, baseline)
+        if self.ranks.size > 1:
+            library, self.path = None, f"graph, {self.ranks.size} workers"
         if library:
             self.state = native.state(updates)
             self.settings = native.settings(config, actor, critic)
@@ -132,7 +137,7 @@ class GradientSteps(nn.Cell):
             (critic_loss, q_data), critic_gradients = self.critic_gradient(obs, action, target)
             q_mean = q_data.mean()
             if self.config.lam_unit == "td_error":
-                lam = lam * losses.td_error(q_data, target)
+                lam = lam * self.ranks.root_mean_square(losses.td_error(q_data, target))
             if not together:
                 self.updates.step_critic(critic_gradients)
         if part != "critic":
@@ -143,7 +148,8 @@ class GradientSteps(nn.Cell):
         if together:
             self.updates.step_critic(critic_gradients)
         mean_std, adv_mean, ess = info
-        return ops.stack((critic_loss, actor_loss, mean_std, q_mean, adv_mean, ess, reward.mean()))
+        metrics = ops.stack((critic_loss, actor_loss, mean_std, q_mean, adv_mean, ess, reward.mean()))
+        return self.ranks.mean(metrics)
 
     def critic_loss(self, obs, action, target):
         """Eq. (9); also returns Q_i(s, a) (C, B)."""
@@ -154,9 +160,12 @@ class GradientSteps(nn.Cell):
         """Eq. (13); also returns the mean std, the mean advantage and ESS/B."""
         dist = self.actor(obs)
         value = self.actor.baseline(dist, self.critic, obs, noise) if self.baseline else 0.0
-        adv = losses.advantage(q_data, value)
+        adv = self.ranks.gather(losses.advantage(q_data, value))
         weights = self.weights(adv, lam, self.weight_clip)
-        loss = losses.actor_loss(self.actor.log_prob(dist, action), weights, self.config.loss_reduction)
+        log_prob = self.actor.log_prob(dist, action)
+        loss = losses.actor_loss(log_prob, self.ranks.own(weights), self.config.loss_reduction)
+        if self.config.loss_reduction == "sum":
+            loss = loss * self.ranks.size  # gradients are averaged over the ranks
         info = (self.actor.mean_std(dist), adv.mean(), losses.effective_sample_share(weights))
         return loss, ops.stop_gradient(info)
 

@@ -25,6 +25,7 @@ from awac.runs import checkpoint
 from awac.runs import folder as run_folder
 from awac.runs.files import first_line
 from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog, NoEvaluation
+from awac.training.distributed import own_folder
 from awac.training.evaluate import Evaluation, Evaluator
 from awac.training.material import check_environment, collect_material, task_of
 from awac.training.progress import Progress
@@ -103,7 +104,11 @@ def train(
     """
     select_device(device)
     config = check_environment(config, episodes)
-    folder = Path(ckpt_path).expanduser()
+    with own_folder(Path(ckpt_path).expanduser(), config.algo.batch_size) as folder:
+        _begin(config, folder, episodes, resume, overwrite, init_from, callbacks)
+
+
+def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_from, callbacks) -> None:
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; --ckpt_path takes a folder")
     if resume and not run_folder.is_run(folder):

@@ -1,4 +1,7 @@
-"""D4RL's own files: on the machine, or downloaded where asked for; else what the shipped behaviour policies record."""
+"""D4RL's own files: on the machine, or downloaded where asked for; else what the shipped behaviour policies record.
+
+`d4rl:ID` reads the same file through the package d4rl, as its `qlearning_dataset`.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from awac.data.sources.download import fetch
 from awac.data.sources.files import HDF5_MAGIC, read_file
 from awac.data.sources.generated import GENERATED, generated
 from awac.data.sources.registry import Recording, Request, source
+from awac.envs.old_gym import import_gym, register_d4rl
 from awac.envs.tasks import Task, known_d4rl_ids
 from awac.errors import DataError, HomeError, nearest
 
+PREFIX = "d4rl:"
 # $AWAC_D4RL_URL replaces the part before the folder, for mirrors.
 DATASET_URL = "{base}/{folder}/{file}"
 _BASE_URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
@@ -22,9 +27,7 @@ _FOLDERS = {"v0": "gym_mujoco", "v1": "gym_mujoco_v1", "v2": "gym_mujoco_v2"}
 def d4rl(name: str, request: Request) -> Recording:
     """D4RL's file in `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`, or the same mix by the shipped behaviour policies."""
     task = Task.parse(name)
-    path = next((path for path in _places(task) if path.is_file()), None)
-    if path is None and request.download:
-        path = _download(task, request.progress)
+    path = _find(task, request)
     if path is not None:
         columns, unit = read_file(path, request.extra)
         return Recording("d4rl", path, f"D4RL's recording, {path}", columns, unit or "env")
@@ -34,6 +37,26 @@ def d4rl(name: str, request: Request) -> Recording:
             f"{dataset_file(task)} into ~/.d4rl/datasets or $D4RL_DATASET_DIR, or give a file's path"
         )
     return generated(name, request)
+
+
+@source(prefix=PREFIX)
+def d4rl_package(name: str, request: Request) -> Recording:
+    """The rows that d4rl makes of its file: next observations are the next row's, rows at time limits are dropped."""
+    dataset_id = name[len(PREFIX) :]
+    if dataset_id not in known_d4rl_ids():
+        raise DataError(f"'{name}': the nearest D4RL id is '{PREFIX}{nearest(dataset_id, known_d4rl_ids())}'")
+    gym = import_gym()
+    register_d4rl(dataset_id)
+    try:
+        import d4rl
+    except ImportError:
+        raise DataError(f"{name} needs gym 0.23 and d4rl, which scripts/check_legacy.sh installs") from None
+    path = _find(Task.parse(dataset_id), request)
+    if path is None:
+        raise DataError(f"data set {dataset_id} is not on this machine: pass --download")
+    env = gym.make(dataset_id)
+    columns = d4rl.qlearning_dataset(env, dataset=env.get_dataset(h5path=str(path)))
+    return Recording("d4rl", path, f"D4RL's recording through d4rl, {path}", columns, "env")
 
 
 def download(dataset_id: str, progress: bool = True) -> Path:
@@ -64,6 +87,12 @@ def d4rl_files(dataset_id: str) -> list[Path]:
     """Where D4RL's own file of an id may be on this machine; none for other ids."""
     task = Task.parse(dataset_id)
     return _places(task) if task.is_d4rl else []
+
+
+def _find(task: Task, request: Request) -> Path | None:
+    """Its file on this machine; fetched if that is asked for."""
+    path = next((path for path in _places(task) if path.is_file()), None)
+    return _download(task, request.progress) if path is None and request.download else path
 
 
 def _places(task: Task) -> list[Path]:

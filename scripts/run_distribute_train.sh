@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Trains AWAC with one learner over several processes; see --help.
+set -uo pipefail
+
+usage() {
+    cat <<'USAGE'
+Usage: bash run_distribute_train.sh WORKERS [EPISODE] [DEVICE_TARGET] [FLAGS...]
+
+Trains as run_standalone_train.sh does, with WORKERS processes on this machine that divide each batch among them (MindSpore's
+msrun starts them; batch_size must be a multiple of WORKERS). Log, checkpoints, FLAGS and exit code are the same, and
+so is what is learnt, but for rounding. It is for GPU and Ascend, a device a worker; on a CPU it is slower than one process.
+
+If a worker ends early the others are stopped; --resume continues from the last checkpoint, with any number of workers.
+USAGE
+}
+
+fail() {
+    echo "run_distribute_train.sh: $*" >&2
+    usage >&2
+    exit 2
+}
+
+for argument in "$@"; do
+    if [[ $argument == -h || $argument == --help ]]; then
+        usage
+        exit 0
+    fi
+done
+workers=${1:-} episode=500 device=CPU
+[[ $workers =~ ^[1-9][0-9]{0,3}$ ]] || fail "WORKERS is '$workers', not a positive whole number"
+shift
+if [[ $# -gt 0 && $1 != -* ]]; then
+    episode=$1
+    shift
+    [[ $episode =~ ^[1-9][0-9]{0,8}$ ]] || fail "EPISODE is '$episode', not a positive whole number"
+    if [[ $# -gt 0 && $1 != -* ]]; then
+        device=$1
+        shift
+        [[ $device =~ ^(CPU|GPU|Ascend|Auto)$ ]] || fail "DEVICE_TARGET is '$device', not one of CPU, GPU, Ascend, Auto"
+    fi
+fi
+[[ $# -eq 0 || $1 == --* ]] || fail "unexpected argument '$1'"
+
+scripts=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+source "$scripts/setup.sh" || exit 1
+source "$scripts/run_logged.sh"
+
+# Starts msrun with `awac ARGUMENTS` and waits for it; the output is worker 0's. msrun knows no graceful stop, so signals go
+# to worker 0, which saves its state and ends, whereupon msrun ends the others.
+launch() { # FOLDER ARGUMENT...
+    local folder=$1 self=$BASHPID msrun port rc
+    shift
+    # msrun runs the `python` that it finds on PATH: this one notes its pid, and keeps worker 0's output out of msrun's log.
+    mkdir "$folder/bin"
+    cat >"$folder/bin/python" <<PYTHON
+#!/usr/bin/env bash
+if [[ \$MS_ROLE == MS_WORKER ]]; then
+    echo \$\$ >"$folder/pid_\$MS_NODE_ID"
+    # MindSpore's own lines about its network come out at the end, whatever its log level.
+    [[ \$MS_NODE_ID != 0 ]] || exec > >(exec grep --line-buffered -v '^\[INFO\] PS(' >"/proc/$self/fd/1") 2>&1
+fi
+exec "$AWAC_PYTHON" "\$@"
+PYTHON
+    chmod +x "$folder/bin/python"
+    port=$("$AWAC_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    set -m # else worker 0 would be started with SIGINT ignored
+    for signal in INT TERM HUP; do
+        # shellcheck disable=SC2064
+        trap "kill -$signal \$(<$folder/pid_0) 2>/dev/null" $signal
+    done
+    PATH=$folder/bin:$PATH "$AWAC_PYTHON" -m mindspore.parallel.cluster.run --worker_num="$workers" \
+        --local_worker_num="$workers" --master_addr=127.0.0.1 --master_port="$port" --log_dir="$folder" --join=True \
+        python -u -m awac.cli "$@" >"$folder/msrun.log" 2>&1 &
+    msrun=$!
+    until [[ -s $folder/pid_$((workers - 1)) ]] || ! kill -0 "$msrun" 2>/dev/null; do sleep 0.1; done
+    renice -n 19 -p "$msrun" >/dev/null 2>&1 # msrun 2.7 polls its workers without a pause
+    while :; do
+        wait "$msrun" 2>/dev/null
+        rc=$?
+        kill -0 "$msrun" 2>/dev/null || break # else a signal ended the wait
+    done
+    [[ $rc -ne 0 ]] || return 0
+    explain "$folder"
+}
+
+# Says in one line which worker ended the run, unless it was worker 0 with a word of its own; returns its exit code.
+explain() { # FOLDER
+    local pid code rank words=
+    read -r pid code < <(sed -nE 's/.*Worker process ([0-9]+) exit with exception. Error code: (-?[0-9]+).*/\1 \2/p' "$1/msrun.log")
+    if [[ -z ${code:-} ]]; then
+        echo "run_distribute_train.sh: msrun failed: $(tail -n 1 "$1/msrun.log")"
+        return 1
+    fi
+    rank=$(grep -lx "$pid" "$1"/pid_* | sed 's/.*_//')
+    if [[ $code -lt 0 ]]; then
+        words="killed by signal $((-code))" code=$((128 - code))
+    elif [[ $rank != 0 ]]; then
+        words="exit code $code: $(tail -n 1 "$1/worker_$rank.log")"
+    fi
+    if [[ -n $words ]]; then
+        echo "run_distribute_train.sh: worker $rank ended ($words); all are stopped, --resume goes on from the last checkpoint"
+    fi
+    return "$code"
+}
+
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+resumes=$([[ " $* " != *" --resume "* ]] || echo yes)
+train_logged "$resumes" awac_train_log.txt launch "$folder" train --episode "$episode" --device_target "$device" \
+    --ckpt_path ./ckpt "$@"
