@@ -241,6 +241,15 @@ class TestCard:
         text = (tmp_path / "p.npz.md").read_text(encoding="utf-8")
         assert "holds no evaluations" in text and "int64 (B,), the index of the most probable action, 5 to 8" in text
 
+    def test_a_run_without_an_environment_is_named_by_its_data(self, tmp_path):
+        folder = saved.save(tmp_path / "run", "own", task="")
+        path = folder / "manifest_3.json"
+        text = path.read_text(encoding="utf-8").replace('"dataset": null', '"dataset": "logs/plant.csv"')
+        path.write_text(text, encoding="utf-8")
+        policy_file.export_policy(folder, "npz", tmp_path / "p.npz")
+        text = (tmp_path / "p.npz.md").read_text(encoding="utf-8")
+        assert text.startswith("# Policy for plant.csv\n") and "No environment; 3000 gradient steps" in text
+
     def test_its_python_runs(self, module, name, tmp_path):
         policy_file.export_policy(SHIPPED, name, tmp_path / f"p.{name}")
         text = (tmp_path / f"p.{name}.md").read_text(encoding="utf-8")

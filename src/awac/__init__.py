@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from awac.data.sources import load_dataset
     from awac.envs import make_env
     from awac.runs.deployed import load_policy
+    from awac.training.policy_ranking import evaluate_offline
     from awac.training.session import evaluate, train
 
 __version__ = "0.1.0"
 
-__all__ = ["AWAC", "__version__", "evaluate", "load_dataset", "load_policy", "make_env", "train"]
+__all__ = ["AWAC", "__version__", "evaluate", "evaluate_offline", "load_dataset", "load_policy", "make_env", "train"]
 
 _HOMES = {
     "AWAC": "awac.agent",
     "evaluate": "awac.training.session",
+    "evaluate_offline": "awac.training.policy_ranking",
     "load_dataset": "awac.data.sources",
     "load_policy": "awac.runs.deployed",
     "make_env": "awac.envs",

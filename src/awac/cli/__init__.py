@@ -18,7 +18,19 @@ import typing
 from awac import __version__
 from awac.errors import NO_HOME, AWACError, Interrupted, did_you_mean
 
-COMMANDS = ("train", "eval", "sweep", "report", "collect", "convert", "export", "doctor", "bench", "completion")
+COMMANDS = (
+    "train",
+    "eval",
+    "evaluate-offline",
+    "sweep",
+    "report",
+    "collect",
+    "convert",
+    "export",
+    "doctor",
+    "bench",
+    "completion",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -108,7 +120,7 @@ def _parser(chosen: str | None, every: bool = False) -> tuple[_Parser, dict[str,
     parser.add_argument("--version", action="version", version=f"awac {__version__}")
     group = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
-        module = importlib.import_module(f"awac.cli.{name}")
+        module = importlib.import_module(f"awac.cli.{name.replace('-', '_')}")
         command = group.add_parser(name, help=module.ABOUT)
         command.set_defaults(interrupted=module.INTERRUPTED, run=module.run)
         if every or name == chosen:  # the others' options would load what only they need

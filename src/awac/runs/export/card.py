@@ -38,8 +38,9 @@ def text(folder: Path, policy: DeployedPolicy, file: str, use: str, difference: 
         difference: from the checkpoint's policy, as `policy_file.difference` measured it.
     """
     manifest = policy.manifest
+    subject = policy.task or Path(manifest["config"]["env"]["dataset"]).name  # a run without an environment has no task
     parts = [
-        f"# Policy for {policy.task}",
+        f"# Policy for {subject}",
         f"`{file}` is a policy trained with AWAC (advantage-weighted actor-critic, Nair et al. 2020, arXiv 2006.09359) "
         f"on MindSpore: checkpoint {policy.episode} of the run `{folder.resolve().name}`. It maps observations to "
         "actions; the normaliser of the observations and the scaling of the actions are in it.",
@@ -89,19 +90,18 @@ def _outputs(space: spaces.Box | spaces.Discrete) -> list[str]:
 
 def _training(manifest: dict) -> list[str]:
     config, data, episode = manifest["config"], manifest.get("data"), manifest["episode"]
-    train = config["train"]
+    train, task = config["train"], config["env"]["task"]
+    where = f"Task `{task}`" if task else "No environment"
     steps = episode * train["n_steps_per_episode"]
     offline = min(steps, train["offline_train_steps"])
-    lines = [
-        f"Task `{config['env']['task']}`; {offline} gradient steps on the data set alone, {steps - offline} online."
-    ]
+    lines = [f"{where}; {offline} gradient steps on the data set alone, {steps - offline} online."]
     if data:
         lines.append(
             f"Data set `{data['dataset']}` ({data['kind']}), {data['rows']} rows; SHA-256 of the rows "
             f"`{data['sha256']}`."
         )
     else:
-        lines.append(f"Data set `{config['env']['dataset'] or config['env']['task']}`; its fingerprint was not noted.")
+        lines.append(f"Data set `{config['env']['dataset'] or task}`; its fingerprint was not noted.")
     recipe = {key: _plain(config[key]) for key in ("env", "algo", "train")}
     lines.append(f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False)}```")
     return lines
