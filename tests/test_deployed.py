@@ -115,8 +115,8 @@ def test_actions_are_in_the_environments_units(pendulum):
 
 def test_the_first_index_of_discrete_actions_is_noted(graph_mode):
     from awac.config import load_config
+    from awac.data.sources import resolve_dataset
     from awac.training.resume import about
-    from awac.training.session import resolve_dataset
 
     data, origin = resolve_dataset("CartPole-v1")
     facts = about(load_config(), {}, data, origin, gymnasium.spaces.Discrete(2, start=5))

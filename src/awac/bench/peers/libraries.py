@@ -66,7 +66,9 @@ def torch_isa() -> dict[str, str]:
 def jax_isa() -> dict[str, str]:
     """XLA's compiler and the oneDNN in it, as a process beside this one says: both print it at their start only."""
     environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
-    run = subprocess.run([sys.executable, "-c", _JAX], env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", _JAX], env=environment, capture_output=True, encoding="utf-8", check=True
+    )
     line = next((line for line in run.stdout.splitlines() if "cpu,isa:" in line), "")
     limited = "xla_cpu_max_isa=AVX2" in os.environ.get("XLA_FLAGS", "") and "Unknown CPU ISA" not in run.stderr
     return {"XLA": "AVX2" if limited else "what the processor has",

@@ -155,7 +155,7 @@ def _alone(path: Path):
     """Lets one process at a time make a file, as of a sweep's trials, which all start with the same one."""
     lock = path.with_suffix(".lock")
     try:
-        file = open(lock, "w")  # noqa: SIM115
+        file = open(lock, "wb")  # noqa: SIM115
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
     with file:
