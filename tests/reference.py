@@ -140,6 +140,7 @@ class Reference:
             weights = np.ones(batch)
         else:
             weights = np.minimum(np.exp(adv / lam), config.weight_clip)
+        weights = np.maximum(weights, config.weight_floor)
         log_prob, spread, backward = self.actor_terms(obs, action)
         share = weights / (batch if config.loss_reduction == "mean" else 1)
         actor_loss, actor_gradients = -(log_prob * share).sum(), backward(-share)

@@ -33,14 +33,14 @@ def alone(monkeypatch, tmp_path):
 
 def rows(**speeds):
     return [
-        {"workload": "ant", "implementation": name.replace("_", "-"), "steps_per_s": speed,
+        {"workload": "default", "implementation": name.replace("_", "-"), "steps_per_s": speed,
          "ratio_to_torch_eager": None, "share_of_ceiling": 0.5}
         for name, speed in speeds.items()
     ]  # fmt: skip
 
 
 def test_the_short_form_measures_what_is_there(alone, capsys, tmp_path):
-    arguments = ["--workload", "ant", "--rounds", "1", "--seconds", "0.1", "--threads", "1", "--json", "out.json"]
+    arguments = ["--workload", "default", "--rounds", "1", "--seconds", "0.1", "--threads", "1", "--json", "out.json"]
     assert cli.main(["bench", *arguments]) == 0
     printed = capsys.readouterr().out
     for name in ("torch-eager", "torch-compile", "jax-scan"):
@@ -48,7 +48,7 @@ def test_the_short_form_measures_what_is_there(alone, capsys, tmp_path):
     assert "mindspore-rl: skipped" in printed
     (row,) = json.loads((tmp_path / "out.json").read_text())
     assert set(row) == FIELDS
-    assert (row["workload"], row["implementation"], row["ratio_to_torch_eager"]) == ("ant", "awac", None)
+    assert (row["workload"], row["implementation"], row["ratio_to_torch_eager"]) == ("default", "awac", None)
     assert row["steps_per_s"] > 0 and 0 < row["share_of_ceiling"] < 2
     assert row["ceiling_gflops"] > 1 and row["ceiling_library"] in ("numpy", "mindspore") and row["threads"] == 1
     assert f"| {row['isa']}, 1 thread | steps/s |" in printed and row["processor"] in printed
@@ -138,12 +138,11 @@ def test_a_process_that_dies_says_why(tmp_path):
 
 def test_the_operations_are_those_of_the_paper_s_step():
     """The default: 14 passes forward or backward of about 2·B·weights each, less the gradients of the inputs."""
-    ant = WORKLOADS["ant"]
-    critic, actor = 35 * 256 + 256 * 256 + 256, 27 * 512 + 512 * 512 + 512 * 8
-    passes = 2 * 256 * (2 * (5 * critic - 35 * 256) + 4 * actor - 27 * 512)
-    assert ant.flops() == passes
-    assert Counter(ant.products())[256, 256, 256] == 2 * (3 + 1 + 1)
-    assert Counter(ant.products())[256, 512, 512] == 2 + 1
+    default = WORKLOADS["default"]
+    critic, actor = 35 * 256 + 256 * 256 + 256, 27 * 256 + 256 * 256 + 256 * 16
+    passes = 2 * 256 * (2 * (5 * critic - 35 * 256) + 4 * actor - 27 * 256)
+    assert default.flops() == passes
+    assert Counter(default.products())[256, 256, 256] == 2 * (3 + 1 + 1) + (2 + 1 + 1)
     assert WORKLOADS["w3"].critic_sizes == (4, 128, 128, 2)
 
 
@@ -160,7 +159,7 @@ def test_the_chart_shows_speeds_relative_to_pytorch_or_to_this_package(monkeypat
     output.plot(rows(**speeds), "bars.png")
     assert {bars.get_label(): bars[0].get_height() for bars in axes.containers} == heights
     assert axes.get_ylabel() == f"training steps/s, {base} = 1"
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["ant"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["default"]
 
 
 def test_growth_measures_each_size_by_itself(capsys):

@@ -30,8 +30,8 @@ def yaml_file(tmp_path, text, name="a.yaml"):
     return str(tmp_path / name)
 
 
-def test_the_default_is_the_ant_preset():
-    assert load_config() == load_config("ant")
+def test_no_preset_is_the_default():
+    assert load_config() == load_config("default") == Config()
     assert load_config().env.task == "ant-expert-v2"
 
 
@@ -40,10 +40,9 @@ def test_a_preset_sets_its_keys_and_leaves_the_others(preset):
     assert values(load_config(preset)) == {**values(Config()), **PRESETS[preset]}
 
 
-def test_no_two_presets_are_the_same_and_ant_is_the_default():
+def test_no_two_presets_are_the_same():
     configs = [load_config(preset) for preset in PRESETS]
     assert all(one != other for one, other in itertools.combinations(configs, 2))
-    assert load_config("ant") == Config()
 
 
 @pytest.mark.parametrize(
@@ -52,6 +51,14 @@ def test_no_two_presets_are_the_same_and_ant_is_the_default():
         ("paper", {"actor_hidden": (256,) * 4, "critic_hidden": (256, 256), "batch_size": 1024, "weighting": "softmax",
                    "lam": 2.0, "actor_weight_decay": 1e-4, "state_dependent_std": False, "log_std_min": -6.0,
                    "log_std_max": 0.0, "loss_reduction": "mean"}),
+        ("corl", {"actor_hidden": (256,) * 3, "critic_hidden": (256,) * 3, "batch_size": 256, "weighting": "exp",
+                  "lam": 1 / 3, "weight_clip": 100.0, "weight_floor": 0.0, "state_dependent_std": False,
+                  "log_std_min": -20.0, "log_std_max": 2.0, "log_std_bound": "clamp", "squash_mean": False,
+                  "update_order": "critic_first",
+                  "lam_unit": "reward", "actor_ema": 0.0, "online_candidates": 1, "online_warmup": 0}),
+        ("d3rlpy", {"actor_hidden": (256,) * 4, "critic_hidden": (256,) * 4, "batch_size": 1024, "weighting": "softmax",
+                    "lam": 1.0, "actor_weight_decay": 1e-4, "loss_reduction": "sum", "update_order": "critic_first",
+                    "critic_layer_norm": False, "weight_floor": 0.0}),
         ("mindrl", {"actor_hidden": (256,) * 4, "critic_hidden": (256,) * 4, "loss_reduction": "sum"}),
     ],
 )  # fmt: skip
@@ -77,7 +84,7 @@ def test_later_sources_win(tmp_path):
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}"])
 def test_an_empty_yaml_file_changes_nothing(tmp_path, text):
     path = yaml_file(tmp_path, text)
-    assert load_config("ant", path, path) == load_config("ant")
+    assert load_config("default", path, path) == load_config()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,7 @@ def test_an_unknown_key_that_is_like_none(key):
 
 
 def test_an_unknown_preset_names_the_nearest_one():
-    with pytest.raises(ConfigError, match="'papr' is unknown: did you mean 'paper'.*one of ant, "):
+    with pytest.raises(ConfigError, match="'papr' is unknown: did you mean 'paper'.*one of default, "):
         load_config("papr")
 
 

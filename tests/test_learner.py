@@ -95,7 +95,7 @@ def test_the_seed_decides_the_initial_weights():
         ("ant", {"update_order": "critic_first", "squash_mean": False, "log_std_bound": "clamp"}, False),
         ("ant", {"log_std_bound": "clamp", "state_dependent_std": True, "log_std_min": -0.1}, False),
         ("ant", {"update_order": "critic_first"}, True),
-        ("ant", {"lam_unit": "td_error", "lam": 0.3, "weighting": "exp"}, False),
+        ("ant", {"lam_unit": "td_error", "lam": 0.3, "weighting": "exp", "weight_floor": 0.4}, False),
     ],
 )
 def test_a_call_equals_the_numpy_implementation(preset, changes, discrete):
@@ -137,7 +137,7 @@ def plain(monkeypatch):
         ("ant", {"update_order": "critic_first", "squash_mean": False, "log_std_bound": "clamp"}, False),
         ("ant", {"log_std_bound": "clamp", "state_dependent_std": True, "log_std_min": -0.1}, False),
         ("ant", {"update_order": "critic_first", "weighting": "exp"}, True),
-        ("ant", {"update_order": "critic_first", "lam_unit": "td_error", "lam": 0.3}, False),
+        ("ant", {"update_order": "critic_first", "lam_unit": "td_error", "lam": 0.3, "weight_floor": 0.4}, False),
     ],
 )
 def test_the_native_steps_equal_the_plain_ones(monkeypatch, preset, changes, discrete):

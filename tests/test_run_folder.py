@@ -120,7 +120,7 @@ class TestResume:
 
     def test_a_setting_that_changes_the_result_is_refused_by_name(self, copy, graph_mode, capsys):
         assert self.resume("--episode", "5", "--dataset", "data.hdf5", "--set", "lam=3") == 1
-        assert "lam = 20.0, this command says 3.0" in capsys.readouterr().err
+        assert "lam = 0.4, this command says 3.0" in capsys.readouterr().err
 
     def test_how_often_it_logs_may_change(self, copy, graph_mode, capsys):
         assert self.resume("--episode", "5", "--dataset", "data.hdf5", "--set", "log_every=1", "eval_episodes=2") == 0

@@ -20,6 +20,7 @@ RUN = {
     "n_steps_per_episode": 20,
     "steps_per_call": 10,
     "offline_train_steps": 60,
+    "online_warmup": 0,
     "batch_size": 8,
     "actor_hidden": "[16,16]",
     "critic_hidden": "[16,16]",

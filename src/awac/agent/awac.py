@@ -85,7 +85,8 @@ class AWAC(nn.Cell):
         self.critics, self.targets, self.actor = nn.CellList(critics), nn.CellList(targets), actor
         self.average_actor = checks.copy(actor) if self.actor_ema else actor
         self.config = AlgoConfig(
-            lam=self.lam, weighting="exp", weight_clip=self.weight_clip or math.inf, tau=self.tau, gamma=self.gamma,
+            lam=self.lam, lam_unit="reward", weighting="exp", weight_floor=0.0,
+            weight_clip=self.weight_clip or math.inf, tau=self.tau, gamma=self.gamma,
             critic_lr=checks.above_0("critic_lr", critic_lr), actor_lr=checks.above_0("actor_lr", actor_lr),
             actor_ema=self.actor_ema, update_order="critic_first",
         )  # fmt: skip

@@ -161,7 +161,7 @@ class GradientSteps(nn.Cell):
         dist = self.actor(obs)
         value = self.actor.baseline(dist, self.critic, obs, noise) if self.baseline else 0.0
         adv = self.ranks.gather(losses.advantage(q_data, value))
-        weights = self.weights(adv, lam, self.weight_clip)
+        weights = ops.maximum(self.weights(adv, lam, self.weight_clip), self.config.weight_floor)
         log_prob = self.actor.log_prob(dist, action)
         loss = losses.actor_loss(log_prob, self.ranks.own(weights), self.config.loss_reduction)
         if self.config.loss_reduction == "sum":

@@ -46,8 +46,9 @@ IMPLEMENTATIONS = {
     "awac": Implementation("awac_learner.py"),
     "torch-eager": Implementation("torch_corl.py", packages=("torch",)),
     "torch-compile": Implementation("torch_corl.py", ("--compile",), packages=("torch",)),
-    "jax-scan": Implementation("jax_scan.py", packages=("jax", "optax")),
+    "jax-scan": Implementation("jax_scan.py", packages=("jax", "optax"), workloads=("w1", "w2", "w3", "default")),
     "mindspore-rl": Implementation("mindspore_rl_awac.py", workloads=("w1", "w2"), noise=False, tolerance=1e-3),
+    "d3rlpy": Implementation("torch_d3rlpy.py", packages=("d3rlpy",), workloads=("d3rlpy",)),
 }
 PRODUCTS = {
     "sgemm numpy": Implementation("sgemm.py", ("numpy",)),

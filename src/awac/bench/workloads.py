@@ -112,10 +112,14 @@ def _workloads() -> dict[str, Workload]:
             Workload("w1", "obs 27, act 8, 3 nets of 4×256, B 1024", 27, 8, False, deep),
             Workload("w2", "obs 17, act 6, 3 nets of 3×256, B 256", 17, 6, False, small),
             Workload("w3", "obs 4, 2 actions, critics 128-128, actor 128-64, B 1024", 4, 2, True, cartpole),
-            Workload("ant", "obs 27, act 8, critics 2×256, LayerNorm, actor 2×512, B 256", 27, 8, False,
-                     load_config("ant").algo),
+            Workload("default", "obs 27, act 8, nets 2×256, LayerNorm in critics, B 256", 27, 8, False,
+                     load_config().algo),
+            Workload("corl", "obs 17, act 6, the preset corl", 17, 6, False, load_config("corl").algo),
+            Workload("d3rlpy", "obs 17, act 6, the preset d3rlpy", 17, 6, False, load_config("d3rlpy").algo),
         )
     }  # fmt: skip
 
 
 WORKLOADS = _workloads()
+TIMED = ("w1", "w2", "w3", "default")
+"""Those of a plain `awac bench`; the others hold a preset against the code that it is named after."""

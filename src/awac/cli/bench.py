@@ -13,13 +13,13 @@ def add(parser) -> None:
     """Adds the options."""
     from awac.bench.machine import ISAS
     from awac.bench.run import IMPLEMENTATIONS
-    from awac.bench.workloads import WORKLOADS
+    from awac.bench.workloads import TIMED, WORKLOADS
 
     parser.description = (
         "Times training steps, alternating between implementations; scripts/bench_setup.sh installs the other ones. "
         + "; ".join(f"{w.name}: {w.about}" for w in WORKLOADS.values())
     )
-    parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="(default: all)")
+    parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(TIMED), help="(default: %(default)s)")
     parser.add_argument("--implementation", nargs="+", choices=IMPLEMENTATIONS, help="(default: all)")
     parser.add_argument("--rounds", type=positive, default=5, help="chunks for each (default: %(default)s)")
     parser.add_argument("--seconds", type=seconds, default=1.0, help="length of a chunk (default: %(default)s)")

@@ -15,7 +15,7 @@ def add(parser) -> None:
     """Adds the options."""
     from awac.config import PRESETS, SECTIONS
 
-    parser.add_argument("--preset", help=f"recipe: {', '.join(PRESETS)} (default: ant)")
+    parser.add_argument("--preset", help=f"recipe: {', '.join(PRESETS)} (default: default)")
     parser.add_argument(
         "--episode", type=positive, help="training episodes in all (default: 500; with --no_env the offline phase's)"
     )

@@ -39,7 +39,7 @@ def load_config(
     """Builds a configuration: preset, then YAML files, then overrides; later ones win.
 
     Args:
-        preset: a name in `PRESETS`; None: `ant`, or nothing where there is a base.
+        preset: a name in `PRESETS`; None: `default`, or nothing where there is a base.
         env_yaml: path of a YAML mapping with `EnvConfig` keys.
         algo_yaml: path of a YAML mapping with `AlgoConfig` and `TrainConfig` keys.
         overrides: mapping of keys to values.
@@ -50,7 +50,7 @@ def load_config(
         ConfigError: unknown preset or key, a value of the wrong type or out of range, an unreadable file.
     """
     if preset is None and base is None:
-        preset = "ant"
+        preset = "default"
     if preset is not None and preset not in PRESETS:
         near = did_you_mean(preset, PRESETS)
         raise ConfigError(f"preset {preset!r} is unknown{near}; choose one of {', '.join(PRESETS)}")

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+_PUBLISHED = {
+    "critic_layer_norm": False,
+    "state_dependent_std": False,
+    "lam_unit": "reward",
+    "weighting": "softmax",
+    "weight_floor": 0.0,
+    "actor_lr": 3e-4,
+    "actor_ema": 0.0,
+    "offline_share": None,
+    "online_warmup": 0,
+    "online_candidates": 1,
+}
+"""What the published recipes have in common: none of this package's additions."""
+
 PRESETS: dict[str, dict] = {
-    "ant": {},
+    "default": {},
     # rlkit, the authors' code (examples/awac). There, states are not normalised; 50,000 offline steps.
     "paper": {
+        **_PUBLISHED,
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256),
-        "critic_layer_norm": False,
-        "actor_lr": 3e-4,
         "lam": 2.0,
-        "actor_ema": 0.0,
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
     },
     # MindSpore-RL 0.7, example/awac. There, states are not normalised, and target critics don't start as copies.
     "mindrl": {
+        **_PUBLISHED,
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256, 256, 256),
-        "critic_layer_norm": False,
-        "actor_lr": 3e-4,
         "lam": 2.0,
-        "actor_ema": 0.0,
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
         "loss_reduction": "sum",
@@ -31,52 +41,47 @@ PRESETS: dict[str, dict] = {
     # CORL, algorithms/finetune/awac.py. There, a million offline steps come before the online ones, and the collected
     # action is a sample that is not clipped before the environment clips it.
     "corl": {
+        **_PUBLISHED,
         "actor_hidden": (256, 256, 256),
         "critic_hidden": (256, 256, 256),
-        "critic_layer_norm": False,
-        "actor_lr": 3e-4,
         "lam": 1 / 3,
         "weighting": "exp",
         "weight_clip": 100.0,
-        "actor_ema": 0.0,
         "squash_mean": False,
         "log_std_bound": "clamp",
         "log_std_min": -20.0,
         "log_std_max": 2.0,
         "update_order": "critic_first",
     },
-    # d3rlpy 2.8, AWACConfig. There, states are not normalised unless asked for.
+    # d3rlpy 2.8, reproductions/offline/awac.py. There, states are not normalised, and the critics' target is SAC's, as
+    # its AWAC inherits it: an action of a squashed Gaussian, and its log-probability subtracted at temperature 1.
     "d3rlpy": {
+        **_PUBLISHED,
         "actor_hidden": (256, 256, 256, 256),
         "critic_hidden": (256, 256, 256, 256),
-        "critic_layer_norm": False,
-        "actor_lr": 3e-4,
         "lam": 1.0,
-        "actor_ema": 0.0,
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
         "loss_reduction": "sum",
         "update_order": "critic_first",
     },
-    # For data with room to improve. Weights that select, and optimistic collection: an advantage-weighted policy
-    # imitates what the memory holds, so better actions have to get in. It falls after the switch before it improves.
-    "improve": {
-        "actor_hidden": (256, 256),
-        "actor_lr": 3e-4,
-        "actor_ema": 0.999,
-        "state_dependent_std": True,
-        "lam": 1 / 3,
-        "weighting": "exp",
-        "weight_clip": 100.0,
-        "offline_share": 0.5,
-        "online_candidates": 10,
+    # Behaviour cloning, with the default's networks.
+    "bc": {"weighting": "uniform", "online_candidates": 1},
+    # The default of version 0.1: weights so flat that it is close to cloning.
+    "ant": {
+        **_PUBLISHED,
+        "actor_hidden": (512, 512),
+        "critic_layer_norm": True,
+        "lam": 20.0,
+        "actor_lr": 1e-3,
+        "actor_ema": 0.9997,
     },
-    "bc": {"weighting": "uniform"},
     "cartpole": {
+        **_PUBLISHED,
         "task": "CartPole-v1",
+        "critic_layer_norm": True,
         "actor_hidden": (128, 64),
         "critic_hidden": (128, 128),
-        "actor_lr": 3e-4,
         "actor_ema": 0.995,
         "batch_size": 128,
         "tau": 0.02,

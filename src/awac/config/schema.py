@@ -62,10 +62,10 @@ class EnvConfig:
 class AlgoConfig:
     """The algorithm: networks, losses, optimisers."""
 
-    actor_hidden: tuple[int, ...] = key((512, 512), "Widths of the policy's hidden layers.")
+    actor_hidden: tuple[int, ...] = key((256, 256), "Widths of the policy's hidden layers.")
     critic_hidden: tuple[int, ...] = key((256, 256), "Widths of each critic's hidden layers.")
     critic_layer_norm: bool = key(True, "LayerNorm (without affine part) after each hidden layer of the critics.")
-    state_dependent_std: bool = key(False, "Log-std as an output of the policy network instead of one free vector.")
+    state_dependent_std: bool = key(True, "Log-std as an output of the policy network instead of one free vector.")
     log_std_min: float = key(-6.0, "Lower bound of the log-std.")
     log_std_max: float = key(0.0, "Upper bound of the log-std.")
     log_std_bound: str = key(
@@ -74,19 +74,22 @@ class AlgoConfig:
     squash_mean: bool = key(True, "tanh on the policy's mean action.")
     gamma: float = key(0.99, "Discount factor γ.", SHARE)
     tau: float = key(0.005, "Polyak factor τ of the target critics.", SHARE)
-    lam: float = key(20.0, "Temperature λ of the advantage weights, eq. (13).", POSITIVE)
+    lam: float = key(0.4, "Temperature λ of the advantage weights, eq. (13).", POSITIVE)
     lam_unit: str = key(
-        "reward",
+        "td_error",
         "Unit of λ: `reward`, that of the rewards; `td_error`, the critics' root mean square TD error on the batch.",
         choices=("reward", "td_error"),
     )
     weighting: str = key(
-        "softmax",
+        "exp",
         "`softmax`: weights normalised over the batch to mean 1; `exp`: exp(A/λ), clipped at `weight_clip`; "
         "`uniform`: 1, behaviour cloning.",
         choices=weightings,
     )
-    weight_clip: float = key(100.0, "Largest weight under `weighting=exp`.", POSITIVE)
+    weight_clip: float = key(10.0, "Largest weight under `weighting=exp`.", POSITIVE)
+    weight_floor: float = key(
+        0.3, "Smallest weight: no state is forgotten because its action was a poor one.", NOT_NEGATIVE
+    )
     update_order: str = key(
         "together",
         "`together`: both losses see the critics before a step; `critic_first`: the policy sees them after it.",
@@ -127,7 +130,7 @@ class TrainConfig:
         POSITIVE,
     )
     offline_share: float | None = key(
-        None,
+        0.5,
         "Share of data set rows in an online batch; None draws from all rows alike, so it falls as they arrive.",
         SHARE,
     )
@@ -137,12 +140,12 @@ class TrainConfig:
         POSITIVE,
     )
     online_warmup: int = key(
-        0,
+        5000,
         "Environment steps collected at the switch before the first online gradient step.",
         NOT_NEGATIVE,
     )
     online_candidates: int = key(
-        1,
+        10,
         "Actions drawn from the policy at each online step; the one with the largest min Q is taken. More than 1 is "
         "optimistic collection (O3F, Mark et al. 2022).",
         POSITIVE,

@@ -24,8 +24,9 @@ CELLS = (GaussianActor, CategoricalActor, UserCategorical, ContinuousCritic, Dis
 WEIGHTINGS = ("softmax", "exp")
 KNOWN = {
     "actor_hidden", "critic_hidden", "critic_layer_norm", "state_dependent_std", "log_std_min", "log_std_max",
-    "log_std_bound", "squash_mean", "gamma", "tau", "lam", "lam_unit", "weighting", "weight_clip", "update_order",
-    "loss_reduction", "actor_lr", "critic_lr", "actor_weight_decay", "actor_ema", "batch_size", "reward_scale",
+    "log_std_bound", "squash_mean", "gamma", "tau", "lam", "lam_unit", "weighting", "weight_clip", "weight_floor",
+    "update_order", "loss_reduction", "actor_lr", "critic_lr", "actor_weight_decay", "actor_ema", "batch_size",
+    "reward_scale",
 }  # fmt: skip
 """Settings that the operator knows; any other one has to be at its default."""
 
@@ -88,8 +89,9 @@ def settings(config, actor, critic) -> Tensor:
     flags = (discrete, by_state, critic.net.layer_norm, config.weighting == "softmax", config.loss_reduction == "sum",
              config.update_order == "critic_first", squash, clamp, config.lam_unit == "td_error")  # fmt: skip
     sizes = (actor.obs_size, outputs if discrete else actor.action_size, actor.trunk.depth, critic.net.depth)
-    values = (config.gamma, config.tau, config.lam, config.weight_clip, config.reward_scale, low, high, config.actor_lr,
-              config.critic_lr, config.actor_weight_decay, 1.0 - config.actor_ema, threads())  # fmt: skip
+    values = (config.gamma, config.tau, config.lam, config.weight_clip, config.weight_floor, config.reward_scale,
+              low, high, config.actor_lr, config.critic_lr, config.actor_weight_decay, 1.0 - config.actor_ema,
+              threads())  # fmt: skip
     return Tensor([float(x) for x in (VERSION, *flags, *sizes, *values)], ms.float32)
 
 

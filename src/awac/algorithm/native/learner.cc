@@ -201,14 +201,12 @@ class Learner {
   void weigh() {
     const double squares = std::accumulate(loss.begin(), loss.end(), 0.0);
     const float lam = s.td_error > 0 ? s.lam * std::sqrt(squares / (2 * batch)) : s.lam;
-    if (s.softmax == 0) {
-      for (int64_t r = 0; r < batch; ++r) weight[r] = std::exp(std::min(adv[r] / lam, std::log(s.weight_clip)));
-      return;
-    }
-    const float top = *std::max_element(adv.begin(), adv.end());
+    const float top = s.softmax > 0 ? *std::max_element(adv.begin(), adv.end()) : 0.0f, most = std::log(s.weight_clip);
     double sum = 0.0;
-    for (int64_t r = 0; r < batch; ++r) sum += weight[r] = std::exp((adv[r] - top) / lam);
-    for (int64_t r = 0; r < batch; ++r) weight[r] *= static_cast<float>(batch / sum);
+    for (int64_t r = 0; r < batch; ++r)
+      sum += weight[r] = std::exp(s.softmax > 0 ? (adv[r] - top) / lam : std::min(adv[r] / lam, most));
+    const float scale = s.softmax > 0 ? static_cast<float>(batch / sum) : 1.0f;
+    for (int64_t r = 0; r < batch; ++r) weight[r] = std::max(weight[r] * scale, s.weight_floor);
   }
 
   // log π(a|s) and the gradient of eq. (13) down to every layer's z of the policy.

@@ -10,7 +10,7 @@ struct Settings {
   float version, discrete, state_dependent_std, layer_norm, softmax, sum, critic_first, squash_mean, clamp_std,
       td_error;
   float obs, action, actor_depth, critic_depth;
-  float gamma, tau, lam, weight_clip, reward_scale, log_std_min, log_std_max;
+  float gamma, tau, lam, weight_clip, weight_floor, reward_scale, log_std_min, log_std_max;
   float actor_lr, critic_lr, actor_weight_decay, average_rate, threads;
 };
 

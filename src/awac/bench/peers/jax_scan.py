@@ -91,12 +91,14 @@ class Jax:
 
         def actor_loss(actor):
             dist = self.policy(actor, obs)
-            adv = jnp.minimum(*(self.q(c, obs, action) for c in state["critics"]))
-            adv = jax.lax.stop_gradient(adv - self.value(dist, state["critics"], obs, noise[1]))
+            q = jnp.stack([self.q(c, obs, action) for c in state["critics"]])
+            adv = jax.lax.stop_gradient(q.min(0) - self.value(dist, state["critics"], obs, noise[1]))
+            lam = s["lam"] * (jnp.sqrt(jnp.square(q - target).mean()) if s["lam_unit"] == "td_error" else 1.0)
             if s["weighting"] == "softmax":
-                weights = jax.nn.softmax(adv / s["lam"]) * len(adv)
+                weights = jax.nn.softmax(adv / lam) * len(adv)
             else:
-                weights = jnp.minimum(jnp.exp(adv / s["lam"]), s["weight_clip"])
+                weights = jnp.minimum(jnp.exp(adv / lam), s["weight_clip"])
+            weights = jnp.maximum(weights, s["weight_floor"])
             if s["discrete"]:
                 log_prob = jnp.take_along_axis(dist, action.astype(jnp.int32), 1)[:, 0]
             else:

@@ -44,8 +44,9 @@ class Actor(nn.Module):
         if s["discrete"]:
             return functional.log_softmax(out, -1)
         mean, raw = out.chunk(2, -1) if s["state_dependent_std"] else (out, self.log_std)
-        log_std = s["log_std_min"] + (s["log_std_max"] - s["log_std_min"]) * torch.sigmoid(raw)
-        return torch.distributions.Normal(torch.tanh(mean), log_std.exp())
+        low, high = s["log_std_min"], s["log_std_max"]
+        log_std = raw.clamp(low, high) if s["log_std_bound"] == "clamp" else low + (high - low) * torch.sigmoid(raw)
+        return torch.distributions.Normal(torch.tanh(mean) if s["squash_mean"] else mean, log_std.exp())
 
 
 class Critic(nn.Module):
@@ -111,29 +112,33 @@ class Torch:
             target = reward * self.s["reward_scale"] + self.s["gamma"] * (1.0 - terminated) * value
         return sum(functional.mse_loss(self.q(critic, obs, action), target) for critic in self.critics)
 
-    def actor_loss(self, obs, action, noise):
+    def actor_loss(self, obs, action, noise, critic_loss):
         s = self.s
         with torch.no_grad():
             value = self.value(self.critics, obs, noise)
             adv = torch.min(*(self.q(critic, obs, action) for critic in self.critics)) - value
+            lam = s["lam"] * (torch.sqrt(critic_loss / 2) if s["lam_unit"] == "td_error" else 1.0)
             if s["weighting"] == "softmax":
-                weights = torch.softmax(adv / s["lam"], 0) * len(adv)
+                weights = torch.softmax(adv / lam, 0) * len(adv)
             else:
-                weights = torch.clamp_max(torch.exp(adv / s["lam"]), s["weight_clip"])
+                weights = torch.clamp_max(torch.exp(adv / lam), s["weight_clip"])
+            weights = torch.clamp_min(weights, s["weight_floor"])
         dist = self.actor(obs)
         log_prob = dist.gather(1, action.long()).squeeze(1) if s["discrete"] else dist.log_prob(action).sum(-1)
         loss = -log_prob * weights
         return loss.mean() if s["loss_reduction"] == "mean" else loss.sum()
 
     def update(self, obs, next_obs, action, reward, terminated, noise):
-        # CORL takes the critics' step before the actor's loss; here both see the critics as they were.
         critic_loss = self.critic_loss(obs, next_obs, action, reward, terminated, noise[0])
-        actor_loss = self.actor_loss(obs, action, noise[1])
+        critic_first = self.s["update_order"] == "critic_first"  # as CORL does
+        actor_loss = None if critic_first else self.actor_loss(obs, action, noise[1], critic_loss.detach())
         for optimizer in self.critic_optimizers:
             optimizer.zero_grad()
         critic_loss.backward()
         for optimizer in self.critic_optimizers:
             optimizer.step()
+        if actor_loss is None:
+            actor_loss = self.actor_loss(obs, action, noise[1], critic_loss.detach())
         self.actor_optimizer.zero_grad()
         actor_loss.backward()
         self.actor_optimizer.step()

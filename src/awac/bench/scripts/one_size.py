@@ -22,7 +22,7 @@ STEPS, CALLS = 50, 15
 def main(path: str, batch: int, width: int) -> dict:
     """Measures what a run does before its first step, and some steps."""
     select_device("CPU")
-    algo = load_config("ant").algo
+    algo = load_config().algo
     algo = dataclasses.replace(algo, batch_size=batch, actor_hidden=(width,) * 2, critic_hidden=(width,) * 2)
     rng = np.random.default_rng(0)
     data, _ = resolve_dataset(path)

@@ -39,7 +39,7 @@ def main() -> dict:
     replay = Replay(Transitions(obs[:-1], action, reward, obs[1:], no, no), normalizer, ROWS)
     start = lap("normaliser and replay of 1M rows", start)
     select_device("CPU")
-    config = load_config("ant")
+    config = load_config()
     algo, steps = config.algo, config.train.steps_per_call
     sizes = {"state_space_dim": normalizer.size, "action_space_dim": 8, "discrete": False}
     policy = AWACPolicy({"config": algo, "seed": 0, **sizes})
