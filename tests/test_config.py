@@ -327,7 +327,7 @@ class TestCommandLine:
             (["train", "--lamm", "2"], "unknown option --lamm: did you mean '--lam'?"),
             (["train", "--batchsize=2"], "unknown option --batchsize: did you mean '--batch_size'?"),
             (["eval", "--ckpt_path", "x", "--episodes", "2"], "unknown option --episodes: did you mean '--episode'?"),
-            (["evaluate"], "'evaluate' is unknown: did you mean 'eval'?"),
+            (["evall"], "'evall' is unknown: did you mean 'eval'?"),
         ],
     )
     def test_a_misspelt_option_or_command_names_the_nearest(self, capsys, arguments, says):
