@@ -229,7 +229,7 @@ class TestCard:
             "| 1 | 0 | 0.5 |",  # bounds of the second action
             "There is no evaluation at episode 30 itself",
             "| 20 | offline | 20.5 | 1.25 | 0 | 0.5 |  |",
-            "lam: 20.0",
+            "lam: 0.4",
             "| mindspore | 2.7.0 |",
             "Exported with awac 0.1.0.",
         ):

@@ -18,9 +18,10 @@ from awac import cli
 from awac.config import PRESETS
 from awac.errors import CheckpointError, ConfigError
 from awac.runs import folder as run_folder
+from awac.sweep import trial as trial_module
 from awac.sweep.plan import Trial, describe, read_plan
 from awac.sweep.progress import Progress
-from awac.sweep.trial import LOG, is_done, last_row, own_core, run
+from awac.sweep.trial import LOG, is_done, last_row, run
 
 BENCHMARKS = Path(__file__).parents[1] / "scripts" / "benchmarks"
 SMALL = {
@@ -202,10 +203,12 @@ def test_a_trial_that_cannot_run_says_why_in_one_line(plan, tmp_path):
     assert run(trial, f"{tmp_path}/file", "/") == ("failed", f"{tmp_path}/file cannot be written to (File exists)")
 
 
-def test_trials_side_by_side_get_a_core_each(tmp_path):
-    allowed = os.sched_getaffinity(0)
-    code = "import os; from awac.sweep.trial import own_core\nwith own_core(): print(sorted(os.sched_getaffinity(0)))"
-    with own_core():
+def test_trials_side_by_side_get_a_core_each(tmp_path, monkeypatch):
+    allowed, name = os.sched_getaffinity(0), f"awac-test-{os.getpid()}"
+    monkeypatch.setattr(trial_module, "CORE_NAME", name)
+    code = f"import os; from awac.sweep import trial; trial.CORE_NAME = {name!r}\n"
+    code += "with trial.own_core(): print(sorted(os.sched_getaffinity(0)))"
+    with trial_module.own_core():
         mine = os.sched_getaffinity(0)
         os.sched_setaffinity(0, allowed)
         other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

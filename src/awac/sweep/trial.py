@@ -90,6 +90,10 @@ def _train(trial: Trial, folder: Path) -> tuple[str, str]:
     return "done", ""
 
 
+CORE_NAME = "awac-core"
+"""Of the sockets that say which cores are taken; a test takes another one, so as not to meet a sweep."""
+
+
 @contextlib.contextmanager
 def own_core():
     """Keeps this process on a core that no other trial on this machine is on; where none is left, on any of its cores.
@@ -101,7 +105,7 @@ def own_core():
         for core in sorted(allowed):
             taken = stack.enter_context(socket.socket(socket.AF_UNIX))
             try:
-                taken.bind(f"\0awac-core-{os.getuid()}-{core}")
+                taken.bind(f"\0{CORE_NAME}-{os.getuid()}-{core}")
             except OSError:
                 continue
             os.sched_setaffinity(0, {core})
