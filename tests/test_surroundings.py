@@ -34,7 +34,11 @@ def no_home(monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     for name in ("AWAC_CACHE_DIR", "XDG_CACHE_HOME", "D4RL_DATASET_DIR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("os.path.expanduser", os.fspath)
+
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
 
 
 class TestNoHome:
