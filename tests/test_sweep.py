@@ -24,6 +24,7 @@ from awac.sweep.progress import Progress
 from awac.sweep.trial import LOG, is_done, last_row, run
 
 BENCHMARKS = Path(__file__).parents[1] / "scripts" / "benchmarks"
+LIMIT = 1500.0  # seconds; Ray's processes are slow to start on a busy machine
 SMALL = {
     "tasks": {"ant-expert-v2": {"dataset": str(RECORDED)}},
     "presets": ["ant", "bc"],
@@ -141,6 +142,12 @@ def test_a_misspelt_task_is_one_line(tmp_path, capsys):
     assert "hopper-medium-v2" in error and error.count("\n") == 1
 
 
+def test_runs_without_an_environment_are_no_sweep(tmp_path, capsys):
+    path = write(tmp_path / "small.yaml", set={**SMALL["set"], "no_env": True})
+    assert cli.main(["sweep", str(path), "--results", str(tmp_path / "results"), "--dry_run"]) == 1
+    assert "no_env has none" in capsys.readouterr().err
+
+
 def test_without_ray_one_line_says_what_to_install(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     path = write(tmp_path / "small.yaml")
@@ -193,6 +200,29 @@ def test_a_trial_is_done_with_its_last_checkpoint_and_evaluation(plan, tmp_path)
     assert last_row(folder / "eval.csv")[0] == 6
 
 
+def test_the_table_is_redrawn_in_place_on_a_terminal(plan, tmp_path, capsys, monkeypatch):
+    trials = plan(seeds=2)
+    progress = Progress(trials, tmp_path, 60.0)
+    (tmp_path / trials[0].name).mkdir(parents=True)
+    (tmp_path / trials[0].name / "train.csv").write_text("episode,phase\n1,offline\n3,offline\n")
+    progress.show(now=True)
+    table = capsys.readouterr().out
+    assert [line.split() for line in table.splitlines()[1:]] == [
+        ["task", "ant", "bc"],
+        ["ant-expert-v2", "0/2", "25%", "0/2", "0%"],
+    ]
+    progress.show()
+    assert capsys.readouterr().out == ""  # it is not time yet
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    progress.show(now=True)
+    progress.ended(trials[1], "failed", "no such file")
+    progress.ended(trials[2], "stopped", "")
+    progress.show(now=True)
+    out = capsys.readouterr().out
+    assert out.count("\x1b[3A\x1b[J") == 1 and "\x1b[Jfailed: ant-expert-v2/bc/seed_0: no such file\n0 of 4" in out
+    assert "0 of 4 trials done, 1 failed, 1 stopped" in out and out.rstrip().endswith("0/2 0% 1 failed")
+
+
 def test_a_trial_that_cannot_run_says_why_in_one_line(plan, tmp_path):
     (trial,) = plan(presets=["ant"], tasks={"ant-expert-v2": {"dataset": str(tmp_path / "none.hdf5")}})
     folder = tmp_path / "results" / "trial"
@@ -229,7 +259,7 @@ def sweep(path: Path, *options) -> subprocess.Popen:
         return subprocess.Popen([*command, "--workers", "2", "--every", "2", *options], stdout=log, stderr=log)
 
 
-def wait(condition, seconds: float = 400.0):
+def wait(condition, seconds: float = LIMIT):
     """Waits until `condition()` is true, and returns what it gave."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -241,7 +271,7 @@ def wait(condition, seconds: float = 400.0):
 def test_a_failed_trial_does_not_stop_the_others(ray, tmp_path):
     tasks = {**SMALL["tasks"], "broken": {"task": "ant-expert-v2", "dataset": str(tmp_path / "none.hdf5")}}
     path = write(tmp_path / "small.yaml", tasks=tasks, presets=["ant"])
-    assert sweep(path).wait(500) == 1
+    assert sweep(path).wait(LIMIT) == 1
     log = (tmp_path / "sweep.log").read_text()
     assert "done: ant-expert-v2/ant/seed_0: last return" in log
     assert log.splitlines()[-1].startswith("failed: broken/ant/seed_0: ") and "none.hdf5" in log.splitlines()[-1]
@@ -250,7 +280,7 @@ def test_a_failed_trial_does_not_stop_the_others(ray, tmp_path):
     assert re.search("Learner: (native, 1 thread\n|graph)", log_of_trial.read_text())
     before = log_of_trial.read_text()
     path = write(tmp_path / "small.yaml", presets=["ant"])
-    assert sweep(path).wait(500) == 0
+    assert sweep(path).wait(LIMIT) == 0
     assert "1 of 1 trials done" in (tmp_path / "sweep.log").read_text()
     assert log_of_trial.read_text() == before  # what is done is not run again
 
@@ -263,16 +293,16 @@ def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
     saved = wait(lambda: [p.parent for p in folder.glob("*/seed_0/manifest_*.json")])[0]
     first = max(run_folder.episodes(saved))
     os.kill(int((saved / "run.lock").read_text()), signal.SIGKILL)
-    wait(lambda: (saved / LOG).read_text().count("ready in") == 2, 500)
+    wait(lambda: (saved / LOG).read_text().count("ready in") == 2)
     wait(lambda: run_folder.episodes(saved) and max(run_folder.episodes(saved)) > first)
     process.send_signal(signal.SIGINT)
-    assert process.wait(200) == 130
+    assert process.wait(LIMIT) == 130
     log = (tmp_path / "sweep.log").read_text()
     assert log.splitlines()[-1] == (
         "awac: stopped by SIGINT: all trials are kept as they were; the same command goes on with them"
     )
     path = write(tmp_path / "small.yaml", **plan, set={**SMALL["set"], "eval_every": 50})
-    assert sweep(path).wait(500) == 0
+    assert sweep(path).wait(LIMIT) == 0
     assert "2 of 2 trials done" in (tmp_path / "sweep.log").read_text()
     for table in folder.glob("*/seed_0/train.csv"):
         rows = table.read_text().splitlines()[1:]

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -18,8 +17,11 @@ from awac.report.curves import Run, draw
 from awac.report.results import Results, Table, at_switch, best, held, is_normalised, last, score_table, scores
 
 _COLOURS = tuple(f"C{i}" for i in range(10))
-_FOLLOWED = {"ess": "ESS/B, effective share of a batch", "q_mean": "mean Q of the data's actions"}
-"""Columns of train.csv that the report draws."""
+_FOLLOWED = {
+    "ess": ("ESS/B", "effective share of a batch under the weights"),
+    "q_mean": ("mean Q", "mean Q of the data's actions"),
+}
+"""Columns of train.csv that the report draws: the axis and the caption of each."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,8 @@ def _scores(results: Results) -> Iterator[Section]:
     text = f"{count(len(_runs(results)), 'run')}: {', '.join(counts)}, {' or '.join(map(str, seeds))} of each."
     if results.missing:
         text += f" Without an evaluation yet: {_some(results.missing)}."
-    running = [run for runs in results.runs.values() for run in runs if run.episodes[-1] < _longest(runs)]
-    if running:
-        text += (
-            f" {len(running)} runs have not come as far as others of their name: {_some([r.folder for r in running])}."
-        )
+    if results.unfinished:
+        text += f" Not at their last evaluation yet: {_some(results.unfinished)}."
     unit = "normalised score" if any(map(is_normalised, _runs(results))) else "return"
     yield Section(
         "Last evaluation",
@@ -142,8 +141,9 @@ def _followed(results: Results, task: str, key: str, colours: dict[str, str]) ->
     runs = [run for run in (_column(run, key) for run in results.of_task(task)) if run is not None]
     if not runs:
         return None
-    draw_it = functools.partial(_draw, runs=runs, unit=_FOLLOWED[key], colours=colours, title=task)
-    return Picture(f"{key}_{_stem(task)}", f"{task}: {_FOLLOWED[key]}", draw_it)
+    unit, caption = _FOLLOWED[key]
+    draw_it = functools.partial(_draw, runs=runs, unit=unit, colours=colours, title=task)
+    return Picture(f"{key}_{_stem(task)}", f"{task}: {caption}", draw_it)
 
 
 def _draw(axes, runs: list[Run], reference=None, *, title: str, **options) -> None:
@@ -223,13 +223,9 @@ def _runs(results: Results) -> list[Run]:
     return [run for runs in results.runs.values() for run in runs]
 
 
-def _longest(runs: list[Run]) -> int:
-    return max(int(run.episodes[-1]) for run in runs)
-
-
-def _some(names: list[str] | list[Path]) -> str:
+def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(str, names[:3])) + more
+    return ", ".join(names[:3]) + more
 
 
 def _text(value) -> str:

@@ -17,38 +17,36 @@ from awac.training.resume import fingerprint
 
 
 def verdicts(results: Results) -> Iterator[Section]:
-    """A section with a table for each data set: verdict, check, finding."""
-    blocks: list[Table] = []
+    """A section with a table: the verdict on each data set, and what is not in order about it."""
+    rows: list[list[str]] = []
     seen = set()
     for task in results.tasks:
         for run in results.of_task(task):
             data = run.manifest.get("data", {})
-            if data.get("sha256") in seen:
-                continue
-            seen.add(data.get("sha256"))
-            blocks.append(_verdict(task, Config.from_dict(run.manifest["config"]).env, data))
-    yield Section("Data check", "What `awac doctor` finds in the data.", blocks)
+            if (task, data.get("sha256")) not in seen:
+                seen.add((task, data.get("sha256")))
+                rows += [[task, *found] for found in _verdict(Config.from_dict(run.manifest["config"]).env, data)]
+    text = "What `awac doctor` finds in the data, where those that were trained on are on this machine."
+    yield Section("Data check", text, [Table(["task", "verdict", "check", "finding"], rows)])
 
 
-def _verdict(label: str, env: EnvConfig, data: dict) -> Table:
+def _verdict(env: EnvConfig, data: dict) -> list[list[str]]:
     name = env.dataset or env.task
-    header = [label, "check", "finding"]
-    if not at_hand(name):
-        return Table(header, [["–", "file", f"{name} is not on this machine"]])
     if "sha256" not in data:
-        return Table(header, [["–", "rows", "the runs are of a version that did not note which rows they were"]])
+        return [["–", "rows", "the runs are of a version that did not note which rows they were"]]
+    if not at_hand(name):
+        return [["–", "file", f"{name} is not on this machine"]]
     task = Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
     try:
         with contextlib.closing(make_env(task)) as made:
             rows, _ = resolve_dataset(name, env=made, action_unit=env.action_unit, progress=False)
         if fingerprint(rows) != data["sha256"]:
-            text = f"the {name} of this machine has other rows than the runs were trained on"
-            return Table(header, [["–", "rows", text]])
+            return [["–", "rows", f"the {name} of this machine has other rows than the runs were trained on"]]
         del rows
         findings = list(examine(name, task, action_unit=env.action_unit))
     except AWACError as error:
-        return Table(header, [["–", "file", str(error)]])
+        return [["–", "file", str(error)]]
     counts = [[finding.verdict for finding in findings].count(verdict) for verdict in ("ok", "warn", "fail")]
     verdict = "not fit to train on" if counts[2] else "fit, with warnings" if counts[1] else "fit"
-    summary = ["verdict", "", f"{verdict} ({counts[0]} ok, {counts[1]} warn, {counts[2]} fail)"]
-    return Table(header, [summary, *(list(finding) for finding in findings if finding.verdict != "ok")])
+    summary = [verdict, "all", f"{counts[0]} ok, {counts[1]} warn, {counts[2]} fail"]
+    return [summary, *(list(finding) for finding in findings if finding.verdict != "ok")]

@@ -28,15 +28,14 @@ th { background: var(--soft); font-weight: 600; }
 tr:last-child td { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--soft); }
 .words td, .words th { text-align: left; }
-.words td { white-space: normal; min-width: 5rem; overflow-wrap: anywhere; }
-.words td:last-child { min-width: 14rem; }
-.words td:first-child { white-space: nowrap; }
+td.long { white-space: normal; min-width: 16rem; overflow-wrap: anywhere; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 360px), 1fr)); gap: 1rem; }
 figure { margin: 0; max-width: 620px; }
 figure svg { width: 100%; height: auto; display: block; font-family: "DejaVu Sans", Verdana, sans-serif; }
 figcaption { font-size: 0.85rem; color: var(--dim); }
 summary { cursor: pointer; color: #0b5cad; font-size: 0.95rem; }
 """
+_LONG = 40  # letters of a cell that may be broken into lines
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -82,9 +81,13 @@ def _picture(number: int, picture: Picture) -> str:
 def _table(table: Table) -> str:
     words = any(cell and not cell[0].isdigit() and cell not in "–-" for row in table.rows for cell in row[1:])
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in table.rows)
+    rows = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>\n" for row in table.rows)
     kind = ' class="words"' if words else ""
     return f'<div class="table"><table{kind}>\n<tr>{head}</tr>\n{rows}</table></div>\n'
+
+
+def _cell(text: str) -> str:
+    return f"<td{' class=long' if len(text) > _LONG else ''}>{escape(text)}</td>"
 
 
 def _inline(text: str) -> str:

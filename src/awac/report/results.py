@@ -32,11 +32,13 @@ class Results:
         title: of the report.
         runs: the seeds' runs by (task, preset), in the order of the report.
         missing: trials that have no evaluation yet, by name.
+        unfinished: those that have not come to their last one.
     """
 
     title: str
     runs: dict[tuple[str, str], list[Run]]
     missing: list[str]
+    unfinished: list[str]
 
     @classmethod
     def of_sweep(cls, folder: Path) -> Results:
@@ -47,20 +49,24 @@ class Results:
         """
         try:
             plan = json.loads(files.read_text(folder / PLAN))["trials"]
-            rows = [(str(row["task"]), str(row["preset"]), folder / str(row["name"])) for row in plan]
+            rows = [(str(row["task"]), str(row["preset"]), str(row["name"]), int(row["episodes"])) for row in plan]
         except files.READ_ERRORS as error:
             raise DataError(f"{folder / PLAN} is not a sweep's plan ({files.first_line(error)})") from error
         runs: dict[tuple[str, str], list[Run]] = {}
-        missing = []
-        for task, preset, place in rows:
-            if not has_evaluation(place):
-                missing.append(place.relative_to(folder).as_posix())
+        missing, unfinished = [], []
+        for task, preset, name, episodes in rows:
+            if not has_evaluation(folder / name):
+                missing.append(name)
                 continue
-            runs.setdefault((task, preset), []).append(Run.of(preset, place))
+            run = Run.of(preset, folder / name)
+            runs.setdefault((task, preset), []).append(run)
+            if run.episodes[-1] < episodes:
+                unfinished.append(name)
         if not runs:
             raise DataError(f"no trial in {folder} has an evaluation yet; `awac sweep` goes on with it")
-        first = {pair: i for i, pair in enumerate(dict.fromkeys(row[:2] for row in rows))}
-        return cls(folder.resolve().name, dict(sorted(runs.items(), key=lambda item: first[item[0]])), missing)
+        places = {pair: i for i, pair in enumerate(dict.fromkeys(row[:2] for row in rows))}
+        ordered = dict(sorted(runs.items(), key=lambda item: places[item[0]]))
+        return cls(folder.resolve().name, ordered, missing, unfinished)
 
     @classmethod
     def of_runs(cls, runs: list[Run], title: str) -> Results:
@@ -68,7 +74,11 @@ class Results:
         sorted_runs: dict[tuple[str, str], list[Run]] = {}
         for run in runs:
             sorted_runs.setdefault((run.task, run.name), []).append(run)
-        return cls(title, sorted_runs, [])
+        unfinished = []
+        for seeds in sorted_runs.values():
+            longest = max(run.episodes[-1] for run in seeds)
+            unfinished += [str(run.folder) for run in seeds if run.episodes[-1] < longest]
+        return cls(title, sorted_runs, [], unfinished)
 
     @property
     def tasks(self) -> list[str]:

@@ -96,6 +96,8 @@ def _check_tasks(trials: list[Trial]) -> None:
     """Makes each task once, so that a wrong name is one line before anything runs."""
     settings = {(trial.task, repr(trial.config.env)): trial.config.env for trial in trials}
     for env in settings.values():
+        if env.no_env:
+            raise TaskError("a sweep compares evaluations, and no_env has none; train such runs with awac train")
         task = Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
         make_env(task).close()
         if env.dataset is None and not has_dataset(task.id):
@@ -161,8 +163,10 @@ def _collect(ray, pending: dict, reasons: dict[str, str], progress: Progress) ->
             state, reason = ray.get(ref)
         except ray.exceptions.TaskCancelledError:
             state, reason = "stopped", ""
-        except ray.exceptions.RayError as error:
-            state, reason = "failed", f"its worker ended {RESTARTS + 1} times ({first_line(error)})"
+        except ray.exceptions.WorkerCrashedError:
+            state, reason = "failed", f"its worker was killed {RESTARTS + 1} times"
+        except ray.exceptions.RayError as error:  # the machine is out of memory, or gone
+            state, reason = "failed", f"Ray gave it up: {first_line(error)}"
         reasons[trial.name] = reason
         progress.ended(trial, state, reason)
 
