@@ -256,7 +256,8 @@ def sweep(path: Path, *options) -> subprocess.Popen:
     """The command, in a process of its own; its output is in `sweep.log` beside the file."""
     with open(path.parent / "sweep.log", "w") as log:
         command = [sys.executable, "-m", "awac.cli", "sweep", str(path), "--results", str(path.parent / "results")]
-        return subprocess.Popen([*command, "--workers", "2", "--every", "2", *options], stdout=log, stderr=log)
+        options = ("--workers", "2", "--every", "2", *options)
+        return subprocess.Popen([*command, *options], stdout=log, stderr=log, start_new_session=True)
 
 
 def wait(condition, seconds: float = LIMIT):

@@ -143,15 +143,10 @@ def _start(ray, address: str | None, workers: int) -> None:
     options: dict = {"log_to_driver": False, "logging_level": "ERROR", "address": address or "local"}
     if not address:
         options |= {"num_cpus": workers, "object_store_memory": 100 << 20, "include_dashboard": False}
-    for left in (2, 1, 0):
-        try:
-            ray.init(**options)
-            return
-        except Exception as error:  # Ray raises this very class where its processes take more than 30 s to start
-            ray.shutdown()
-            if address or not left:
-                raise ConfigError(f"Ray can't be started ({first_line(error)})") from None
-            print(f"Ray did not start ({first_line(error)}); once more", flush=True)
+    try:
+        ray.init(**options)
+    except Exception as error:  # Ray raises this very class where its processes take more than 30 s to start
+        raise ConfigError(f"Ray can't be started ({first_line(error)})") from None
 
 
 def _collect(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> None:
