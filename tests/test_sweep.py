@@ -257,7 +257,7 @@ def sweep(path: Path, *options) -> subprocess.Popen:
     with open(path.parent / "sweep.log", "w") as log:
         command = [sys.executable, "-m", "awac.cli", "sweep", str(path), "--results", str(path.parent / "results")]
         options = ("--workers", "2", "--every", "2", *options)
-        return subprocess.Popen([*command, *options], stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen([*command, *options], stdout=log, stderr=log)
 
 
 def wait(condition, seconds: float = LIMIT):
@@ -287,7 +287,7 @@ def test_a_failed_trial_does_not_stop_the_others(ray, tmp_path):
 
 
 def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
-    plan = {"episode": 400, "presets": {"ant": None, "other": {"preset": "ant", "lam": 3}}}
+    plan = {"episode": 1_000_000, "presets": {"ant": None, "other": {"preset": "ant", "lam": 3}}}
     path = write(tmp_path / "small.yaml", **plan, set={**SMALL["set"], "eval_every": 100})
     folder = tmp_path / "results" / "ant-expert-v2"
     process = sweep(path)
@@ -302,9 +302,13 @@ def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
     assert log.splitlines()[-1] == (
         "awac: stopped by SIGINT: all trials are kept as they were; the same command goes on with them"
     )
-    path = write(tmp_path / "small.yaml", **plan, set={**SMALL["set"], "eval_every": 50})
+    newest = [max(run_folder.episodes(path)) for path in folder.glob("*/seed_0")]
+    last = max(newest) + 20
+    path = write(tmp_path / "small.yaml", **{**plan, "episode": last})
     assert sweep(path).wait(LIMIT) == 0
     assert "2 of 2 trials done" in (tmp_path / "sweep.log").read_text()
     for table in folder.glob("*/seed_0/train.csv"):
         rows = table.read_text().splitlines()[1:]
-        assert [int(row.split(",")[0]) for row in rows] == list(range(1, 401))
+        assert [int(row.split(",")[0]) for row in rows] == list(range(1, last + 1))
+    resumed = [int(number) for number in re.findall("Resume after episode (\\d+)", (saved / LOG).read_text())]
+    assert len(resumed) == 2 and first <= resumed[0] < resumed[1] < last  # after the kill, and after the signal
