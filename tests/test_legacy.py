@@ -79,6 +79,13 @@ def test_the_old_engine_stands_behind_the_gym_prefix():
     assert env.reset(seed=0)[0].shape == (111,)
 
 
+def test_the_mujoco_py_robot_is_drawn():
+    env = make_env("gym:ant-expert-v2", render_mode="rgb_array")
+    env.reset(seed=0)
+    picture = env.render()
+    assert picture.dtype == np.uint8 and picture.shape == (500, 500, 3) and picture.std() > 20
+
+
 def test_d4rl_and_our_loader_read_the_same_rows(d4rl, tmp_path, monkeypatch):
     """Without next_observations both take the next row's observation and drop rows that have none."""
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))

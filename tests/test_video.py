@@ -106,6 +106,7 @@ def test_classic_control_is_filmed_with_pygame(cartpole, monkeypatch, capsys):
     assert cli.main([*EVAL, "--video", "pole.gif"]) == 0
     captured = capsys.readouterr()
     assert "pictures, 320x212, 25 a second" in captured.out and "pygame" not in captured.out
+    assert "XDG_RUNTIME_DIR" not in captured.err
     with Image.open("pole.gif") as film:
         assert film.info["duration"] == 40
 

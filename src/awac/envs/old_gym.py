@@ -69,9 +69,10 @@ def make(task: str, kwargs: dict) -> tuple[OldGymEnv, int | None]:
         raise TaskError(f"task 'gym:{task}' needs the old gym package: pip install gym==0.26.2")
     register_d4rl(task)
     new_api = tuple(int(part) for part in gym.__version__.split(".")[:2]) >= (0, 26)
+    render_mode = kwargs.get("render_mode")
     if new_api:
         kwargs = {"disable_env_checker": True, **kwargs}
-    else:
+    else:  # its render takes the mode
         kwargs = {key: value for key, value in kwargs.items() if key != "render_mode"}
     try:
         with warnings.catch_warnings():
@@ -83,7 +84,7 @@ def make(task: str, kwargs: dict) -> tuple[OldGymEnv, int | None]:
     while isinstance(env, (gym.wrappers.TimeLimit, gym.wrappers.OrderEnforcing)):
         limit = limit or getattr(env, "_max_episode_steps", None)
         env = env.env
-    return OldGymEnv(env, f"{PREFIX}{task}", limit, kwargs.get("render_mode")), limit
+    return OldGymEnv(env, f"{PREFIX}{task}", limit, render_mode, new_api), limit
 
 
 class OldGymEnv(gymnasium.Env):
@@ -92,8 +93,8 @@ class OldGymEnv(gymnasium.Env):
     What `reset` and `step` return is passed on as it is; `Guard` makes it uniform.
     """
 
-    def __init__(self, env, name: str, limit: int | None = None, render_mode: str | None = None):
-        self.env = env
+    def __init__(self, env, name: str, limit: int | None = None, render_mode: str | None = None, new_api: bool = True):
+        self.env, self._new_api = env, new_api
         self.render_mode = render_mode
         self.metadata = dict(getattr(env, "metadata", {}))
         self.observation_space = _convert(env.observation_space)
@@ -115,7 +116,7 @@ class OldGymEnv(gymnasium.Env):
         return self.env.step(action)
 
     def render(self):
-        return self.env.render()
+        return self.env.render() if self._new_api else self.env.render(mode=self.render_mode or "human")
 
     def close(self):
         self.env.close()

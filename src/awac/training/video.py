@@ -111,7 +111,8 @@ def open_film(task: Task, steps: int, size: int) -> Film:
     Raises:
         TaskError: the task can't be made with pictures, or nothing on this machine renders a MuJoCo scene.
     """
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    for name, value in (("PYGAME_HIDE_SUPPORT_PROMPT", "1"), ("SDL_VIDEODRIVER", "dummy")):  # pygame shows no window
+        os.environ.setdefault(name, value)
     try:
         env = make_env(task, render_mode="rgb_array")
     except AWACError as error:
