@@ -11,7 +11,6 @@ from pathlib import Path
 
 from numpy.core import _multiarray_umath as umath
 
-from awac.algorithm.native.cpus import threads as allowed_threads
 from awac.errors import AWACError
 
 ISAS = ("native", "avx2")
@@ -80,6 +79,8 @@ def limited(isa: str, threads: int | None) -> Iterator[Machine]:
     Raises:
         BenchError: the processor has no AVX2, or there are fewer processors.
     """
+    from awac.algorithm.native.cpus import threads as allowed_threads  # it loads MindSpore
+
     processors, before = sorted(os.sched_getaffinity(0)), dict(os.environ)
     threads = threads or min(allowed_threads(), len(processors))
     if threads > len(processors):
