@@ -219,6 +219,13 @@ def test_a_config_comes_back_from_json(preset):
     assert Config.from_dict(json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
 
+def test_a_config_of_an_earlier_version_keeps_its_algorithm():
+    stored = dataclasses.asdict(load_config("ant"))
+    for section, name in (("algo", "lam_unit"), ("algo", "weight_floor"), ("train", "online_candidates")):
+        del stored[section][name]
+    assert Config.from_dict(stored) == load_config("ant")
+
+
 @pytest.mark.parametrize("stored", [{"algo": {"lambda": 1}}, {"algo": {"lam": -1}}, {"train": {"seed": "x"}}])
 def test_a_stored_config_is_checked_too(stored):
     with pytest.raises(ConfigError, match="stored config"):

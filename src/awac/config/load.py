@@ -13,6 +13,9 @@ from awac.config.presets import PRESETS
 from awac.config.schema import KEYS, SECTIONS, AlgoConfig, EnvConfig, TrainConfig
 from awac.errors import ConfigError, did_you_mean
 
+FORMER = {"lam_unit": "reward", "weight_floor": 0.0, "online_candidates": 1}
+"""What runs did before these keys were there, where that is not today's default."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -24,8 +27,13 @@ class Config:
 
     @classmethod
     def from_dict(cls, sections: dict) -> Config:
-        """The inverse of `dataclasses.asdict`; values are checked like any override."""
-        return _with(cls(), {key: value for part in sections.values() for key, value in part.items()}, "stored config")
+        """The inverse of `dataclasses.asdict`; values are checked like any override.
+
+        A section of an earlier version lacks the keys that are newer: they take the values that give its algorithm.
+        """
+        missing = {name: value for name, value in FORMER.items() if sections.get(KEYS[name].section)}
+        stored = {name: value for part in sections.values() for name, value in part.items()}
+        return _with(cls(), {**missing, **stored}, "stored config")
 
 
 def load_config(

@@ -189,6 +189,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     )
     path, before = session.msrl.learner.path, (manifest or {}).get("learner_path")
     print(f"Learner: {path}", flush=True)
+    print(f"Weights: {_weights(config.algo)}", flush=True)
     if before and before.split(",")[0] != path.split(",")[0]:
         print(f"The run began with {before}: from here on, results may differ in the last digits", flush=True)
     session.run(is_train=True, episode=episodes)
@@ -270,6 +271,16 @@ def select_device(target: str) -> None:
             ms.set_context(device_target=target)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"device {target} is not available to MindSpore here ({first_line(error)})") from error
+
+
+def _weights(algo) -> str:
+    """The advantage weights in words; λ has a unit that a reader of the number alone would not guess."""
+    if algo.weighting == "uniform":
+        return "uniform, behaviour cloning"
+    unit = " TD errors" if algo.lam_unit == "td_error" else ""
+    bounds = f", at most {algo.weight_clip:g}" if algo.weighting == "exp" else ""
+    floor = f", at least {algo.weight_floor:g}" if algo.weight_floor else ""
+    return f"{algo.weighting}, λ = {algo.lam:g}{unit}{floor}{bounds}"
 
 
 def _display(folder: Path) -> str:
