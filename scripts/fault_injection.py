@@ -25,7 +25,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 EPISODES = 12
 SETTINGS = [
-    *("n_steps_per_episode=20", "steps_per_call=4", "offline_train_steps=80", "batch_size=8", "online_capacity=100"),
+    *(
+        "n_steps_per_episode=20",
+        "steps_per_call=4",
+        "offline_train_steps=80",
+        "online_warmup=0",
+        "batch_size=8",
+        "online_capacity=100",
+    ),
     *("actor_hidden=[8,8]", "critic_hidden=[8,8]"),
     *("log_every=2", "eval_every=4", "save_every=1", "eval_episodes=1"),
 ]

@@ -74,7 +74,13 @@ def train(folder: Path, steps: int, episode: int, **changes) -> Soak:
 
     The ring of online rows is full long before the warm-up ends, so that memory has no reason left to grow.
     """
-    wanted = {"n_steps_per_episode": episode, "steps_per_call": 50, "offline_train_steps": episode, "save_every": 5}
+    wanted = {
+        "n_steps_per_episode": episode,
+        "steps_per_call": 50,
+        "offline_train_steps": episode,
+        "online_warmup": 0,
+        "save_every": 5,
+    }
     wanted |= {"online_capacity": 10 * episode if episode < 1000 else 5000, "eval_every": 10, "log_every": 10}
     command = [sys.executable, "-m", "awac.cli", "train", "--dataset", str(RECORDED), "--ckpt_path", str(folder)]
     command += ["--episode", str(1 + steps // episode), *settings(**{**wanted, **changes})]
