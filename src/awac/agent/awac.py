@@ -25,19 +25,8 @@ from awac.errors import ConfigError, DataError, DivergenceError
 
 STREAMS = ("act", "noise", "batch")
 FIXED = frozenset(
-    (
-        "lam",
-        "tau",
-        "gamma",
-        "num_action_samples",
-        "use_adv",
-        "weight_clip",
-        "critic_lr",
-        "actor_lr",
-        "actor_ema",
-        "seed",
-    )
-    + ("critics", "targets", "actor")
+    ("lam", "tau", "gamma", "num_action_samples", "use_adv", "weight_clip", "critic_lr", "actor_lr", "actor_ema")
+    + ("seed", "critics", "targets", "actor")
 )
 """What the compiled graph has taken in."""
 

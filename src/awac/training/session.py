@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import os
 import time
 from pathlib import Path
 
 import mindspore as ms
-import numpy as np
-from gymnasium import spaces as gym_spaces
 
 from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.mindrl import Session
@@ -19,20 +15,20 @@ from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.envs.actions import environment_action_space
 from awac.envs.make import make_env
-from awac.envs.tasks import Task
 from awac.errors import CheckpointError, ConfigError, TaskError, did_you_mean
 from awac.runs import checkpoint
 from awac.runs import folder as run_folder
 from awac.runs.files import first_line
 from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog, NoEvaluation
+from awac.training.context import RunContext, make_evaluator, network_spaces
 from awac.training.distributed import own_folder
-from awac.training.evaluate import Evaluation, Evaluator
+from awac.training.evaluate import Evaluation
 from awac.training.material import check_environment, collect_material, task_of
 from awac.training.progress import Progress
 from awac.training.resume import about, check_data, manifest_to_resume, read_about, same_bounds, stored_normalizer
 from awac.training.sanity import Warnings
-from awac.training.trainer import AWACTrainer, RunContext
-from awac.training.video import Film, check_format, open_film
+from awac.training.trainer import AWACTrainer
+from awac.training.video import check_format, open_film
 from awac.training.wiring import algorithm_config
 
 DEVICES = ("CPU", "GPU", "Ascend", "Auto")
@@ -153,7 +149,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         normalizer = stored_normalizer(*source) if source else Normalizer.fit(data.observations)
     if normalizer.size < normalizer.obs_size:
         print(f"Data: {normalizer.describe()}", flush=True)
-    spaces = _spaces(env, normalizer)
+    spaces = network_spaces(env, normalizer)
     facts = about(config, spaces, data, origin, environment_action_space(env))
     if source:
         same_bounds(source, facts)
@@ -164,20 +160,8 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         run_folder.mark(folder, facts["versions"]["awac"])
         if source:
             run_folder.note_origin(folder, source[0], source[1]["episode"])
-    context = RunContext(
-        config=config,
-        folder=folder,
-        display=_display(folder),
-        normalizer=normalizer,
-        spaces=spaces,
-        task=task,
-        env=env,
-        evaluator=_evaluator(config, config.train.seed, task, env),
-        replay=replay,
-        manifest=manifest,
-        source=source,
-        about=facts,
-    )
+    evaluator = make_evaluator(config, task, env, config.train.seed)
+    context = RunContext(config, folder, normalizer, task, env, evaluator, manifest, replay, source, facts)
     session = AWACSession(context, callbacks)
     ready = time.perf_counter() - start
     place = f"Task {config.env.task}" if config.env.task else "No task"
@@ -238,22 +222,13 @@ def evaluate(
     normalizer = stored_normalizer(folder, manifest)
     task = task_of(config)
     env = make_env(task)
-    if _spaces(env, normalizer) != spaces:
+    if network_spaces(env, normalizer) != spaces:
         raise CheckpointError(
             f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}"
         )
     film = open_film(task, video_steps, video_size) if target else None
-    context = RunContext(
-        config=config,
-        folder=folder,
-        display=_display(folder),
-        normalizer=normalizer,
-        spaces=spaces,
-        task=task,
-        env=env,
-        evaluator=_evaluator(config, config.train.seed if seed is None else seed, task, env, film),
-        manifest=manifest,
-    )
+    evaluator = make_evaluator(config, task, env, config.train.seed if seed is None else seed, film)
+    context = RunContext(config, folder, normalizer, task, env, evaluator, manifest)
     AWACSession(context).run(is_train=False)
     if film and target:
         print(film.save(target), flush=True)
@@ -281,25 +256,3 @@ def _weights(algo) -> str:
     bounds = f", at most {algo.weight_clip:g}" if algo.weighting == "exp" else ""
     floor = f", at least {algo.weight_floor:g}" if algo.weight_floor else ""
     return f"{algo.weighting}, λ = {algo.lam:g}{unit}{floor}{bounds}"
-
-
-def _display(folder: Path) -> str:
-    return f"{str(folder).rstrip('/')}/" if os.path.isabs(folder) else f"./{folder}/"
-
-
-def _evaluator(config: Config, seed: int, task: Task, env, film: Film | None = None) -> Evaluator:
-    first = [film] if film else []
-
-    def make():
-        return env if config.env.no_env else first.pop() if first else make_env(task)
-
-    return Evaluator(make, config.env.eval_episodes, seed, spare=env)
-
-
-def _spaces(env, normalizer) -> dict:
-    discrete = isinstance(env.action_space, gym_spaces.Discrete)
-    size = int(env.action_space.n) if discrete else int(np.prod(env.action_space.shape))
-    raw = math.prod(env.observation_space.shape)
-    if raw != normalizer.obs_size:
-        raise CheckpointError(f"the task has {raw} observations, the normaliser was fitted to {normalizer.obs_size}")
-    return {"obs_size": normalizer.size, "raw_obs_size": raw, "action_size": size, "discrete": discrete}

@@ -24,7 +24,7 @@ class Snapshot(NamedTuple):
         gradient_steps: taken so far.
         inserted: online rows ever added.
         networks: arrays by name for each key of `folder.NETWORKS`.
-        arrays: everything that `AWACTrainer.load_state_dict` needs.
+        arrays: everything that `TrainingState.load_state_dict` needs.
     """
 
     episode: int
