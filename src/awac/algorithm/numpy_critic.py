@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-EPSILON = 1e-5  # LayerNorm's, as in `networks.MLP`
+from awac.data.mlp import forward
 
 
 class NumpyCritic:
@@ -27,12 +27,5 @@ class NumpyCritic:
         x = self.normalizer(np.asarray(observation)[None])
         if not self.discrete:
             x = np.concatenate([np.repeat(x, len(actions), axis=0), actions], axis=1)
-        for i, (weight, bias) in enumerate(self.layers):
-            x = x @ weight + bias
-            if i < len(self.layers) - 1:
-                if self.layer_norm:
-                    x = x - x.mean(-1, keepdims=True)
-                    x = x / np.sqrt((x * x).mean(-1, keepdims=True) + EPSILON)
-                x = np.maximum(x, 0.0)
-        value = x.min(axis=0)
+        value = forward(self.layers, x, layer_norm=self.layer_norm).min(axis=0)
         return value[0, actions] if self.discrete else value[:, 0]

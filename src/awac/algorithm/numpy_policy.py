@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from awac.data.mlp import forward
+
 
 class NumpyPolicy:
     """A policy's numpy copy: raw observations in, actions for the environment out.
@@ -48,7 +50,4 @@ class NumpyPolicy:
 
     def outputs(self, observations) -> np.ndarray:
         """The last layer for raw observations (B, O): logits (B, A), or the mean before any tanh, then a log-std's."""
-        x = self.normalizer(observations)
-        for weight, bias in self.layers[:-1]:
-            x = np.maximum(x @ weight + bias, 0.0)
-        return x @ self.layers[-1][0] + self.layers[-1][1]
+        return forward(self.layers, self.normalizer(observations))

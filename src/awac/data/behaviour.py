@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from gymnasium import spaces
 
+from awac.data.mlp import forward, product_of_one_row
 from awac.errors import DataError
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
@@ -82,7 +83,8 @@ class BehaviourPolicy:
         """
         if self.action_space is not None:
             return _uniform(self.action_space, rng)
-        outputs = self._forward(observation)
+        seen = np.asarray(observation[: len(self.layers[0][0])], np.float32)
+        outputs = forward(self.layers, seen, product=product_of_one_row)  # a recording depends on its seed alone
         if self.epsilon is not None:
             return _epsilon_greedy(outputs, 0.0 if deterministic else self.epsilon, rng)
         size = len(outputs) // 2
@@ -93,16 +95,6 @@ class BehaviourPolicy:
         # log(1 − tanh²u) written so that it neither underflows nor needs a tolerance.
         squash = 2.0 * (math.log(2.0) - before_tanh - np.logaddexp(0.0, -2.0 * before_tanh))
         return np.tanh(before_tanh), float((gaussian - squash).sum())
-
-    def _forward(self, observation: np.ndarray) -> np.ndarray:
-        weight, _ = self.layers[0]
-        hidden = np.asarray(observation[: len(weight)], np.float32)
-        for i, (weight, bias) in enumerate(self.layers):
-            # einsum, not BLAS: its sums do not depend on the number of threads, so neither does the recording.
-            hidden = np.einsum("i,ij->j", hidden, weight) + bias
-            if i < len(self.layers) - 1:
-                hidden = np.maximum(hidden, 0.0)
-        return hidden
 
     def check_env(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Checks that the policy can act in an environment with these spaces.
