@@ -21,7 +21,7 @@ from awac.algorithm.networks import MLP
 from awac.algorithm.policy import CategoricalActor, ContinuousCritic, DiscreteCritic, GaussianActor
 
 CELLS = (GaussianActor, CategoricalActor, UserCategorical, ContinuousCritic, DiscreteCritic, UserCritic)
-WEIGHTINGS = ("softmax", "exp")
+WEIGHTINGS = ("exp", "softmax", "uniform")  # the order is that of `Weighting` in settings.h
 KNOWN = {
     "actor_hidden", "critic_hidden", "critic_layer_norm", "state_dependent_std", "log_std_min", "log_std_max",
     "log_std_bound", "squash_mean", "gamma", "tau", "lam", "lam_unit", "weighting", "weight_clip", "weight_floor",
@@ -86,7 +86,8 @@ def settings(config, actor, critic) -> Tensor:
         if discrete
         else (actor.state_dependent_std, actor.squash, actor.clamp_std, actor.low, actor.high)
     )
-    flags = (discrete, by_state, critic.net.layer_norm, config.weighting == "softmax", config.loss_reduction == "sum",
+    weighting = WEIGHTINGS.index(config.weighting)
+    flags = (discrete, by_state, critic.net.layer_norm, weighting, config.loss_reduction == "sum",
              config.update_order == "critic_first", squash, clamp, config.lam_unit == "td_error")  # fmt: skip
     sizes = (actor.obs_size, outputs if discrete else actor.action_size, actor.trunk.depth, critic.net.depth)
     values = (config.gamma, config.tau, config.lam, config.weight_clip, config.weight_floor, config.reward_scale,

@@ -199,13 +199,15 @@ class Learner {
 
   // The advantage weights, eq. (13).
   void weigh() {
+    if (s.weighting == kUniform) return std::fill(weight.begin(), weight.end(), 1.0f);
+    const bool softmax = s.weighting == kSoftmax;
     const double squares = std::accumulate(loss.begin(), loss.end(), 0.0);
     const float lam = s.td_error > 0 ? s.lam * std::sqrt(squares / (2 * batch)) : s.lam;
-    const float top = s.softmax > 0 ? *std::max_element(adv.begin(), adv.end()) : 0.0f, most = std::log(s.weight_clip);
+    const float top = softmax ? *std::max_element(adv.begin(), adv.end()) : 0.0f, most = std::log(s.weight_clip);
     double sum = 0.0;
     for (int64_t r = 0; r < batch; ++r)
-      sum += weight[r] = std::exp(s.softmax > 0 ? (adv[r] - top) / lam : std::min(adv[r] / lam, most));
-    const float scale = s.softmax > 0 ? static_cast<float>(batch / sum) : 1.0f;
+      sum += weight[r] = std::exp(softmax ? (adv[r] - top) / lam : std::min(adv[r] / lam, most));
+    const float scale = softmax ? static_cast<float>(batch / sum) : 1.0f;
     for (int64_t r = 0; r < batch; ++r) weight[r] = std::max(weight[r] * scale, s.weight_floor);
   }
 
