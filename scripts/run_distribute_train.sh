@@ -14,36 +14,13 @@ If a worker ends early the others are stopped; --resume continues from the last 
 USAGE
 }
 
-fail() {
-    echo "run_distribute_train.sh: $*" >&2
-    usage >&2
-    exit 2
-}
-
-for argument in "$@"; do
-    if [[ $argument == -h || $argument == --help ]]; then
-        usage
-        exit 0
-    fi
-done
-workers=${1:-} episode=500 device=CPU
-[[ $workers =~ ^[1-9][0-9]{0,3}$ ]] || fail "WORKERS is '$workers', not a positive whole number"
-shift
-if [[ $# -gt 0 && $1 != -* ]]; then
-    episode=$1
-    shift
-    [[ $episode =~ ^[1-9][0-9]{0,8}$ ]] || fail "EPISODE is '$episode', not a positive whole number"
-    if [[ $# -gt 0 && $1 != -* ]]; then
-        device=$1
-        shift
-        [[ $device =~ ^(CPU|GPU|Ascend|Auto)$ ]] || fail "DEVICE_TARGET is '$device', not one of CPU, GPU, Ascend, Auto"
-    fi
-fi
-[[ $# -eq 0 || $1 == --* ]] || fail "unexpected argument '$1'"
-
 scripts=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+source "$scripts/run_common.sh"
+answer_help "$@"
+workers=${1:-}
+[[ $workers =~ ^[1-9][0-9]{0,3}$ ]] || fail "WORKERS is '$workers', not a positive whole number"
+read_episode_and_device "${@:2}"
 source "$scripts/setup.sh" || exit 1
-source "$scripts/run_logged.sh"
 
 # Starts msrun with `awac ARGUMENTS` and waits for it; the output is worker 0's. msrun knows no graceful stop, so signals go
 # to worker 0, which saves its state and ends, whereupon msrun ends the others.
@@ -105,6 +82,4 @@ explain() { # FOLDER
 
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-resumes=$([[ " $* " != *" --resume "* ]] || echo yes)
-train_logged "$resumes" awac_train_log.txt launch "$folder" train --episode "$episode" --device_target "$device" \
-    --ckpt_path ./ckpt "$@"
+train_logged awac_train_log.txt launch "$folder" train "${flags[@]}"

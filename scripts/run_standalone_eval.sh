@@ -18,33 +18,15 @@ FLAGS go to `awac eval`, for example:
 USAGE
 }
 
-fail() {
-    echo "run_standalone_eval.sh: $*" >&2
-    usage >&2
-    exit 2
-}
-
-for argument in "$@"; do
-    if [[ $argument == -h || $argument == --help ]]; then
-        usage
-        exit 0
-    fi
-done
-[[ $# -gt 0 && -n $1 && $1 != -* ]] || fail "CKPT_PATH is missing"
-ckpt_path=$1 device=CPU
-shift
-if [[ $# -gt 0 && $1 != -* ]]; then
-    device=$1
-    shift
-    [[ $device =~ ^(CPU|GPU|Ascend|Auto)$ ]] || fail "DEVICE_TARGET is '$device', not one of CPU, GPU, Ascend, Auto"
-fi
-[[ $# -eq 0 || $1 == --* ]] || fail "unexpected argument '$1'"
-
 scripts=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+source "$scripts/run_common.sh"
+answer_help "$@"
+ckpt_path=${1:-}
+[[ -n $ckpt_path && $ckpt_path != -* ]] || fail "CKPT_PATH is missing"
+read_device "${@:2}"
 source "$scripts/setup.sh" || exit 1
-source "$scripts/run_logged.sh"
 
 log=awac_eval_log.txt
 lock_log "$log" || exit 1
 : >"$log" || exit 1
-run_logged "$log" "$AWAC_PYTHON" -u -m awac.cli eval --ckpt_path "$ckpt_path" --device_target "$device" "$@"
+run_logged "$log" "$AWAC_PYTHON" -u -m awac.cli eval --ckpt_path "$ckpt_path" "${flags[@]}"

@@ -22,35 +22,10 @@ an error before its first episode, the earlier log stays and that run's output i
 USAGE
 }
 
-fail() {
-    echo "run_standalone_train.sh: $*" >&2
-    usage >&2
-    exit 2
-}
-
-for argument in "$@"; do
-    if [[ $argument == -h || $argument == --help ]]; then
-        usage
-        exit 0
-    fi
-done
-episode=500 device=CPU
-if [[ $# -gt 0 && $1 != -* ]]; then
-    episode=$1
-    shift
-    [[ $episode =~ ^[1-9][0-9]{0,8}$ ]] || fail "EPISODE is '$episode', not a positive whole number"
-    if [[ $# -gt 0 && $1 != -* ]]; then
-        device=$1
-        shift
-        [[ $device =~ ^(CPU|GPU|Ascend|Auto)$ ]] || fail "DEVICE_TARGET is '$device', not one of CPU, GPU, Ascend, Auto"
-    fi
-fi
-[[ $# -eq 0 || $1 == --* ]] || fail "unexpected argument '$1'"
-
 scripts=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+source "$scripts/run_common.sh"
+answer_help "$@"
+read_episode_and_device "$@"
 source "$scripts/setup.sh" || exit 1
-source "$scripts/run_logged.sh"
 
-resumes=$([[ " $* " != *" --resume "* ]] || echo yes)
-train_logged "$resumes" awac_train_log.txt "$AWAC_PYTHON" -u -m awac.cli train --episode "$episode" \
-    --device_target "$device" --ckpt_path ./ckpt "$@"
+train_logged awac_train_log.txt "$AWAC_PYTHON" -u -m awac.cli train "${flags[@]}"

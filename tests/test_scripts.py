@@ -98,10 +98,10 @@ def test_wrong_arguments_are_answered_with_usage(call, script, arguments):
 @pytest.mark.parametrize(
     "arguments, passed",
     [
-        ([], "--episode 500 --device_target CPU --ckpt_path ./ckpt"),
-        (["40"], "--episode 40 --device_target CPU --ckpt_path ./ckpt"),
-        (["40", "Auto", "--seed", "1"], "--episode 40 --device_target Auto --ckpt_path ./ckpt --seed 1"),
-        (["--preset", "paper"], "--episode 500 --device_target CPU --ckpt_path ./ckpt --preset paper"),
+        ([], "--ckpt_path ./ckpt --episode 500 --device_target CPU"),
+        (["40"], "--ckpt_path ./ckpt --episode 40 --device_target CPU"),
+        (["40", "Auto", "--seed", "1"], "--ckpt_path ./ckpt --episode 40 --device_target Auto --seed 1"),
+        (["--preset", "paper"], "--ckpt_path ./ckpt --episode 500 --device_target CPU --preset paper"),
     ],
 )
 def test_training_command(call, arguments, passed):

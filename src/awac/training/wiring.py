@@ -1,6 +1,6 @@
-"""The dict that mindspore-rl's `MSRL` wires into policy, actor, learner and environment.
+"""The classes of a run as mindspore-rl's `MSRL` takes them.
 
-It stands here and not in `config.py`: a configuration is plain values and imports nothing of the package above it.
+Not part of `awac.config`, which is plain values and imports none of these classes.
 """
 
 from __future__ import annotations
@@ -47,5 +47,7 @@ def algorithm_config(config: Config, spaces: dict, env: gymnasium.Env) -> dict:
             "networks": ["actor_net", "average_actor_net", "critic_net", "target_critic_net"],
         },
         "collect_environment": environment,
-        "eval_environment": dict(environment),
+        # mindspore-rl refuses a config without this key and builds what it says. Evaluations run in environments of the
+        # Evaluator's, several at once, so this is a second wrapper around the one above, which costs nothing.
+        "eval_environment": environment,
     }

@@ -1,4 +1,43 @@
-# Sourced by the run scripts: one command in the foreground, its output on the terminal and in a log.
+# Sourced by the run scripts, which define usage: their arguments, and one command in the foreground whose output goes to
+# the terminal and a log.
+
+fail() { # MESSAGE
+    echo "$(basename -- "$0"): $*" >&2
+    usage >&2
+    exit 2
+}
+
+# Prints the usage if an argument asks for it.
+answer_help() { # ARGUMENT...
+    local argument
+    for argument in "$@"; do
+        [[ $argument != -h && $argument != --help ]] || { usage && exit 0; }
+    done
+}
+
+# [DEVICE_TARGET] [FLAGS...]: sets flags, the options for awac.
+read_device() { # ARGUMENT...
+    local device=CPU
+    if [[ $# -gt 0 && $1 != -* ]]; then
+        device=$1
+        shift
+        [[ $device =~ ^(CPU|GPU|Ascend|Auto)$ ]] || fail "DEVICE_TARGET is '$device', not one of CPU, GPU, Ascend, Auto"
+    fi
+    [[ $# -eq 0 || $1 == --* ]] || fail "unexpected argument '$1'"
+    flags=(--device_target "$device" "$@")
+}
+
+# [EPISODE] [DEVICE_TARGET] [FLAGS...]: the same, for a training in ./ckpt.
+read_episode_and_device() { # ARGUMENT...
+    local episode=500
+    if [[ $# -gt 0 && $1 != -* ]]; then
+        episode=$1
+        shift
+        [[ $episode =~ ^[1-9][0-9]{0,8}$ ]] || fail "EPISODE is '$episode', not a positive whole number"
+    fi
+    read_device "$@"
+    flags=(--ckpt_path ./ckpt --episode "$episode" "${flags[@]}")
+}
 
 # lock_log LOG  keeps other run scripts from writing to LOG until this script ends; returns 1 if one does already.
 lock_log() {
@@ -36,13 +75,13 @@ run_logged() {
     return "$rc"
 }
 
-# train_logged RESUMES LOG COMMAND...  run_logged; unless RESUMES is yes an earlier LOG is kept as LOG.1, LOG.2 and so on,
+# train_logged LOG COMMAND...  run_logged; unless --resume is in COMMAND an earlier LOG is kept as LOG.1, LOG.2 and so on,
 # and if COMMAND then fails before its first episode, the earlier LOG stays and the new one is LOG.failed.
 train_logged() {
-    local resumes=$1 log=$2 earlier= n=1 rc
-    shift 2
+    local log=$1 earlier= n=1 rc
+    shift
     lock_log "$log" || return 1
-    if [[ -s $log && $resumes != yes ]]; then
+    if [[ -s $log && " $* " != *" --resume "* ]]; then
         while [[ -e $log.$n ]]; do n=$((n + 1)); done
         earlier=$log.$n
         mv -- "$log" "$earlier" || return 1
