@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -21,14 +22,29 @@ def run(source):
 def test_the_import_changes_nothing_and_loads_nothing_heavy():
     run(
         """
-import logging, os, sys, time, warnings
-before = dict(os.environ), list(logging.root.manager.loggerDict), list(warnings.filters), time.sleep
+import logging, os, random, signal, sys, time, warnings
+def state():
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    loggers = list(logging.root.manager.loggerDict), list(logging.root.handlers)
+    return (dict(os.environ), loggers, list(warnings.filters), time.sleep, handlers, random.getstate(), list(sys.path),
+            sys.excepthook, sys.stdout, os.getcwd())
+before = state()
 import awac
-assert before == (dict(os.environ), list(logging.root.manager.loggerDict), list(warnings.filters), time.sleep)
+assert before == state()
 heavy = {"numpy", "mindspore", "gymnasium", "gym", "gym_notices", "h5py", "yaml"} & set(sys.modules)
 assert not heavy, heavy
 """
     )
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import awac"], ["-m", "awac.cli", "--help"]])
+def test_import_and_help_are_quick(arguments):
+    def seconds():
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, timeout=60)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.3
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

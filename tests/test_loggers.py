@@ -13,7 +13,6 @@ import pytest
 from tiny import RECORDED, settings
 
 from awac import cli
-from awac.training import loggers
 
 TRAIN = ["train", "--dataset", str(RECORDED), "--ckpt_path", "run", "--episode", "4", *settings()]
 
@@ -202,20 +201,3 @@ def test_a_package_that_is_missing_is_one_line(tmp_path, monkeypatch, capsys):
     )
     assert cli.main([*TRAIN, "--logger", "tensorbord"]) == 1
     assert "did you mean 'tensorboard'" in capsys.readouterr().err
-
-
-def test_a_logger_is_one_class_in_one_module(tmp_path, monkeypatch, graph_mode):
-    (tmp_path / "notes.py").write_text(
-        "from awac.algorithm.mindrl import Callback\n"
-        "class Logger(Callback):\n"
-        "    def __init__(self, folder, config):\n"
-        "        super().__init__()\n"
-        "        self.path = folder / 'notes.txt'\n"
-        "    def episode_end(self, params):\n"
-        "        with open(self.path, 'a', encoding='utf-8') as file:\n"
-        "            print(params.cur_episode, params.evaluation is not None, file=file)\n"
-    )
-    monkeypatch.setattr(loggers, "__path__", [*loggers.__path__, str(tmp_path)])
-    monkeypatch.chdir(tmp_path)
-    assert cli.main([*TRAIN, "--logger", "notes"]) == 0
-    assert (tmp_path / "run" / "notes.txt").read_text().splitlines() == ["1 False", "2 True", "3 False", "4 True"]

@@ -7,9 +7,7 @@ from gymnasium import spaces
 
 from awac.envs import Task, make_env, notes
 from awac.envs.guard import Guard
-from awac.envs.mujoco_v2 import ROBOTS, RobotV2
 from awac.envs.old_gym import OldGymEnv
-from awac.envs.tasks import known_d4rl_ids, normalized_score
 from awac.errors import TaskError
 
 
@@ -203,30 +201,6 @@ def test_d4rls_tasks_are_made_by_gymnasium_too():
     vector = gymnasium.make_vec("awac/ant-expert-v2", num_envs=2)
     assert vector.reset(seed=0)[0].shape == (2, 111)
     vector.close()
-
-
-class Crawler(RobotV2):
-    """Everything that a new robot needs stands in its class; the package takes it from there."""
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 125}
-    model_file, frame_skip, ctrl_cost, alive_bonus, observation_size = "hopper.xml", 4, 0.0, 0.0, 11
-    score_range, hidden_positions = (0.0, 50.0), 1
-
-    def _alive(self):
-        return True
-
-
-def test_a_robot_is_one_entry(monkeypatch):
-    monkeypatch.setitem(ROBOTS, "crawler", Crawler)
-    env = make_env("crawler-medium-v2")
-    try:
-        assert env.reset(seed=0)[0].shape == (11,)
-        assert env.spec.max_episode_steps == 1000
-        assert normalized_score("crawler-medium-v2", 25.0) == 50.0
-        assert "crawler-expert-v2" in known_d4rl_ids()
-    finally:
-        for name in [name for name in gymnasium.registry if name.startswith("awac/crawler")]:
-            del gymnasium.registry[name]
 
 
 @pytest.mark.parametrize(("shape", "size"), [((), 1), ((3, 1), 3), ((1, 3), 3)])

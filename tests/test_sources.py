@@ -8,8 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from awac.data.sources import load_dataset, registry, resolve_dataset
-from awac.data.sources.registry import Recording
+from awac.data.sources import load_dataset, resolve_dataset
 from awac.envs import make_env
 from awac.errors import DataError
 
@@ -169,19 +168,6 @@ def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path, kind, words):
     with pytest.raises(DataError, match=words) as error:
         load_dataset(foreign(tmp_path, kind))
     assert "\n" not in str(error.value)
-
-
-def test_a_source_is_added_by_one_function(monkeypatch, tmp_path):
-    monkeypatch.setattr(registry, "SOURCES", [*registry.SOURCES])
-
-    @registry.source(prefix="mine:", suffix=(".log",))
-    def mine(name, request):
-        return Recording("mine", tmp_path, f"{name}, {request.rows} rows asked for", flat(request.rows), "env")
-
-    data, origin = resolve_dataset("mine:anything", rows=2 * STEPS, env=make_env("CartPole-v1"))
-    assert len(data) == 2 * STEPS and origin.kind == "mine"
-    assert "(mine:anything, 14 rows asked for)" in origin.describe()
-    assert resolve_dataset("some/path.LOG", rows=STEPS)[1].kind == "mine"
 
 
 def table(path, header, rows, delimiter=","):
