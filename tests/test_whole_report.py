@@ -150,6 +150,19 @@ def test_clones_and_the_data_are_level_lines_of_a_curve(swept):
     assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == ":"] == [[20, 20]]
 
 
+def test_all_tasks_are_panels_of_one_figure(swept, tmp_path, capsys, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path: drawn.append(self))
+    assert cli.main(["report", str(swept), "--markdown", str(tmp_path / "r.md"), "--figure", "all.png"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("Figure: all.png")
+    assert [axes.get_title() for axes in drawn[-1].axes] == ["ant-expert-v2", "ant-medium-v2"]
+    (legend,) = drawn[-1].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["ant (2 seeds)", "behaviour data, mean", "bc, offline"]
+    assert all(axes.get_legend() is None for axes in drawn[-1].axes)
+
+
 def test_a_folder_without_an_evaluation_is_one_line(swept, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     shutil.copy(swept / PLAN, tmp_path / "empty" / PLAN)
@@ -159,8 +172,8 @@ def test_a_folder_without_an_evaluation_is_one_line(swept, tmp_path, capsys):
     assert cli.main(["report", str(tmp_path / "empty")]) == 1
     error = capsys.readouterr().err
     assert "is not a sweep's plan" in error and error.count("\n") == 1
-    assert cli.main(["report", str(swept), "--figure", "x.png"]) == 1
-    assert "--figure is for single runs" in capsys.readouterr().err
+    assert cli.main(["report", str(swept), "--reference", "1"]) == 1
+    assert "--reference is for single runs" in capsys.readouterr().err
     assert cli.main(["report", str(swept), str(swept)]) == 1
     assert "give it alone" in capsys.readouterr().err
     assert cli.main(["report", str(swept), "--html", str(tmp_path / "none" / "x.html")]) == 1

@@ -21,7 +21,7 @@ def add(parser) -> None:
         metavar="[NAME=]FOLDER",
         help="runs; those of one name are seeds of a curve. Or the results folder of one sweep",
     )
-    parser.add_argument("--figure", type=path, metavar="PNG", help="image to write")
+    parser.add_argument("--figure", type=path, metavar="PNG", help="image to write; of a sweep, all its tasks")
     parser.add_argument("--reference", type=float, help="mean return of the behaviour data, drawn as a line")
     parser.add_argument("--title", help="title of the figure or report (default: the task, or the sweep's folder)")
     parser.add_argument("--html", type=path, metavar="FILE", help="the whole report as one HTML page")
@@ -35,12 +35,12 @@ def run(args) -> None:
     from awac.report.curves import report
     from awac.report.whole import is_sweep, write_report
 
-    if is_sweep(args.runs[0]):
-        for name, given in (("--figure", args.figure), ("--reference", args.reference)):
-            if given is not None:
-                raise ConfigError(f"{name} is for single runs; the report of a sweep has its figures in a folder")
+    swept = is_sweep(args.runs[0])
+    if swept:
+        if args.reference is not None:
+            raise ConfigError("--reference is for single runs; the report of a sweep knows its data")
         args.markdown = args.markdown or str(Path(args.runs[0]) / "report.md")
     else:
         print(report(args.runs, args.figure, args.reference, args.title))
     if args.html or args.markdown:
-        write_report(args.runs, args.title, args.html, args.markdown)
+        write_report(args.runs, args.title, args.html, args.markdown, args.figure if swept else None)

@@ -45,13 +45,13 @@ class Section:
 
 def sections(results: Results) -> Iterator[Section]:
     """Everything that the runs' folders tell."""
-    colours = {preset: _COLOURS[i % len(_COLOURS)] for i, preset in enumerate(results.presets)}
+    colours = _colours(results)
     yield from _scores(results)
     yield from _aggregates(results, colours)
     yield Section(
         "Curves",
         "Mean over the seeds and its 95 % interval by bootstrap. The dotted line is the switch to online training.",
-        [_curves(results, task, colours) for task in results.tasks],
+        curves(results),
     )
     pictures = [
         picture for task in results.tasks for key in _FOLLOWED if (picture := _followed(results, task, key, colours))
@@ -61,6 +61,16 @@ def sections(results: Results) -> Iterator[Section]:
         yield Section("Training", text, pictures)
     yield _settings(results)
     yield _data(results)
+
+
+def curves(results: Results) -> list[Picture]:
+    """A figure a task: its evaluations over training, the data's mean and the clones' level."""
+    colours = _colours(results)
+    return [_curves(results, task, colours) for task in results.tasks]
+
+
+def _colours(results: Results) -> dict[str, str]:
+    return {preset: _COLOURS[i % len(_COLOURS)] for i, preset in enumerate(results.presets)}
 
 
 def _scores(results: Results) -> Iterator[Section]:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from awac.errors import ConfigError
 
@@ -21,12 +21,50 @@ def figure(path: str | os.PathLike):
     with _axes(figsize=(7.5, 4.2), dpi=150) as (drawn, axes):
         yield axes
         drawn.tight_layout()
-        try:
-            drawn.savefig(path)
-        except OSError as error:
-            raise ConfigError(f"{path}: the figure can't be written ({error.strerror}); name a file that can") from None
-        except ValueError:
-            raise ConfigError(f"{path}: no image format has this suffix; name a .png, .svg or .pdf") from None
+        _save(drawn, path)
+
+
+def panels(draws: Sequence[Callable], path: str | os.PathLike, columns: int = 4) -> None:
+    """Draws several figures as panels of one, with one legend for all of them.
+
+    Args:
+        draws: each draws on matplotlib's axes.
+        path: the image; its suffix says the format.
+        columns: panels beside each other, at most.
+
+    Raises:
+        ConfigError: the image can't be written, or not in that format.
+    """
+    columns = min(columns, len(draws))
+    rows = -(-len(draws) // columns)
+    size = {"figsize": (3.4 * columns, 2.6 * rows + 0.5), "dpi": 120}
+    with _axes(nrows=rows, ncols=columns, squeeze=False, **size) as (drawn, grid):
+        labels = {}
+        for place, axes in enumerate(grid.flat):
+            if place >= len(draws):
+                axes.set_axis_off()
+                continue
+            draws[place](axes)
+            for line, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                labels.setdefault(label, line)
+            if legend := axes.get_legend():
+                legend.remove()
+            if place + columns < len(draws):  # the same words stand below
+                axes.set_xlabel("")
+            if place % columns:
+                axes.set_ylabel("")
+        drawn.tight_layout(rect=(0, 0.4 / size["figsize"][1], 1, 1))
+        drawn.legend(labels.values(), labels, loc="lower center", ncols=max(1, len(labels)), frameon=False)
+        _save(drawn, path)
+
+
+def _save(drawn, path) -> None:
+    try:
+        drawn.savefig(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: the figure can't be written ({error.strerror}); name a file that can") from None
+    except ValueError:
+        raise ConfigError(f"{path}: no image format has this suffix; name a .png, .svg or .pdf") from None
 
 
 def svg(draw: Callable, label: str) -> str:

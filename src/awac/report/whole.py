@@ -6,9 +6,10 @@ from pathlib import Path
 
 from awac.errors import ConfigError
 from awac.report import markdown, page
-from awac.report.content import sections
+from awac.report.content import curves, sections
 from awac.report.curves import Run
 from awac.report.doctor import verdicts
+from awac.report.figures import panels
 from awac.report.results import Results, Table
 from awac.sweep.plan import PLAN
 
@@ -18,7 +19,9 @@ def is_sweep(folder: str) -> bool:
     return (Path(folder) / PLAN).is_file()
 
 
-def write_report(runs: list[str], title: str | None, html: str | None, text: str | None) -> None:
+def write_report(
+    runs: list[str], title: str | None, html: str | None, text: str | None, image: str | None = None
+) -> None:
     """Writes the report of a sweep, whose tables it prints, or of single runs.
 
     Args:
@@ -26,6 +29,7 @@ def write_report(runs: list[str], title: str | None, html: str | None, text: str
         title: of the report; None for the folder's or the tasks' names.
         html: file for the page.
         text: file for Markdown, with figures beside it.
+        image: file for the curves of all tasks in one figure.
 
     Raises:
         DataError: nothing to report there.
@@ -48,6 +52,9 @@ def write_report(runs: list[str], title: str | None, html: str | None, text: str
     if text:
         markdown.write(title, content, Path(text))
         print(f"\nReport: {text}", flush=True)
+    if image:
+        panels([picture.draw for picture in curves(results)], image)
+        print(f"Figure: {image}", flush=True)
     if html:
         page.write(title, [*content, *verdicts(results)], Path(html))
         print(f"Page: {html}", flush=True)
