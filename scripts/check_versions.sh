@@ -8,8 +8,10 @@ Usage: bash scripts/check_versions.sh [MINDSPORE/PYTHON ...]
 
 Makes .venv-MINDSPORE-PYTHON for each pair (default: 2.7.0/3.10 2.7.0/3.11 2.10.0/3.11 2.10.0/3.12) from requirements.lock
 with that MindSpore in place of the lock's, runs the tests in it, times `awac bench`, and prints a table in Markdown. An
-environment takes 3 GB, the tests some minutes. What the tests print goes to .venv-MINDSPORE-PYTHON/tests.log. The exit
-code is 0 only if all of them pass. Pythons are looked for on PATH and among pyenv's.
+environment takes 3 GB, the tests some minutes. What the tests print goes to .venv-MINDSPORE-PYTHON/tests.log, the pair's line
+of the table to .venv-MINDSPORE-PYTHON/result as soon as it is there. A pair that passed is not run again for the same code, so
+the same command goes on where an interrupted one stopped. The exit code is 0 only if all pairs pass. Pythons are looked for
+on PATH and among pyenv's.
 USAGE
     exit 0
 fi
@@ -40,20 +42,29 @@ make_environment() { # FOLDER MINDSPORE PYTHON
 }
 
 export PYTHONPATH=$PWD/src MPLBACKEND=Agg OMP_NUM_THREADS=1
+code=$(find src tests scripts example ckpt *.toml *.lock -name __pycache__ -prune -o -type f -print0 | sort -z | xargs -0 cat | sha256sum)
 rows=() failed=0
 for pair in "$@"; do
-    mindspore=${pair%/*} version=${pair#*/} folder=.venv-${pair/\//-}
+    mindspore=${pair%/*} version=${pair#*/} folder=.venv-${pair/\//-} passed=1
+    if [[ -f $folder/result && $(head -n 1 "$folder/result") == "passed $code" ]]; then
+        rows+=("$(tail -n 1 "$folder/result")")
+        say "MindSpore $mindspore, Python $version: passed before with this code"
+        continue
+    fi
     if ! make_environment "$folder" "$mindspore" "$version"; then
         rows+=("| $mindspore | $version | not installed | – |") failed=1
         continue
     fi
     say "MindSpore $mindspore, Python $version: tests, in $folder/tests.log"
-    "$folder/bin/python" -m pytest -q tests >"$folder/tests.log" 2>&1 </dev/null || failed=1
+    "$folder/bin/python" -m pytest -q tests >"$folder/tests.log" 2>&1 </dev/null || passed=0
     result=$(tail -n 1 "$folder/tests.log" | sed -E 's/^=* ?//; s/ in .*//; s/ ?=*$//')
     speed=$("$folder/bin/python" -m awac.cli bench --implementation awac --workload ant --rounds 3 --seconds 1 |
         awk -F '|' '$2 ~ /awac/ { gsub(/ /, "", $3); print $3 }')
+    [[ -n $speed ]] || passed=0
+    [[ $passed == 1 ]] && word=passed || word=failed failed=1
     rows+=("| $mindspore | $version | $result | ${speed:-failed} |")
-    [[ -n $speed ]] || failed=1
+    printf '%s\n' "$word $code" "${rows[-1]}" >"$folder/result"
+    say "${rows[-1]}"
 done
 printf '%s\n' "| MindSpore | Python | tests | steps/s (\`ant\`) |" "|---|---|---|---|" "${rows[@]}"
 exit $failed
