@@ -6,7 +6,7 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     echo "Usage: bash scripts/build_docs.sh    (needs Python 3.10 or newer and, the first time, PyPI)"
     exit 0
 fi
-pins=(mkdocs==1.6.1 mkdocs-material==9.8.2 "mkdocstrings[python]==1.0.8")
+mapfile -t pins < <(sed -n 's/^docs = //p' pyproject.toml | grep -o '"[^"]*"' | tr -d '"') # the extra docs
 if [[ ! -f .venv-docs/.done || $(<.venv-docs/.done) != "${pins[*]}" ]]; then
     "${PYTHON:-python3}" -m venv .venv-docs
     .venv-docs/bin/python -m pip install -q --disable-pip-version-check "${pins[@]}"

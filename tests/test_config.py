@@ -292,6 +292,10 @@ class TestCommandLine:
             (["--download"], {"download": True}),
             (["--dataset", "123"], {"dataset": "123"}),
             (["--offline_share", "null"], {"offline_share": None}),
+            (["--offline_share", "None"], {"offline_share": None}),  # the help's word
+            (["--set", "offline_share=None", "--dataset", "None"], {"offline_share": None, "dataset": None}),
+            (["--action_low", "None", "--max_episode_steps", "None"], {"action_low": None, "max_episode_steps": None}),
+            (["--action_low", "null"], {"action_low": None}),
             (
                 ["--env_kwargs", "level=3", "name=a b", "on=true"],
                 {"env_kwargs": {"level": 3, "name": "a b", "on": True}},

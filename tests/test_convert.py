@@ -31,9 +31,11 @@ def source(path, discrete=False, successors=True):
     return path
 
 
-@pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".csv"])
+@pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".csv", ".parquet"])
 @pytest.mark.parametrize("options", [{}, {"discrete": True}, {"successors": False}])
 def test_every_format_holds_the_same_rows(tmp_path, suffix, options):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
     path = source(tmp_path / "d.npz", **options)
     line = convert(str(path), tmp_path / f"out{suffix}")
     assert f"{ROWS} rows" in line and "not carried over" in line
@@ -62,6 +64,27 @@ def test_the_command(tmp_path, capsys):
     np.testing.assert_array_equal(load_dataset(tmp_path / "ant.csv").observations, load_dataset(RECORDED).observations)
     assert cli.main(["convert", str(RECORDED), str(tmp_path / "ant.csv")]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", [".hdf5", ".npz", ".csv", ".parquet"])
+@pytest.mark.parametrize("second", [".hdf5", ".npz", ".csv", ".parquet"])
+def test_from_every_format_to_every_other(tmp_path, first, second):
+    if ".parquet" in (first, second):
+        pytest.importorskip("pyarrow")
+    convert(str(RECORDED), tmp_path / f"a{first}")
+    line = convert(str(tmp_path / f"a{first}"), tmp_path / f"b{second}")
+    table = (".csv", ".parquet")
+    assert ("infos/qpos" in line.split("not carried over")[1]) == (first not in table and second in table)
+    before, after = load_dataset(RECORDED), load_dataset(tmp_path / f"b{second}")
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
+
+
+def test_parquet_without_pyarrow_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"writing Parquet needs pyarrow: pip install 'awac\[parquet\]'"):
+        convert(str(RECORDED), tmp_path / "d.parquet")
+    assert not (tmp_path / "d.parquet").exists()
 
 
 @pytest.fixture
@@ -134,7 +157,7 @@ def test_without_the_package_it_is_one_line(tmp_path, monkeypatch):
         convert(str(RECORDED), "minari:x-v0")
 
 
-@pytest.mark.parametrize("name", ["out.txt", "out", "out.parquet"])
+@pytest.mark.parametrize("name", ["out.txt", "out", "out.pkl"])
 def test_another_suffix_is_refused(tmp_path, name):
-    with pytest.raises(DataError, match="one of .hdf5, .h5, .npz, .csv"):
+    with pytest.raises(DataError, match="one of .hdf5, .h5, .npz, .csv, .parquet"):
         convert(str(RECORDED), tmp_path / name)

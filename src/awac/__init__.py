@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from awac.agent import AWAC
+    from awac.config import load_config
     from awac.data.sources import load_dataset
     from awac.envs import make_env
     from awac.runs.deployed import load_policy
@@ -18,12 +19,23 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["AWAC", "__version__", "evaluate", "evaluate_offline", "load_dataset", "load_policy", "make_env", "train"]
+__all__ = [
+    "AWAC",
+    "__version__",
+    "evaluate",
+    "evaluate_offline",
+    "load_config",
+    "load_dataset",
+    "load_policy",
+    "make_env",
+    "train",
+]
 
 _HOMES = {
     "AWAC": "awac.agent",
     "evaluate": "awac.training.session",
     "evaluate_offline": "awac.training.policy_ranking",
+    "load_config": "awac.config",
     "load_dataset": "awac.data.sources",
     "load_policy": "awac.runs.deployed",
     "make_env": "awac.envs",

@@ -13,7 +13,10 @@ def add(parser) -> None:
     """Adds the options."""
     parser.add_argument("dataset", type=path, metavar="SRC", help="id, minari:ID, or a file")
     parser.add_argument(
-        "out", type=path, metavar="DST", help="the .hdf5, .npz or .csv file to write, or minari:ID (extra `minari`)"
+        "out",
+        type=path,
+        metavar="DST",
+        help="the .hdf5, .npz, .csv or .parquet file to write, or minari:ID (extras `parquet`, `minari`)",
     )
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
 

@@ -71,6 +71,8 @@ class Key:
         Raises:
             ConfigError: it is not; `source` says where it stood.
         """
+        if value == "None" and type(None) in self.options():  # as the help writes it; YAML's own word is null
+            return None
         value = _typed(self, value, source)
         if value is not None and self.range and not self.range.holds(value):
             raise ConfigError(f"{source}: {self.name} = {value!r} must be {self.range.words}")
@@ -87,7 +89,8 @@ class Key:
         if dict in self.options() and isinstance(text, list):
             return _mapping(text, source)
         values = [parse_yaml(part, source) for part in ([text] if isinstance(text, str) else text)]
-        if any(typing.get_origin(option) is tuple for option in self.options()) and not isinstance(values[0], list):
+        several = any(typing.get_origin(option) is tuple for option in self.options())
+        if several and not isinstance(values[0], list) and values not in ([None], ["None"]):
             return values
         return values[0]
 

@@ -1,9 +1,10 @@
-"""`awac convert`: any data set that can be read, as D4RL's HDF5, .npz, a .csv table or a data set of Minari."""
+"""`awac convert`: any data set that can be read, as D4RL's HDF5, .npz, a .csv or .parquet table, or Minari's HDF5."""
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from awac.data.sources.resolve import find
 from awac.errors import DataError
 from awac.runs.files import write, write_npz
 
-FORMATS = (".hdf5", ".h5", ".npz", ".csv")
-_CSV_NAMES = {
+FORMATS = (".hdf5", ".h5", ".npz", ".csv", ".parquet")
+_TABLE_NAMES = {
     "observations": "obs",
     "actions": "action",
     "rewards": "reward",
@@ -55,10 +56,11 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
     columns = _d4rl_columns(recording.columns, str(recording.path))
     lost = ["metadata and other columns"]
     try:
-        if path.suffix.lower() == ".csv":
+        if path.suffix.lower() in (".csv", ".parquet"):
             lost += [key for key in PHYSICS if columns.pop(key, None) is not None]
             lost += ["the unit of the actions"] if recording.action_unit == "scaled" else []
-            write(path, lambda draft: _write_csv(draft, columns))
+            write_table = _write_csv if path.suffix.lower() == ".csv" else _parquet_writer(path)
+            write(path, lambda draft: write_table(draft, _table(columns)))
         elif path.suffix.lower() == ".npz":
             unit = {"action_unit": np.asarray(recording.action_unit)} if recording.action_unit else {}
             write_npz(path, {**columns, **unit})
@@ -82,15 +84,31 @@ def _d4rl_columns(columns: Columns, source: str) -> Columns:
     return {**result, **{key: columns[key] for key in PHYSICS if key in columns}}
 
 
-def _write_csv(path: Path, columns: Columns) -> None:
-    header: list[str] = []
-    parts = []
+def _table(columns: Columns) -> Columns:
+    """A column a number, (N,) each: vectors are taken apart as obs_0, obs_1, …."""
+    table: Columns = {}
     for key, values in columns.items():
-        name, matrix = _CSV_NAMES[key], values.reshape(len(values), -1)
-        header += [f"{name}_{i}" for i in range(matrix.shape[1])] if key in VECTORS and key != "rewards" else [name]
-        parts.append(matrix.astype(int) if matrix.dtype == bool else matrix)
+        name, matrix = _TABLE_NAMES[key], values.reshape(len(values), -1)
+        if key in VECTORS and key != "rewards":
+            table.update({f"{name}_{i}": matrix[:, i] for i in range(matrix.shape[1])})
+        else:
+            table[name] = matrix[:, 0]
+    return table
+
+
+def _write_csv(path: Path, table: Columns) -> None:
+    parts = [values.astype(int) if values.dtype == bool else values for values in table.values()]
     with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(header)
+        writer = csv.writer(file)
+        writer.writerow(table)
         # str() of a float32 has the fewest digits that give the same float32 again.
-        table.writerows([str(value) for part in parts for value in part[row]] for row in range(len(parts[0])))
+        writer.writerows([str(part[row]) for part in parts] for row in range(len(parts[0])))
+
+
+def _parquet_writer(path: Path) -> Callable[[Path, Columns], None]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise DataError(f"{path}: writing Parquet needs pyarrow: pip install 'awac[parquet]'") from None
+    return lambda draft, table: parquet.write_table(pyarrow.table(table), draft)

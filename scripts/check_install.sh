@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Builds wheel and sdist, and tries them and every extra in environments of their own; see --help.
+set -uo pipefail
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." || exit 1
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+    cat <<'USAGE'
+Usage: bash scripts/check_install.sh [EXTRA ...]
+
+Builds the sdist and, from it, the wheel; installs the wheel in a fresh environment, runs `pip check` and a small training run
+there; then does the same for each extra of pyproject.toml (default: all): a copy of that environment, `pip install
+'awac[EXTRA]'`, `pip check`, and a command that uses the extra. Prints a table in Markdown; what the commands print goes to
+build/install/*.log. Needs a package index, 4 GB in $TMPDIR and some ten minutes. PYTHON chooses the Python (3.10 or 3.11).
+The exit code is 0 only if all pass.
+USAGE
+    exit 0
+fi
+root=$PWD logs=$PWD/build/install work=$(mktemp -d) failed=0
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$logs" && rm -f "$logs"/*.log
+export MPLBACKEND=Agg OMP_NUM_THREADS=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+unset PYTHONPATH VIRTUAL_ENV
+tiny=(--dataset "$root/tests/data/ant_recorded.hdf5" --episode 4 --overwrite --set n_steps_per_episode=20 steps_per_call=10
+    offline_train_steps=40 online_warmup=0 batch_size=8 "actor_hidden=[16,16]" "critic_hidden=[16,16]" eval_every=2 eval_episodes=1)
+
+# Each uses what its extra installs, in the folder $work/run with $bin first on PATH.
+use_base() {
+    awac --version && awac --help && awac train "${tiny[@]}" && awac eval --ckpt_path ckpt --eval_episodes 1 &&
+        python -c "import awac, pathlib; folder = pathlib.Path(awac.__file__).parent; assert 'site-packages' in str(folder), folder
+assert (folder / 'py.typed').is_file() and any((folder / 'behaviour').iterdir())
+from awac import AWAC, evaluate, load_dataset, load_policy, make_env, train
+print(awac.__version__, load_policy('ckpt')([0.0] * 111))"
+}
+use_behaviour() { python "$root/scripts/train_behaviour.py" --help && python -c "import sbx, stable_baselines3"; }
+use_completion() { awac completion bash >complete.bash && bash -n complete.bash && awac completion zsh | grep -q '#compdef awac'; }
+use_dev() { for tool in pytest ruff mypy hatchling; do python -m $tool --version || return; done; }
+use_docs() { (cd "$root" && python -m mkdocs build --strict --quiet --config-file scripts/mkdocs.yml --site-dir "$work/site"); }
+use_legacy() {
+    [[ $(python -c 'import sys; print(sys.version_info[:2] == (3, 10))') == True ]] || return
+    python -c "from awac import make_env
+env = make_env('gym:Ant-v2')
+print(env.reset(seed=0)[0].shape, env.step(env.action_space.sample())[1:])
+assert 'mujoco_py' in __import__('sys').modules"
+}
+use_minari() {
+    export MINARI_DATASETS_PATH=$PWD/minari
+    awac convert "$root/tests/data/ant_recorded.hdf5" minari:check/ant-v0 && awac convert minari:check/ant-v0 back.hdf5 &&
+        python -c "import minari; print(minari.load_dataset('check/ant-v0').total_episodes)"
+}
+use_onnx() { awac export --ckpt_path ckpt --format onnx --out policy.onnx; }
+use_parquet() { awac convert "$root/tests/data/ant_recorded.hdf5" rows.parquet && awac doctor rows.parquet --task ant-expert-v2; }
+use_swanlab() { SWANLAB_MODE=offline awac train "${tiny[@]}" --logger swanlab; }
+use_sweep() {
+    printf '%s\n' "tasks: [CartPole-v1]" "presets: [cartpole]" "seeds: 1" "episode: 2" "set: {n_steps_per_episode: 50, eval_every: 1}" \
+        >one.yaml
+    awac sweep one.yaml && awac report sweeps/one && awac report sweeps/one --html report.html
+}
+use_tensorboard() { awac train "${tiny[@]}" --logger tensorboard; }
+use_video() { awac eval --ckpt_path ckpt --eval_episodes 1 --video film.mp4 --video_steps 20 --video_size 160; }
+use_wandb() { WANDB_MODE=offline awac train "${tiny[@]}" --logger wandb; }
+
+check() { # NAME FOLDER REQUIREMENT: installs, checks, uses; a line of the table
+    local log=$logs/$1.log bin=$2/bin checked used=failed packages
+    "$bin/python" -m pip install -q "$3" >"$log" 2>&1 || {
+        echo "| $1 | not installed | – | – |" && failed=1
+        return
+    }
+    checked=$("$bin/python" -m pip check 2>&1 | tee -a "$log" | grep -v '^WARNING' | head -n 1)
+    packages=$("$bin/python" -m pip list 2>/dev/null | tail -n +3 | wc -l)
+    (cd "$work/run" && PATH=$bin:$PATH && hash -r && "use_$1") >>"$log" 2>&1 </dev/null && used=passed
+    [[ $checked == "No broken requirements found." && $used == passed ]] || failed=1
+    echo "| $1 | $checked | $packages | $used |"
+}
+
+python=${PYTHON:-python3}
+"$python" -m venv "$work/build" && "$work/build/bin/python" -m pip install -q build >"$logs/build.log" 2>&1 &&
+    "$work/build/bin/python" -m build --outdir "$work/dist" . >>"$logs/build.log" 2>&1 ||
+    { echo "check_install.sh: no wheel, see $logs/build.log" >&2 && exit 1; }
+rm -rf "$work/build"
+wheel=$(echo "$work"/dist/*.whl)
+echo "$(basename "$wheel"): $(du -k "$wheel" | cut -f1) kB; $(cd "$work/dist" && ls ./*.tar.gz): $(du -k "$work"/dist/*.tar.gz | cut -f1) kB; $("$python" -V)"
+echo "| | pip check | packages | its command |"
+echo "|---|---|---|---|"
+mkdir "$work/run"
+"$python" -m venv "$work/base" && check base "$work/base" "$wheel" || exit 1
+[[ $# -gt 0 ]] || set -- $(sed -n '/^\[project.optional-dependencies\]/,/^# No/s/^\([a-z]*\) = .*/\1/p' pyproject.toml)
+for extra in "$@"; do
+    cp -al "$work/base" "$work/$extra" # pip replaces files and changes none in place, so links serve
+    check "$extra" "$work/$extra" "$wheel[$extra]"
+    rm -rf "${work:?}/$extra"
+done
+exit $failed
