@@ -34,7 +34,7 @@ BELOW, ABOVE = 4, 4  # numbered snapshots below medium, and between medium and e
 
 @dataclass(frozen=True)
 class Score:
-    """What `evaluate` found: returns of the episodes, and the share of them that ended before the time limit."""
+    """Result of `evaluate`: returns of the episodes, and the share of them that ended before the time limit."""
 
     mean: float
     std: float
@@ -46,7 +46,7 @@ class Score:
 
 
 def observed(robot: str) -> int:
-    """Observation values that a policy sees: all, but for the Ant, whose last 84 are always zero."""
+    """Observation values that a policy gets: all except the Ant's last 84, which are always zero."""
     return 27 if robot == "ant" else ROBOTS[robot].observation_size
 
 
@@ -102,7 +102,7 @@ def evaluate(robot: str, layers: dict[str, np.ndarray], episodes: int, seed: int
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """The rows of a training's curve.csv, numbers as float; none if there is no such file."""
+    """The rows of a training's curve.csv with numbers as float; empty if there is no such file."""
     if not path.is_file():
         return []
     with open(path, newline="") as file:
@@ -151,7 +151,7 @@ def select(robot: str, work: Path, out: Path, episodes: int = 50, seed: int = 50
     expert = max(best, key=lambda row: score(row).mean - score(row).std)
     left = [row for row in curve if row["env_steps"] < expert["env_steps"]]
     goal = MEDIUM[robot]
-    # A policy that is always middling is a better medium than one that is sometimes good and sometimes falls.
+    # A policy that is always mediocre is a better medium than one that is sometimes good and sometimes falls.
     medium = min(
         close(goal, left, 6), key=lambda row: (max(abs(normalised(row) - goal), MEDIUM_TOLERANCE), score(row).std)
     )
@@ -187,7 +187,7 @@ def snapshot_path(work: Path, steps: int) -> Path:
 
 
 def score_table(robot: str, folder: Path, episodes: int, seed: int, deterministic: bool) -> list[str]:
-    """Markdown rows of a robot's policies in `folder`, from the worst to the best, on episodes that chose nothing."""
+    """Markdown rows of a robot's policies in `folder`, worst first, on episodes that were not used to choose them."""
     scored = []
     for path in folder.glob(f"{robot}_*.npz"):
         score = evaluate(robot, load_snapshot(path), episodes, seed, deterministic)

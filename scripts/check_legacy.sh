@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Holds awac against the packages that D4RL was recorded with: gym 0.23, mujoco-py on MuJoCo 2.1.0, and d4rl 1.1.
+# Tests awac against the packages that D4RL was recorded with: gym 0.23, mujoco-py on MuJoCo 2.1.0, and d4rl 1.1.
 set -euo pipefail
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then

@@ -1,4 +1,4 @@
-"""Breaks tiny training runs off at random moments, resumes them, and compares them with a run that was never stopped.
+"""Interrupts tiny training runs at random moments, resumes them, and compares them with an uninterrupted run.
 
 Compared are parameters, optimiser moments and generators byte by byte, train.csv (except for the step time) and
 eval.csv row by row. Prints a table; the exit code is 0 if nothing was lost and nothing differs, 1 otherwise.
@@ -62,11 +62,11 @@ gymnasium.register("Faulty-v0", entry_point=Faulty, max_episode_steps=1000)
 
 
 class Lost(Exception):  # noqa: N818
-    """A run could not go on, took too long to stop, or said something else than it should."""
+    """A run could not be resumed, took too long to stop, or printed something unexpected."""
 
 
 class Trial:
-    """One run that is broken off and resumed.
+    """One run that is interrupted and resumed.
 
     Args:
         folder: of the run.
@@ -86,7 +86,7 @@ class Trial:
         return _process(command, self.folder.parent, limit, environment)
 
     def go_on(self) -> str:
-        """`--resume` where there is something to resume; a run stopped before it made its folder starts again."""
+        """`--resume` if there is something to resume; a run stopped before it made its folder starts again."""
         return "--resume" if self.folder.is_dir() and any(self.folder.iterdir()) else "--overwrite"
 
     def stop(self, process: subprocess.Popen, number: int, span: float | None = None, after: str | None = None) -> None:
@@ -101,7 +101,7 @@ class Trial:
             self.slowest = max(self.slowest, time.monotonic() - sent)
 
     def finish(self, *flags: str, **environment: str) -> None:
-        """Goes on to the end; where no sound checkpoint is left, the run says so and starts over as it says."""
+        """Resumes to the end; if no sound checkpoint is left, the run says so and starts over as it says."""
         out, code = _end(self.start(*(flags or (self.go_on(),)), **environment))
         if code == 1 and "--overwrite starts over" in out:
             out, code = _end(self.start("--overwrite", **environment))
@@ -131,13 +131,13 @@ def kill_in_evaluation(trial: Trial) -> None:
 
 
 def kills_in_a_row(trial: Trial) -> None:
-    """24 SIGKILLs, one after the other."""
+    """24 SIGKILLs in sequence."""
     for _ in range(24):
         trial.stop(trial.start(trial.go_on()), signal.SIGKILL, trial.span / 4)
 
 
 def cut_file(trial: Trial) -> None:
-    """SIGKILL, then one of the files written last is cut and half a temporary file is left, as a power loss may do."""
+    """SIGKILL, then one of the latest files is truncated and half a temporary file is left, as after a power loss."""
     kill(trial)
     files = sorted((p for p in trial.folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
     newest = [p for p in files if p.name != "run.lock"][-6:]
@@ -156,7 +156,7 @@ def full_disk(trial: Trial) -> None:
 
 
 def full_cache(trial: Trial) -> None:
-    """The data set is to be generated into a cache on a full disk: one line, nothing half-written; then it works."""
+    """The data set is generated into a cache on a full disk: one line, no partial file; with space it works."""
     cache = trial.folder.parent / f"{trial.folder.name}_cache"
     command = [sys.executable, "-m", "awac.cli", "doctor", "CartPole-v1"]
     place = {"AWAC_CACHE_DIR": str(cache)}
@@ -179,10 +179,10 @@ def environment_gives_nan(trial: Trial) -> None:
 
 
 def two_writers(trial: Trial) -> None:
-    """A second run into the same folder while the first one trains: refused, and the first one is not harmed."""
+    """A second run into the same folder while the first one trains: refused, and the first one is not affected."""
     first = trial.start()
     next(line for line in first.stdout if line.startswith("Task "))
-    first.send_signal(signal.SIGSTOP)  # it holds the folder for as long as the second one needs to start
+    first.send_signal(signal.SIGSTOP)  # it keeps its lock until the second one has started
     out, code = _end(trial.start(trial.rng.choice(("--resume", "--overwrite"))))
     first.send_signal(signal.SIGCONT)
     _expect(code == 1 and "is in use by the run with pid" in out, f"a second writer ended with {code}: {out[-300:]}")
@@ -198,7 +198,7 @@ def clock_set_back(trial: Trial) -> None:
 
 
 def moved(trial: Trial) -> None:
-    """SIGKILL, then the folder goes on at another place."""
+    """SIGKILL, then the folder is moved and resumed there."""
     kill(trial)
     if trial.folder.is_dir():
         place = trial.folder.with_name(f"{trial.folder.name}_moved")
@@ -207,7 +207,7 @@ def moved(trial: Trial) -> None:
 
 
 def no_compiler(trial: Trial) -> None:
-    """SIGKILL, then the run goes on where there is no compiler, or began where there was none."""
+    """SIGKILL, then the run is resumed without a compiler, or was started without one."""
     here, there = {"AWAC_NATIVE": "1"}, {"CXX": "/nonexistent/g++", "AWAC_CACHE_DIR": f"{trial.folder}_cache"}
     first, second = trial.rng.sample((here, there), 2)
     trial.stop(trial.start(**first), signal.SIGKILL)
@@ -234,7 +234,7 @@ FAULTY_TASK = {"environment_raises", "environment_gives_nan"}
 
 
 def outcome(folder: Path) -> dict:
-    """What two runs are compared by."""
+    """The content that two runs are compared by."""
     with np.load(folder / f"train_state/state_{EPISODES}.npz", allow_pickle=False) as state:
         found: dict = {key: state[key] for key in state.files}
     for name in ("train.csv", "eval.csv"):

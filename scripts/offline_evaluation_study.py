@@ -1,4 +1,4 @@
-"""Fitted Q evaluation against the truth: policies whose value is measured by rollouts, on generated data sets.
+"""Fitted Q evaluation against values measured by rollouts, for policies on generated data sets.
 
     python scripts/offline_evaluation_study.py halfcheetah --out halfcheetah.csv
     python scripts/offline_evaluation_study.py CartPole-v1 --runs runs/cartpole --out cartpole.csv
@@ -42,7 +42,7 @@ def ladder(robot: str, names) -> dict:
 
 
 def checkpoints(texts: list[str]) -> dict:
-    """The policies of some checkpoints, each FOLDER:N; a folder alone stands for all that it holds."""
+    """The policies of some checkpoints, each FOLDER:N; a folder alone means all its checkpoints."""
     found = {}
     for text in texts:
         folder, _, number = text.partition(":")

@@ -39,7 +39,7 @@ read_episode_and_device() { # ARGUMENT...
     flags=(--ckpt_path ./ckpt --episode "$episode" "${flags[@]}")
 }
 
-# lock_log LOG  keeps other run scripts from writing to LOG until this script ends; returns 1 if one does already.
+# lock_log LOG  keeps other run scripts from writing to LOG until this script ends; returns 1 if one is writing.
 lock_log() {
     command -v flock >/dev/null || return 0
     exec 8>>"$1" || return 1
@@ -49,7 +49,7 @@ lock_log() {
 }
 
 # run_logged LOG COMMAND...  appends stdout and stderr of COMMAND to LOG and shows them; returns COMMAND's exit code.
-# SIGINT, SIGTERM and SIGHUP are passed on to COMMAND once, and the log keeps what it still says before it ends.
+# SIGINT, SIGTERM and SIGHUP are passed on to COMMAND once, and the log includes what it prints until it ends.
 run_logged() {
     local log=$1 dir tee_pid pid rc passed_on
     shift

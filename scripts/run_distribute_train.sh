@@ -8,7 +8,7 @@ Usage: bash run_distribute_train.sh WORKERS [EPISODE] [DEVICE_TARGET] [FLAGS...]
 
 Trains as run_standalone_train.sh does, with WORKERS processes on this machine that divide each batch among them (MindSpore's
 msrun starts them; batch_size must be a multiple of WORKERS). Log, checkpoints, FLAGS and exit code are the same, and
-so is what is learnt, but for rounding. It is for GPU and Ascend, a device a worker; on a CPU it is slower than one process.
+so is the result, apart from rounding. It is for GPU and Ascend, one device per worker; on a CPU one process is faster.
 
 If a worker ends early the others are stopped; --resume continues from the last checkpoint, with any number of workers.
 USAGE
@@ -22,18 +22,18 @@ workers=${1:-}
 read_episode_and_device "${@:2}"
 source "$scripts/setup.sh" || exit 1
 
-# Starts msrun with `awac ARGUMENTS` and waits for it; the output is worker 0's. msrun knows no graceful stop, so signals go
-# to worker 0, which saves its state and ends, whereupon msrun ends the others.
+# Starts msrun with `awac ARGUMENTS` and waits for it; the output is worker 0's. msrun has no graceful stop, so signals
+# go to worker 0, which saves its state and ends; then msrun ends the others.
 launch() { # FOLDER ARGUMENT...
     local folder=$1 self=$BASHPID msrun port rc
     shift
-    # msrun runs the `python` that it finds on PATH: this one notes its pid, and keeps worker 0's output out of msrun's log.
+    # msrun runs the `python` on PATH: this one records its pid, and keeps worker 0's output out of msrun's log.
     mkdir "$folder/bin"
     cat >"$folder/bin/python" <<PYTHON
 #!/usr/bin/env bash
 if [[ \$MS_ROLE == MS_WORKER ]]; then
     echo \$\$ >"$folder/pid_\$MS_NODE_ID"
-    # MindSpore's own lines about its network come out at the end, whatever its log level.
+    # MindSpore's own lines about its network are printed at the end, at any log level.
     [[ \$MS_NODE_ID != 0 ]] || exec > >(exec grep --line-buffered -v '^\[INFO\] PS(' >"/proc/$self/fd/1") 2>&1
 fi
 exec "$AWAC_PYTHON" "\$@"
@@ -60,7 +60,7 @@ PYTHON
     explain "$folder"
 }
 
-# Says in one line which worker ended the run, unless it was worker 0 with a word of its own; returns its exit code.
+# Says in one line which worker ended the run, unless worker 0 has printed it; returns its exit code.
 explain() { # FOLDER
     local pid code rank words=
     read -r pid code < <(sed -nE 's/.*Worker process ([0-9]+) exit with exception. Error code: (-?[0-9]+).*/\1 \2/p' "$1/msrun.log")

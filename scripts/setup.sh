@@ -21,7 +21,7 @@ A second run installs nothing. Set PYTHON=/path/to/python to choose the Python t
 USAGE
 }
 
-# Prints in one line which of the project's dependencies the environment lacks.
+# Prints in one line the project's dependencies that the environment lacks.
 _awac_lacks() { # PYTHON
     "$1" -I - "$_awac_root/pyproject.toml" 2>/dev/null <<'PY' || echo "a Python that has the package packaging"
 import re, sys

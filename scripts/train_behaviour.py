@@ -1,4 +1,4 @@
-"""Trains a robot's behaviour policies from nothing: a ladder of ten snapshots from random to expert.
+"""Trains a robot's behaviour policies from scratch: a ladder of ten snapshots from random to expert.
 
     python scripts/train_behaviour.py hopper
     python scripts/train_behaviour.py hopper --select    # picks the ladder again from the snapshots that are there
@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# One thread is as fast for networks this small and leaves the sums in one order.
+# One thread is as fast for networks this small and keeps the order of sums fixed.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
@@ -117,7 +117,7 @@ class BehaviourView(gymnasium.Wrapper):
 
 
 class EarlySnapshots(BaseCallback):
-    """Evaluates within a segment; that touches nothing of the training."""
+    """Evaluates within a segment; this does not affect training."""
 
     def __init__(self, training: Training, rows: list):
         super().__init__()
@@ -144,7 +144,7 @@ class Training:
         cls = {"ppo": sbx.PPO, "sac": sbx.SAC, "tqc": sbx.TQC, "crossq": sbx.CrossQ}[self.recipe.algorithm]
         options = dict(self.recipe.options)
         if not ppo:
-            options["buffer_size"] = self.recipe.steps  # nothing is thrown away
+            options["buffer_size"] = self.recipe.steps  # no row is evicted
         self.model = cls("MlpPolicy", self.env, self._rate, seed=seed, policy_kwargs=policy, **options)
 
     def _rate(self, _: float) -> float:
@@ -154,7 +154,7 @@ class Training:
         return self.recipe.rate * (1.0 - max(0, self.segment * self.recipe.segment - start) / length)
 
     def run(self, minutes: float, save_every: float) -> bool:
-        """Trains to the end, or for about `minutes`; returns whether it came to the end."""
+        """Trains to the end, or for about `minutes`; returns whether it reached the end."""
         (self.work / "snapshots").mkdir(parents=True, exist_ok=True)
         began = saved = time.time()
         self._load()
@@ -260,7 +260,7 @@ class Training:
             end = buffer.buffer_size if buffer.full else buffer.pos
             content["replay"] = {name: getattr(buffer, name)[:end] for name in _REPLAY}
         draft = self.work / "state.draft"
-        with open(draft, "wb") as file:  # pickle copes with arrays of any size; the file is only ever our own
+        with open(draft, "wb") as file:  # pickle takes arrays of any size; only this script writes the file
             pickle.dump(jax.device_get(content), file, protocol=5)
         draft.replace(self.work / "state.pickle")
 

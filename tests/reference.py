@@ -1,4 +1,4 @@
-"""AWAC's gradient step once more, in float64 numpy with gradients by hand: what the compiled learner is held against.
+"""AWAC's gradient step in float64 numpy with gradients by hand, the reference for the compiled learner.
 
 Written from the paper's equations, not from `awac`: plain LayerNorm, plain loops over the twins, Adam from its paper.
 """

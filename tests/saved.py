@@ -1,4 +1,4 @@
-"""Checkpoints with random weights, made without training: policies of every kind for what reads them."""
+"""Checkpoints with random weights, made without training: policies of every kind for tests that read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a long run takes with it: memory over online steps, file handles over evaluations. Linux only: it reads /proc.
+"""Leaks of a long run: memory over online steps, file handles over evaluations. Linux only: it reads /proc.
 
 python tests/soak.py --steps 200000 --evaluations 1000   prints the figures that test_soak.py holds against bounds.
 """
@@ -35,7 +35,7 @@ class Sample(NamedTuple):
 
 
 class Soak(NamedTuple):
-    """What became of a process: bytes a count after the warm-up, and what it gained from then to the end."""
+    """Growth of a process: bytes per count after the warm-up, and the total from then to the end."""
 
     slope: float
     memory: int
@@ -59,7 +59,7 @@ def look(process: int | str, count: int) -> Sample:
 
 
 def judge(samples: list[Sample], warm_up: float = 0.25) -> Soak:
-    """Least squares over what follows the warm-up; a handle that is open for a moment is none that leaked."""
+    """Least squares after the warm-up; a handle that is open for a moment only is not a leak."""
     begun = samples[0].count + warm_up * (samples[-1].count - samples[0].count)
     kept = np.array([sample for sample in samples if sample.count >= begun])
     third = max(len(kept) // 3, 1)
@@ -70,7 +70,7 @@ def judge(samples: list[Sample], warm_up: float = 0.25) -> Soak:
 
 
 def train(folder: Path, steps: int, episode: int, **changes) -> Soak:
-    """Trains for `steps` online steps in a process of its own and watches it from outside.
+    """Trains for `steps` online steps in another process and watches it from outside.
 
     The ring of online rows is full long before the warm-up ends, so that memory has no reason left to grow.
     """

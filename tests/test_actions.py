@@ -13,7 +13,7 @@ BOX = spaces.Box(np.float32([0, -0.4, 3, -1]), np.float32([1, 0.4, 3, 5]))
 
 
 class Remember(gymnasium.Env):
-    """Keeps the action that it was given."""
+    """Records the action that it gets."""
 
     observation_space = spaces.Box(-1, 1, (1,))
 

@@ -126,7 +126,7 @@ def test_targets_start_as_copies():
 @pytest.fixture(scope="module")
 def twin():
     our = agent(twins=True)
-    our._meet(S)
+    our._build(S)
     return our
 
 
@@ -135,7 +135,7 @@ class TestExpectation:
 
     def value(self, twin, samples):
         object.__setattr__(twin, "num_action_samples", samples)  # of functions that are not compiled yet
-        twin._meet(S)
+        twin._build(S)
         head, critic, state = twin.steps.actor, twin.steps.target_critic, ms.Tensor(batch()[0])
         head.samples = samples
         dist, noise = head(state), ms.Tensor(twin._noise(1, B, "critic")[0, 0])
@@ -203,8 +203,9 @@ def test_a_loaded_agent_goes_on_as_the_saved_one_to_the_bit(tmp_path):
         our.update(batch())
     ours.save(tmp_path / "agent.ckpt")
     others.load(tmp_path / "agent.ckpt")
-    results = [(our.update(batch(seed=1)), our.get_action(batch()[0], 9).tolist(), weights(our))
-               for our in (ours, others)]  # fmt: skip
+    results = [
+        (our.update(batch(seed=1)), our.get_action(batch()[0], 9).tolist(), weights(our)) for our in (ours, others)
+    ]
     assert results[0][:2] == results[1][:2]
     assert all(np.array_equal(one, other) for one, other in zip(results[0][2], results[1][2], strict=True))
     assert [path.name for path in tmp_path.iterdir()] == ["agent.ckpt"]
@@ -229,7 +230,7 @@ def test_a_weight_that_overflows_leaves_everything_as_it_was():
 
 
 class TestNormalizer:
-    """It belongs to the agent: what `learn` saw is what `get_action` and `update` give to the networks."""
+    """It belongs to the agent: `learn`, `get_action` and `update` give the networks the same inputs."""
 
     def scaled(self):
         fitted = Normalizer(np.arange(S), np.full(S, 5.0, np.float32), np.full(S, 3.0, np.float32), S)
@@ -245,7 +246,7 @@ class TestNormalizer:
         loaded = agent(net_seed=3)
         loaded.load(tmp_path / "agent.ckpt")
         for one in (our, loaded):
-            one._meet(S)
+            one._build(S)
             logits = one.distribution(ms.Tensor(state)).asnumpy()
             found = one.get_action(5 + 3 * state, deterministic=True)[:, 0]
             np.testing.assert_array_equal(found, logits.argmax(axis=1))
@@ -284,8 +285,13 @@ losses = [agent.update((state, np.arange(4) % 2, np.ones(4), state, np.ones(4)))
 assert losses[-1] < 0.5 * losses[0], losses
 """
     folder = str(Path(__file__).parents[1] / "src")
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120,
-                            env={"PYTHONPATH": folder, "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"})  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PYTHONPATH": folder, "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+    )
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -318,7 +324,7 @@ def test_twins_in_one_network_equal_two_networks(samples):
 
 
 def mlps(seed=0):
-    """Networks that the native operator knows: an MLP, and twins that are one."""
+    """Networks that the native operator supports: an MLP, and twins in one."""
     rng = np.random.default_rng(seed)
     critic, target = (MLP((S, HIDDEN, A), rng, name, copies=2) for name in ("critic", "target"))
     return critic, target, MLP((S, HIDDEN, A), rng, "actor")

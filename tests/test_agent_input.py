@@ -62,8 +62,13 @@ def test_a_setting_out_of_range_is_named(options):
 def test_networks_that_do_not_go_together():
     critic, target, actor = networks()
     wide = MLP((S, HIDDEN, A + 1), np.random.default_rng(0), "wide")
-    cases = [((critic, critic, actor), "share"), ((critic, wide, actor), "other layers"), ((critic, 1, actor), "int"),
-             (((critic, wide), target, actor), "twin"), (([], [], actor), "0 critics")]  # fmt: skip
+    cases = [
+        ((critic, critic, actor), "share"),
+        ((critic, wide, actor), "different layers"),
+        ((critic, 1, actor), "int"),
+        (((critic, wide), target, actor), "twin"),
+        (([], [], actor), "0 critics"),
+    ]
     for nets, words in cases:
         with pytest.raises(ConfigError, match=words):
             AWAC(*nets)

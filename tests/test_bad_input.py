@@ -1,4 +1,4 @@
-"""Bad input through the command line: one clear line on stderr, an exit code, and nothing left half made."""
+"""Bad input through the command line: one clear line on stderr, an exit code, and no partial files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = 40
 
 
 def columns():
-    """A small sound data set of Ant's sizes."""
+    """A small valid data set of Ant's sizes."""
     rng = np.random.default_rng(0)
     observations = rng.normal(size=(ROWS + 1, 111)).astype(np.float32)
     return {
@@ -168,9 +168,9 @@ class TestNames:
             ("actor_hidden=[1", "is not readable"),
             ("dataset=!!python/object:os.system {}", "is not readable"),
             ("=3", "unknown key ''"),
-            ("weighting=\"a\\nb\"", "weighting"),
+            ('weighting="a\\nb"', "weighting"),
         ],
-    )  # fmt: skip
+    )
     def test_a_setting(self, refused, setting, says):
         assert says in refused("train", "--episode", "2", "--dataset", str(RECORDED), "--set", setting)
 
@@ -301,9 +301,15 @@ class TestCheckpointFolder:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"config": None}, {"config": []}, {"config": {"algo": {"lamda": 1}}}, {"spaces": None}, {"spaces": "abc"},
-         {"spaces": {}}],
-    )  # fmt: skip
+        [
+            {"config": None},
+            {"config": []},
+            {"config": {"algo": {"lamda": 1}}},
+            {"spaces": None},
+            {"spaces": "abc"},
+            {"spaces": {}},
+        ],
+    )
     def test_a_manifest_without_usable_facts(self, refused, run_folder, changes):
         self.manifest(run_folder, **changes)
         assert "ckpt" in refused("eval", "--ckpt_path", "ckpt")
@@ -319,7 +325,7 @@ class TestCheckpointFolder:
 
 
 class TestDivergence:
-    """The first step is fine and is saved; the second one sees what a mad learning rate has made of the critics."""
+    """The first step is fine and is saved; the second one fails on critics ruined by a huge learning rate."""
 
     RUN = settings(n_steps_per_episode=1, steps_per_call=1, offline_train_steps=2, eval_every=10, critic_lr=1e30)
 

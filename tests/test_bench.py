@@ -18,25 +18,39 @@ from awac.bench import growth, machine, output, run
 from awac.bench.workloads import WORKLOADS
 
 FIELDS = {
-    "workload", "implementation", "processor", "isa", "threads", "steps_per_s", "ratio_to_torch_eager",
-    "ratio_to_jax_scan", "share_of_ceiling", "ceiling_gflops", "ceiling_library",
-}  # fmt: skip
+    "workload",
+    "implementation",
+    "processor",
+    "isa",
+    "threads",
+    "steps_per_s",
+    "ratio_to_torch_eager",
+    "ratio_to_jax_scan",
+    "share_of_ceiling",
+    "ceiling_gflops",
+    "ceiling_library",
+}
 CPUINFO = Path("/proc/cpuinfo").read_text()
 
 
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
-    """A place without an environment of the other code bases."""
+    """A folder without an environment of the other code bases."""
     monkeypatch.setenv("AWAC_BENCH_PYTHON", str(tmp_path / "none" / "python"))
     monkeypatch.chdir(tmp_path)
 
 
 def rows(**speeds):
     return [
-        {"workload": "default", "implementation": name.replace("_", "-"), "steps_per_s": speed,
-         "ratio_to_torch_eager": None, "share_of_ceiling": 0.5}
+        {
+            "workload": "default",
+            "implementation": name.replace("_", "-"),
+            "steps_per_s": speed,
+            "ratio_to_torch_eager": None,
+            "share_of_ceiling": 0.5,
+        }
         for name, speed in speeds.items()
-    ]  # fmt: skip
+    ]
 
 
 def test_the_short_form_measures_what_is_there(alone, capsys, tmp_path):
@@ -83,9 +97,13 @@ def test_an_implementation_that_is_not_limited_as_asked_is_refused():
 
 @pytest.mark.parametrize(
     ("flags", "isa", "widest"),
-    [("sse2 avx avx2 avx512f", "native", "AVX-512"), ("sse2 avx avx2", "native", "AVX2"), ("sse2 avx2", "avx2", "AVX2"),
-     ("sse2 avx", "avx2", None)],
-)  # fmt: skip
+    [
+        ("sse2 avx avx2 avx512f", "native", "AVX-512"),
+        ("sse2 avx avx2", "native", "AVX2"),
+        ("sse2 avx2", "avx2", "AVX2"),
+        ("sse2 avx", "avx2", None),
+    ],
+)
 def test_the_processor_says_what_it_has(tmp_path, flags, isa, widest):
     file = tmp_path / "cpuinfo"
     file.write_text(

@@ -30,7 +30,7 @@ def test_the_numpy_critic_gives_the_networks_values(graph_mode, discrete, layer_
 
 
 class Still:
-    """An environment that notes its actions."""
+    """An environment that records its actions."""
 
     def __init__(self):
         self.taken = []

@@ -23,8 +23,14 @@ def environment():
 
 
 def run(environment, *arguments, cwd):
-    return subprocess.run([sys.executable, str(EXAMPLE / "train.py"), *arguments], cwd=cwd, env=environment,
-                          capture_output=True, text=True, timeout=300)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, str(EXAMPLE / "train.py"), *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def test_the_fast_run_writes_tables_lengths_and_figures(environment, tmp_path):

@@ -1,4 +1,4 @@
-"""Checkpoints: complete or not there at all, and whatever is damaged is passed over or refused in one line."""
+"""Checkpoints are written atomically; damaged ones are skipped or refused in one line."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def folder(tmp_path):
 
 
 def usable(folder):
-    """The newest sound checkpoint's episode, and what was said about the others."""
+    """The newest sound checkpoint's episode, and the lines about the others."""
     said: list[str] = []
     return checkpoint.newest(folder, warn=said.append)["episode"], said
 
@@ -130,7 +130,7 @@ def test_a_save_that_fails_midway_leaves_the_older_checkpoint(folder, monkeypatc
 
 
 def test_a_full_disk_leaves_no_traceback_in_the_log(folder, monkeypatch):
-    """Wherever the state's file breaks off: a zip that is left open complains when it is collected."""
+    """The state's file is cut at any place: an unclosed zip would print a warning when it is collected."""
     complaints = []
     monkeypatch.setattr(sys, "unraisablehook", complaints.append)
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -305,7 +305,7 @@ class TestLock:
         finally:
             first.kill()
             first.communicate()
-        with run_folder.exclusive(tmp_path):  # a killed run's lock holds nobody up
+        with run_folder.exclusive(tmp_path):  # a killed run's lock does not block others
             assert (tmp_path / "run.lock").read_text() == str(os.getpid())
         assert not (tmp_path / "run.lock").exists()
 
@@ -379,7 +379,7 @@ class TestReplayLog:
         assert len(tree(tmp_path)) == 2
 
     def test_an_older_checkpoint_keeps_its_rows_until_it_goes(self, tmp_path):
-        """A save that dies between its rows and its manifest must leave the one before it whole."""
+        """A save that fails between its rows and its manifest must leave the previous one intact."""
         replay, log = self.replay(), ReplayLog(tmp_path)
         for episode, rows in enumerate([4, 6, 6], 1):
             saved = replay.inserted

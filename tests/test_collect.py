@@ -229,7 +229,7 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path, arrays):
 
 def test_other_content_than_an_archive_is_no_policy(tmp_path):
     (tmp_path / "policy.npz").write_bytes(b"not an archive")
-    with pytest.raises(DataError, match="is no behaviour policy"):
+    with pytest.raises(DataError, match="is not a behaviour policy"):
         BehaviourPolicy.load(tmp_path / "policy.npz")
 
 

@@ -1,4 +1,4 @@
-"""Configuration: presets, YAML files and overrides, and one clear line for whatever is wrong with them."""
+"""Configuration: presets, YAML files and overrides, and one clear line for every mistake in them."""
 
 from __future__ import annotations
 
@@ -48,20 +48,61 @@ def test_no_two_presets_are_the_same():
 @pytest.mark.parametrize(
     "preset, expected",
     [
-        ("paper", {"actor_hidden": (256,) * 4, "critic_hidden": (256, 256), "batch_size": 1024, "weighting": "softmax",
-                   "lam": 2.0, "actor_weight_decay": 1e-4, "state_dependent_std": False, "log_std_min": -6.0,
-                   "log_std_max": 0.0, "loss_reduction": "mean"}),
-        ("corl", {"actor_hidden": (256,) * 3, "critic_hidden": (256,) * 3, "batch_size": 256, "weighting": "exp",
-                  "lam": 1 / 3, "weight_clip": 100.0, "weight_floor": 0.0, "state_dependent_std": False,
-                  "log_std_min": -20.0, "log_std_max": 2.0, "log_std_bound": "clamp", "squash_mean": False,
-                  "update_order": "critic_first",
-                  "lam_unit": "reward", "actor_ema": 0.0, "online_candidates": 1, "online_warmup": 0}),
-        ("d3rlpy", {"actor_hidden": (256,) * 4, "critic_hidden": (256,) * 4, "batch_size": 1024, "weighting": "softmax",
-                    "lam": 1.0, "actor_weight_decay": 1e-4, "loss_reduction": "sum", "update_order": "critic_first",
-                    "critic_layer_norm": False, "weight_floor": 0.0}),
+        (
+            "paper",
+            {
+                "actor_hidden": (256,) * 4,
+                "critic_hidden": (256, 256),
+                "batch_size": 1024,
+                "weighting": "softmax",
+                "lam": 2.0,
+                "actor_weight_decay": 1e-4,
+                "state_dependent_std": False,
+                "log_std_min": -6.0,
+                "log_std_max": 0.0,
+                "loss_reduction": "mean",
+            },
+        ),
+        (
+            "corl",
+            {
+                "actor_hidden": (256,) * 3,
+                "critic_hidden": (256,) * 3,
+                "batch_size": 256,
+                "weighting": "exp",
+                "lam": 1 / 3,
+                "weight_clip": 100.0,
+                "weight_floor": 0.0,
+                "state_dependent_std": False,
+                "log_std_min": -20.0,
+                "log_std_max": 2.0,
+                "log_std_bound": "clamp",
+                "squash_mean": False,
+                "update_order": "critic_first",
+                "lam_unit": "reward",
+                "actor_ema": 0.0,
+                "online_candidates": 1,
+                "online_warmup": 0,
+            },
+        ),
+        (
+            "d3rlpy",
+            {
+                "actor_hidden": (256,) * 4,
+                "critic_hidden": (256,) * 4,
+                "batch_size": 1024,
+                "weighting": "softmax",
+                "lam": 1.0,
+                "actor_weight_decay": 1e-4,
+                "loss_reduction": "sum",
+                "update_order": "critic_first",
+                "critic_layer_norm": False,
+                "weight_floor": 0.0,
+            },
+        ),
         ("mindrl", {"actor_hidden": (256,) * 4, "critic_hidden": (256,) * 4, "loss_reduction": "sum"}),
     ],
-)  # fmt: skip
+)
 def test_the_published_recipes(preset, expected):
     found = values(load_config(preset))
     assert {key: found[key] for key in expected} == expected

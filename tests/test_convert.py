@@ -1,4 +1,4 @@
-"""awac convert: every format holds the same rows, and what is lost is said."""
+"""awac convert: every format holds the same rows, and losses are reported."""
 
 import sys
 
@@ -146,7 +146,7 @@ def test_a_robot_s_data_set_keeps_the_robot_s_bounds(tmp_path, minari, capsys):
 
 @pytest.mark.parametrize("name", ["minari:noversion", "minari:../x-v0", "minari:"])
 def test_what_is_no_minari_id_is_refused(name):
-    with pytest.raises(DataError, match="is no Minari id"):
+    with pytest.raises(DataError, match="is not a Minari id"):
         convert(str(RECORDED), name)
 
 

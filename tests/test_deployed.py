@@ -96,7 +96,7 @@ def test_unknown_bounds_are_said(pendulum, tmp_path, recwarn):
 
 
 def test_actions_are_in_the_environments_units(pendulum):
-    """On the plain environment it scores what the evaluation of the run says."""
+    """On the plain environment it gets the same return as the run's evaluation."""
     from awac import evaluate
 
     policy, env, total, done = load_policy(pendulum), gymnasium.make("Pendulum-v1"), 0.0, False

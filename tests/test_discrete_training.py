@@ -1,4 +1,4 @@
-"""Tasks with discrete actions through `awac train`: real short runs, and clear words about what is not supported."""
+"""Tasks with discrete actions through `awac train`: real short runs, and clear errors for what is not supported."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ EPISODES = ["--episode", "6", "--ckpt_path", "ckpt"]
 def record(task: str, path: Path, rows: int = 300, integers=np.int64) -> Path:
     """A data set of a random policy."""
     env, rng = gymnasium.make(task), np.random.default_rng(0)
-    columns: dict[str, list] = {key: [] for key in ("observations", "actions", "rewards", "terminals", "timeouts",
-                                                    "next_observations")}  # fmt: skip
+    columns: dict[str, list] = {
+        key: [] for key in ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
+    }
     observation, _ = env.reset(seed=0)
     for _ in range(rows):
         action = rng.integers(env.action_space.n)
         following, reward, terminated, truncated, _ = env.step(action)
-        for values, value in zip(columns.values(), (observation, action, reward, terminated, truncated, following),
-                                 strict=True):  # fmt: skip
+        for values, value in zip(
+            columns.values(), (observation, action, reward, terminated, truncated, following), strict=True
+        ):
             values.append(value)
         observation = env.reset()[0] if terminated or truncated else following
     columns["actions"] = np.asarray(columns["actions"], integers)
@@ -55,11 +57,24 @@ def test_a_run_on_cartpole_has_the_log_the_tables_and_the_checkpoints(tmp_path):
     data = record("CartPole-v1", tmp_path / "cartpole.npz")
     source = str(Path(__file__).parents[1] / "src")
     run = subprocess.run(
-        [sys.executable, "-m", "awac.cli", "train", "--task", "CartPole-v1", "--dataset", str(data), *EPISODES,
-         *settings()],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "awac.cli",
+            "train",
+            "--task",
+            "CartPole-v1",
+            "--dataset",
+            str(data),
+            *EPISODES,
+            *settings(),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert (run.returncode, run.stderr) == (0, "")
     log = run.stdout
     assert re.match(r"Data set \S+cartpole.npz: 300 rows, \d+ episodes, mean return \d+\.\d ", log)
@@ -140,7 +155,7 @@ def test_lunar_lander_names_the_package_it_needs(monkeypatch, capsys, tmp_path):
 
 
 class Spaces(gymnasium.Env):
-    """An environment of nothing but its spaces."""
+    """An environment that has only spaces."""
 
     def __init__(self, observation_space=None, action_space=None, render_mode=None):
         self.observation_space = observation_space or spaces.Box(-1, 1, (3,), np.float32)

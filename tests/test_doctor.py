@@ -1,4 +1,4 @@
-"""awac doctor: each fault of a data set gets its verdict, a sound one gets none."""
+"""awac doctor: each fault of a data set gets its verdict, a valid one gets none."""
 
 import gymnasium
 import h5py

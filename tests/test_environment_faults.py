@@ -1,4 +1,4 @@
-"""Environments as people bring them: what differs from today's API is taken, what cannot be used is one line."""
+"""Environments as users write them: other APIs are accepted, unusable values are one-line errors."""
 
 import gymnasium
 import numpy as np
@@ -117,8 +117,21 @@ class ReusedMemory(Plain):
         return self.memory
 
 
-GOOD = [NoRenderMode, ListObservation, TupleObservation, ColumnObservation, OnlyObservation, FourTuple, OldestReset,
-        SeedOnly, SeedNeeded, NoInfo, ArrayReward, Integers, ReusedMemory]  # fmt: skip
+GOOD = [
+    NoRenderMode,
+    ListObservation,
+    TupleObservation,
+    ColumnObservation,
+    OnlyObservation,
+    FourTuple,
+    OldestReset,
+    SeedOnly,
+    SeedNeeded,
+    NoInfo,
+    ArrayReward,
+    Integers,
+    ReusedMemory,
+]
 
 
 @pytest.fixture
@@ -203,10 +216,10 @@ class Spoiled(Plain):
         (1, 1e39, r"the reward is 1e\+39"),
         (0, [0.0, 0.0, -1e300], "value 2 of the observation is -inf"),
         (1, None, "the reward is nan"),
-        (1, np.zeros(2), r"no single number but an array of shape \(2,\)"),
-        (1, "much", "no single number but 'much'"),
-        (2, np.zeros(2), "no single flag"),
-        (3, np.zeros(2), "no single flag"),
+        (1, np.zeros(2), r"not a single number but an array of shape \(2,\)"),
+        (1, "much", "not a single number but 'much'"),
+        (2, np.zeros(2), "not a single flag"),
+        (3, np.zeros(2), "not a single flag"),
         (4, 3.0, "step returned 5 values, the last is 3.0; expected"),
     ],
 )
@@ -461,7 +474,7 @@ def test_large_finite_values_are_kept(register, dtype):
 
 
 class OldTask:
-    """An env as old gym's users wrote them: four values, no seed in `reset`, lists."""
+    """An env in the style of old gym: four values, no seed in `reset`, lists."""
 
     metadata: dict = {}
     render_mode = reward_range = spec = None

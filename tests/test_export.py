@@ -1,4 +1,4 @@
-"""`awac export --format`: files of other libraries act as the checkpoint does, or are not there."""
+"""`awac export --format`: files of other libraries act as the checkpoint does, or are not kept."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def name(module):
 
 
 def random_observations(policy, rows=64):
-    return policy_file.spread_observations(policy.network.normalizer, rows, seed=9)
+    return policy_file.sample_observations(policy.network.normalizer, rows, seed=9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,7 +121,7 @@ class TestDifference:
 
     def test_the_observations_are_spread_as_the_data(self, tmp_path):
         normalizer = load_policy(saved.save(tmp_path, "unit")).network.normalizer
-        seen = normalizer(policy_file.spread_observations(normalizer, 4096))
+        seen = normalizer(policy_file.sample_observations(normalizer, 4096))
         assert np.abs(seen).max() == 10.0 and 0.01 < (np.abs(seen) > 3.0).mean() < 0.05
         assert np.abs(seen.mean(0)).max() < 0.1 and (seen.std(0) > 1.0).all()
 

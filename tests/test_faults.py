@@ -1,4 +1,4 @@
-"""Struck at random, a run goes on exactly; figures that go wrong are said once, figures that break stop the run."""
+"""A run interrupted at random resumes exactly; suspicious metrics warn once, metrics that are not finite stop it."""
 
 from __future__ import annotations
 
@@ -116,9 +116,14 @@ class TestWarnings:
 
     @pytest.mark.parametrize(
         "changes, kinds",
-        [({}, []), ({"ess": 0.04}, ["ess"]), ({"q_mean": -1001.0}, ["q"]), ({"mean_std": 0.0026}, ["std"]),
-         ({"mean_std": 0.99}, ["std"])],
-    )  # fmt: skip
+        [
+            ({}, []),
+            ({"ess": 0.04}, ["ess"]),
+            ({"q_mean": -1001.0}, ["q"]),
+            ({"mean_std": 0.0026}, ["std"]),
+            ({"mean_std": 0.99}, ["std"]),
+        ],
+    )
     def test_each_figure_has_its_bound(self, changes, kinds):
         metrics = {**self.GOOD, **changes}
         config = AlgoConfig(gamma=0.99, log_std_min=-6.0, log_std_max=0.0, reward_scale=1.0)
@@ -139,7 +144,7 @@ def test_a_table_that_cannot_be_written_is_one_line(tmp_path):
     table = Table(tmp_path / "train.csv", ("episode",), 0)
     (tmp_path / "train.csv").unlink()
     (tmp_path / "train.csv").mkdir()
-    with pytest.raises(LogError, match="go\n? ?on with --resume"):
+    with pytest.raises(LogError, match="continue with --resume"):
         table.add({"episode": 1})
 
 

@@ -1,4 +1,4 @@
-"""After MindSpore has computed something, a forked process is told so instead of waiting for ever."""
+"""After MindSpore has computed something, a forked process gets an error instead of waiting forever."""
 
 import subprocess
 import sys

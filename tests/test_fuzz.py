@@ -1,4 +1,4 @@
-"""Whatever a file or an argument holds, it ends in success or in one of awac's own errors: no traceback, hang or flood.
+"""Any content of a file or argument ends in success or in one of awac's own errors: no traceback, hang or flood.
 
 The default run takes over 2,000 cases, always the same ones; `-m nightly` takes 25 times as many, new ones each night.
 """
@@ -81,7 +81,7 @@ def npz(data) -> bytes:
 
 
 def reads(path: Path, content: bytes, read=load_dataset) -> None:
-    """Reading ends well or in an AWACError with one line, and leaves the file as it is."""
+    """Reading succeeds or ends in an AWACError of one line, and does not change the file."""
     path.write_bytes(content)
     try:
         read(path)

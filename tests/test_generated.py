@@ -89,7 +89,7 @@ def test_full_size_is_d4rls(dataset_id, rows):
 
 
 def test_full_size_of_another_task_is_an_error():
-    with pytest.raises(DataError, match="is no D4RL id"):
+    with pytest.raises(DataError, match="is not a D4RL id"):
         full_rows("CartPole-v1")
 
 

@@ -1,4 +1,4 @@
-"""The package's rooms: what may import what, how long a file may be, that every setting is read, where a robot goes."""
+"""The package's layers import one way, modules are short, and every setting is read."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ORDER = (
     "bench",
     "cli",
 )
-"""A room imports from those before it and from itself. `__init__` offers the public names, lazily, and is not in it."""
+"""A layer imports from those before it and from itself. `__init__` loads the public names lazily and is not listed."""
 LIMIT = 300
-"""Lines of a module, at most."""
+"""Largest number of lines of a module."""
 
 
 def modules():
@@ -37,7 +37,7 @@ def modules():
             yield name, path, ast.parse(path.read_text(encoding="utf-8"))
 
 
-def room(module: str) -> int | None:
+def layer(module: str) -> int | None:
     """The place in ORDER of a module; None for `__init__`."""
     places = [i for i, name in enumerate(ORDER) if module == name or module.startswith(name + ".")]
     return min(places) if places else None
@@ -55,19 +55,19 @@ def imports(tree):
         yield from (name.removeprefix("awac.") for name in names if name.startswith("awac."))
 
 
-def test_rooms_import_only_downwards():
+def test_layers_import_only_downwards():
     upwards = [
         f"{name} imports {imported}"
         for name, _, tree in modules()
-        if (own := room(name)) is not None
+        if (own := layer(name)) is not None
         for imported in imports(tree)
-        if (other := room(imported)) is not None and other > own
+        if (other := layer(imported)) is not None and other > own
     ]
     assert upwards == []
 
 
-def test_each_module_has_a_room():
-    assert [name for name, _, _ in modules() if room(name) is None and name != "__init__"] == []
+def test_each_module_has_a_layer():
+    assert [name for name, _, _ in modules() if layer(name) is None and name != "__init__"] == []
     assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py", "errors.py"}
 
 

@@ -1,4 +1,4 @@
-"""What `import awac` does to a process, and MindSpore's import beside other packages."""
+"""`import awac` changes nothing in a process and is quick; MindSpore's import beside other packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The compiled learner: equal to an independent numpy step, to single steps, and right about where an episode ends."""
+"""The compiled learner: equal to an independent numpy step and to single steps, and correct at the end of an
+episode."""
 
 from __future__ import annotations
 
@@ -123,7 +124,7 @@ def test_a_call_equals_the_numpy_implementation(preset, changes, discrete):
 
 @pytest.fixture
 def plain(monkeypatch):
-    """Learners made from now on do without the native operator."""
+    """Learners made from now on don't use the native operator."""
     monkeypatch.setenv("AWAC_NATIVE", "0")
 
 
@@ -185,9 +186,13 @@ def test_the_number_of_threads_changes_nothing():
     for threads in ("1", "3"):
         environment = dict(os.environ, OMP_NUM_THREADS=threads, PYTHONPATH=os.pathsep.join(sys.path))
         done = subprocess.run(
-            [sys.executable, "-c", FINGERPRINT], env=environment, cwd=Path(__file__).parent, capture_output=True,
-            text=True, check=True,
-        )  # fmt: skip
+            [sys.executable, "-c", FINGERPRINT],
+            env=environment,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         found.add(done.stdout.split()[-1])
     assert len(found) == 1
 
@@ -286,7 +291,7 @@ def test_the_layer_norm_by_centred_weights_is_a_plain_layer_norm(copies):
 
 
 def test_a_normalised_layer_is_free_of_the_scale_of_its_weights():
-    """What LayerNorm is for: scaled-up weights leave the next layer's input as it was."""
+    """LayerNorm makes the next layer's input independent of the scale of the weights."""
     net = MLP((OBS, 16, 2), np.random.default_rng(0), "net", layer_norm=True)
     x = ms.Tensor(np.random.default_rng(1).normal(size=(BATCH, OBS)).astype(np.float32))
     before = net(x).asnumpy()
@@ -306,7 +311,7 @@ def test_a_call_keeps_nothing_of_the_buffer_that_the_replay_reuses(single, start
 
 
 def test_names_stay_the_same_in_other_cells_and_old_ones_are_taken(many, start):
-    """MindSpore renames parameters by the cells around them; checkpoints of earlier versions show it."""
+    """MindSpore's parameter names contain the enclosing cells; so do checkpoints of earlier versions."""
     before = many.state_dict()
     assert {"policy.log_std", "average_policy.0.weight", "actor_adam.m.0", "critic_adam.beta2_power"} <= set(before)
     ms.nn.CellList([many])

@@ -136,7 +136,7 @@ def test_a_policy_scores_the_same_on_both_engines_seed_by_seed(robot, d4rl):
 
 
 def test_the_ant_scores_the_same_on_both_engines_in_distribution(d4rl):
-    """Its contacts are chaotic, so single episodes part; the means agree within their standard errors."""
+    """Its contacts are chaotic, so single episodes diverge; the means agree within their standard errors."""
     policy, episodes = shipped_policy("ant_medium"), 20
     old = returns(make_env("gym:ant-medium-v2"), policy, episodes)
     new = returns(make_env("ant-medium-v2"), policy, episodes)

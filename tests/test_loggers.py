@@ -1,4 +1,4 @@
-"""Loggers: one class in one module; the figures are those of the CSV files."""
+"""Loggers write the same figures as the CSV files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make_env` gives every supported task the same face and says why it refuses the rest."""
+"""`make_env` gives every supported task the same interface and says why it refuses the rest."""
 
 import gymnasium
 import numpy as np

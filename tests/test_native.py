@@ -1,4 +1,4 @@
-"""Which path a learner takes: the compiler, the cache folder, the number of threads, and what the operator knows."""
+"""Which path a learner takes: the compiler, the cache folder, the number of threads, and what the operator supports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("graph_mode")
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch, tmp_path):
-    """An empty cache and nothing remembered."""
+    """An empty cache folder and cleared function caches."""
     monkeypatch.setenv("AWAC_CACHE_DIR", str(tmp_path / "cache"))
     build._build.cache_clear()
     yield

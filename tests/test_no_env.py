@@ -1,4 +1,4 @@
-"""no_env: a run on somebody's log of a plant, with no environment anywhere."""
+"""no_env: a run on the log of a plant, without any environment."""
 
 from __future__ import annotations
 
@@ -204,8 +204,10 @@ def test_what_needs_an_environment_is_refused_and_what_does_not_works(plant, cap
 
 
 def test_from_python(plant):
-    config = load_config("ant", overrides={**RUN, "dataset": "logs.csv", "no_env": True, "actor_hidden": [16, 16],
-                                           "critic_hidden": [16, 16]})  # fmt: skip
+    config = load_config(
+        "ant",
+        overrides={**RUN, "dataset": "logs.csv", "no_env": True, "actor_hidden": [16, 16], "critic_hidden": [16, 16]},
+    )
     with pytest.raises(ConfigError, match="offline only"):
         awac.train(config, "run", 4)
     seen = []

@@ -1,4 +1,4 @@
-"""Fitted Q evaluation: right where the answer is known, and a command that needs no environment."""
+"""Fitted Q evaluation: correct on a task with a known answer; the command needs no environment."""
 
 from __future__ import annotations
 

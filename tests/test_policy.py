@@ -33,7 +33,7 @@ def tensor(values):
 
 
 def scattered(cell, scale=0.3, seed=5):
-    """Gives every parameter, the log-std included, a random value, so that no term can hide behind a zero.
+    """Gives every parameter, the log-std included, a random value, so that no term is multiplied by zero.
 
     Small ones: where |μ| > 4, MindSpore's tanh on CPU is off by up to 1e-4.
     """

@@ -1,4 +1,4 @@
-"""Bars on a terminal, whole lines above them, and none of it in a file."""
+"""Bars on a terminal with complete lines above them, and no bars in a file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def on_a_terminal(command, cwd):
         while True:
             try:
                 block = os.read(outer, 65536)
-            except OSError:  # Linux's word for the end
+            except OSError:  # Linux's error at the end
                 break
             content += block
     os.close(outer)

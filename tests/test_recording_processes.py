@@ -52,7 +52,7 @@ def wait_for(condition, seconds: float):
 
 @pytest.fixture
 def recording(tmp_path):
-    """A recording by two processes that would take minutes, once both are at work; killed in the end."""
+    """A recording by two processes that would take minutes, once both are working; killed at the end."""
     command = ["collect", "--task", TASK, "--policy", "medium", "--rows", "2000000", "--out", "d.hdf5"]
     script = (
         "import sys\nfrom awac import cli\nfrom awac.data import record\n"

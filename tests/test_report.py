@@ -1,4 +1,4 @@
-"""`awac report`: the table's figures, the image, and what it says of runs and names that don't work."""
+"""`awac report`: the table's figures, the image, and the errors for invalid runs and names."""
 
 from __future__ import annotations
 

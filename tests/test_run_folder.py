@@ -1,4 +1,4 @@
-"""A run's folder: other people's files are never touched, and a run goes on only with what it began with."""
+"""A run's folder: foreign files are never touched, and a run resumes only with its own settings and data."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_the_fingerprint_is_of_the_rows():
 
 
 class TestBrokenOff:
-    """What is kept when something ends a run in the middle."""
+    """What is kept when a run is interrupted."""
 
     def begin(self, *changes) -> list[str]:
         return [*TRAIN, "--episode", "6", *settings(save_every=100, eval_every=2)]

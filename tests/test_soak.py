@@ -1,4 +1,4 @@
-"""A long run takes no more memory and no more file handles than a short one; soak.py measures, also as a command."""
+"""A long run needs no more memory and no more file handles than a short one; soak.py measures, also as a command."""
 
 from __future__ import annotations
 

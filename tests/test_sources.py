@@ -1,4 +1,4 @@
-"""Other libraries' files: read where the layout is plain, named where it isn't; a new source is one module."""
+"""Other libraries' files: read if the layout is unambiguous, else refused by name."""
 
 import json
 import pickle
@@ -79,7 +79,7 @@ def test_a_recording_that_minari_was_broken_off_in_ends_truncated(tmp_path):
 @pytest.mark.parametrize("name", ["minari:mine/none-v0", "minari:", "minari:../x-v0", "minari:/etc/x-v0"])
 def test_a_minari_data_set_that_is_not_there(tmp_path, monkeypatch, name):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    with pytest.raises(DataError, match="minari download|no Minari id"):
+    with pytest.raises(DataError, match="minari download|not a Minari id"):
         resolve_dataset(name)
 
 

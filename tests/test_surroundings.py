@@ -1,4 +1,4 @@
-"""Users, locales, folders and signals as containers and other people's machines have them."""
+"""Users, locales, folders and signals as found in containers and on other machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`awac sweep`: what its file may say, which trials are done, and real sweeps through Ray where it is installed."""
+"""`awac sweep`: its file, which trials are done, and real sweeps through Ray if it is installed."""
 
 from __future__ import annotations
 
@@ -94,16 +94,16 @@ def test_later_settings_win(plan):
         ({"episode": 0}, "episode = 0 must be positive"),
         ({"episode": None}, "episode = None is not a valid int"),
         ({"presets": ["ant", "bcc"]}, "presets, bcc: preset 'bcc' is unknown: did you mean 'bc'?"),
-        ({"presets": ["ant", "ant"]}, "presets: 'ant' stands there twice"),
+        ({"presets": ["ant", "ant"]}, "presets: 'ant' is listed twice"),
         ({"presets": {"x": {"preset": 3}}}, "presets, x: preset = 3 is not a name"),
         ({"presets": {"ant": 3}}, "presets, ant: expected a mapping of keys to values, found int"),
         ({"tasks": []}, "tasks: expected a list of names"),
         ({"tasks": [{"a": 1}]}, "tasks: expected names; for names with settings write a mapping"),
         ({"tasks": ["a/b", "a_b"]}, "would share the folder"),
-        ({"seeds": -1}, "seeds: expected how many"),
-        ({"seeds": True}, "seeds: expected how many"),
+        ({"seeds": -1}, "seeds: expected a number"),
+        ({"seeds": True}, "seeds: expected a number"),
         ({"seeds": [0, "x"]}, "seed = 'x' is not a valid int"),
-        ({"seeds": [1, 1]}, "seeds: the same seed stands there twice"),
+        ({"seeds": [1, 1]}, "seeds: the same seed is listed twice"),
         ({"seeds": 60_000}, "120000 trials are more than"),
         ({"set": {"lamm": 1}}, "set: unknown key 'lamm': did you mean 'lam'?"),
         ({"set": {"lam": -1}}, "set: lam = -1.0 must be positive"),
@@ -112,7 +112,7 @@ def test_later_settings_win(plan):
         ({"cells": {"task": "a"}}, "cells: expected a list"),
         ({"cells": [{"tasks": "a"}]}, "cell 1: unknown key 'tasks': did you mean 'task'?"),
         ({"cells": [{"preset": "cb"}]}, "cell 1: no preset is called 'cb': did you mean 'bc'?"),
-        ({"cells": [{"seed": 3}]}, "cell 1: seed 3 is none of the sweep's (0)"),
+        ({"cells": [{"seed": 3}]}, "cell 1: seed 3 is not one of the sweep's (0)"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_line_with_its_place(tmp_path, capsys, changes, words):
@@ -196,7 +196,7 @@ def test_a_trial_is_done_with_its_last_checkpoint_and_evaluation(plan, tmp_path)
     (folder / "eval.csv").write_text("\n".join(rows[:-1]) + "\n")
     (trial,) = plan(presets=["ant"])
     assert not is_done(trial, folder)
-    assert in_a_process(trial, folder) == "('done', '')"  # makes up for the evaluation
+    assert in_a_process(trial, folder) == "('done', '')"  # repeats the evaluation
     assert last_row(folder / "eval.csv")[0] == 6
 
 
@@ -300,7 +300,7 @@ def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
     assert process.wait(LIMIT) == 130
     log = (tmp_path / "sweep.log").read_text()
     assert log.splitlines()[-1] == (
-        "awac: stopped by SIGINT: all trials are kept as they were; the same command goes on with them"
+        "awac: stopped by SIGINT: all trials are kept as they were; the same command continues them"
     )
     newest = [max(run_folder.episodes(path)) for path in folder.glob("*/seed_0")]
     last = max(newest) + 20

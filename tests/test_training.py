@@ -1,4 +1,4 @@
-"""Short real runs of the command and the scripts: the log, the tables, evaluation, stopping anywhere and going on."""
+"""Short real runs of the command and the scripts: the log, the tables, evaluation, interruption and resumption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from awac.training.callbacks import EVAL_COLUMNS, TRAIN_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 EPISODES = 6
-# 20 online rows an episode into a ring of 30: it wraps before the run ends, and one save drops what the ring forgot.
+# 20 online rows an episode into a ring of 30: it wraps before the run ends, and one save deletes evicted rows.
 SETTINGS = settings(online_capacity=30, max_checkpoints=2)
 TRAIN = ["train", "--dataset", str(RECORDED), "--ckpt_path", "ckpt", *SETTINGS]
 NUMBER = r"-?\d+\.\d{3}"
@@ -52,7 +52,7 @@ def run(cwd, *arguments) -> str:
 
 
 def in_process(folder, monkeypatch, *arguments):
-    """The command's exit code, in this process: for what needs no process of its own."""
+    """The command's exit code, run in this process."""
     monkeypatch.chdir(folder)
     return cli.main([*arguments])
 
@@ -188,7 +188,7 @@ def by_script(tmp_path_factory):
 
 
 class TestScripts:
-    """The scripts that users call, for real; test_scripts.py has the rest of them with a stub."""
+    """The real scripts; test_scripts.py tests the rest of them with a stub."""
 
     def test_training_writes_the_lines_that_users_know(self, by_script):
         log = (by_script / "awac_train_log.txt").read_text()

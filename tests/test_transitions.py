@@ -1,4 +1,4 @@
-"""Transitions are held against the task they are meant for, and joined without mixing episodes."""
+"""Transitions are checked against their task."""
 
 import dataclasses
 

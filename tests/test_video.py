@@ -132,7 +132,7 @@ def test_without_egl_and_osmesa_it_names_the_packages(ant, monkeypatch, capsys):
 @pytest.mark.skipif(ctypes.util.find_library("OSMesa") is None, reason="no OSMesa here")
 def test_osmesa_is_taken_where_egl_fails(monkeypatch):
     monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "99")
-    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):  # a film in this process has set them
+    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):  # a film made in this process has set them
         monkeypatch.delenv(name, raising=False)
     assert video._backend() == "osmesa"
 

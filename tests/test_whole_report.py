@@ -35,8 +35,11 @@ def run_folder(path: Path, returns: dict[int, float], *, weighting="softmax", da
     manifest["config"]["train"]["seed"] = seed
     manifest["data"] = data or {}
     manifest_path.write_text(json.dumps(manifest))
-    write_table(path / "eval.csv", ["episode", "mean_return", "normalized_score"],
-                [(episode, value, value / 40) for episode, value in returns.items()])  # fmt: skip
+    write_table(
+        path / "eval.csv",
+        ["episode", "mean_return", "normalized_score"],
+        [(episode, value, value / 40) for episode, value in returns.items()],
+    )
     write_table(path / "train.csv", ["episode", "ess", "q_mean"], [(i, 1 - i / 100, i * 3) for i in range(1, 31)])
     return path
 
@@ -232,9 +235,11 @@ def chromium():
 def test_a_browser_shows_the_page_without_an_error(chromium, swept, tmp_path, width):
     """In a frame of that width, the page reports its own size to the page around it."""
     text = html("benchmark", list(sections(Results.of_sweep(swept))))
-    report = "<script>onload = () => parent.postMessage([document.documentElement.scrollWidth, document.fonts.size," \
-        " document.querySelectorAll('svg').length, Math.max(...[...document.querySelectorAll('svg')].map(" \
-        "s => s.getBoundingClientRect().right))], '*')</script>"  # fmt: skip
+    report = (
+        "<script>onload = () => parent.postMessage([document.documentElement.scrollWidth, document.fonts.size,"
+        " document.querySelectorAll('svg').length, Math.max(...[...document.querySelectorAll('svg')].map("
+        "s => s.getBoundingClientRect().right))], '*')</script>"
+    )
     open_policy = re.sub(r"<meta http-equiv.*?>", "", text)
     (tmp_path / "inner.html").write_text(open_policy.replace("</body>", f"{report}</body>"))
     (tmp_path / "page.html").write_text(text)

@@ -28,7 +28,7 @@ NO_HOME = (
 
 
 class AWACError(Exception):
-    """Any mistake that the user can put right."""
+    """Any mistake that the user can fix."""
 
 
 class DataError(AWACError):
@@ -36,7 +36,7 @@ class DataError(AWACError):
 
 
 class HomeError(AWACError, RuntimeError):
-    """A folder of the user's is needed, and nothing says where the home folder is."""
+    """A folder in the user's home is needed, but the home folder is not known."""
 
     def __init__(self):
         super().__init__(NO_HOME)
@@ -53,7 +53,7 @@ class TaskError(AWACError):
 class EnvironmentFault(AWACError):  # noqa: N818
     """An environment raised, or gave a value that cannot be used, in `reset` or `step`.
 
-    The message names the environment, the step and the error. What was learnt before it is sound.
+    The message names the environment, the step and the error. The training state from before it is valid.
     """
 
 
@@ -74,7 +74,7 @@ class DivergenceError(AWACError):
 
 
 class Interrupted(Exception):  # noqa: N818
-    """A signal stopped the run where its state is whole; the command line exits with 128 + its number.
+    """A signal stopped the run at a consistent state; the command line exits with 128 + its number.
 
     Attributes:
         number: of the signal.

@@ -1,8 +1,7 @@
 """AWAC: the algorithm as one class, for notebooks and scripts that bring their own networks.
 
-It takes the same gradient step as `AWACLearner`, with the critics updated first, on the same replay rows. The networks
-decide the kind of action: an actor that gives logits has discrete actions, one that gives (mean, log-std) continuous
-ones.
+It takes the same gradient step as `AWACLearner`, with the critics updated first, on the same replay rows. The actor's
+outputs decide the kind of action: logits mean discrete actions, (mean, log-std) continuous ones.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ FIXED = frozenset(
     ("lam", "tau", "gamma", "num_action_samples", "use_adv", "weight_clip", "critic_lr", "actor_lr", "actor_ema")
     + ("seed", "critics", "targets", "actor")
 )
-"""What the compiled graph has taken in."""
+"""Attributes that the compiled step depends on."""
 
 
 class AWAC(nn.Cell):
-    """Advantage-weighted actor-critic, Nair et al. 2020, algorithm 1, on networks of the caller's.
+    """Advantage-weighted actor-critic, Nair et al. 2020, algorithm 1, with the caller's networks.
 
-    Every update is one compiled call, in MindSpore's graph mode (`ms.set_context(mode=ms.GRAPH_MODE)`) three times as
-    fast as in its default mode. On a CPU it is the native operator where the networks are `MLP`s (the twins one of
-    `copies=2`), `use_adv` is set and V(s) is exact or of one sample; `path` says which runs, and why. The settings are
-    part of the compiled step, so they can't be changed afterwards. Random numbers come from numpy generators that
-    `save` keeps.
+    Every update is one compiled call; MindSpore's graph mode (`ms.set_context(mode=ms.GRAPH_MODE)`) is three times as
+    fast as its default mode. On a CPU the native operator runs if the networks are `MLP`s (the twins one with
+    `copies=2`), `use_adv` is set, and V(s) is exact or from one sample; `path` says which path runs and why. The
+    settings are part of the compiled step and can't be changed afterwards. Random numbers come from numpy generators,
+    which `save` stores.
 
     Args:
         critic: maps states (B, S) to Q values (B, A); with a Gaussian actor, states and actions (B, A) to (B, 1). Two
@@ -53,11 +52,11 @@ class AWAC(nn.Cell):
         actor_lr: Adam's learning rate for the actor.
         use_adv: weigh with exp(A/λ), where A = Q(s, a) − V(s), instead of exp(Q/λ).
         weight_clip: largest weight, or None.
-        actor_ema: decay d of the running average of the actor's weights that `get_action` takes; 0: the weights.
+        actor_ema: decay d of the running average of the actor's weights, used by `get_action`; 0: no average.
         seed: of the generators.
 
     Raises:
-        ConfigError: a setting is out of range, or the networks don't go together.
+        ConfigError: a setting is out of range, or the networks don't match.
     """
 
     def __init__(self, critic, critic_target, actor, lam=0.3, tau=5e-3, gamma=0.9, num_action_samples=1,
@@ -74,27 +73,34 @@ class AWAC(nn.Cell):
         self.critics, self.targets, self.actor = nn.CellList(critics), nn.CellList(targets), actor
         self.average_actor = checks.copy(actor) if self.actor_ema else actor
         self.config = AlgoConfig(
-            lam=self.lam, lam_unit="reward", weighting="exp", weight_floor=0.0,
-            weight_clip=self.weight_clip or math.inf, tau=self.tau, gamma=self.gamma,
-            critic_lr=checks.above_0("critic_lr", critic_lr), actor_lr=checks.above_0("actor_lr", actor_lr),
-            actor_ema=self.actor_ema, update_order="critic_first",
-        )  # fmt: skip
+            lam=self.lam,
+            lam_unit="reward",
+            weighting="exp",
+            weight_floor=0.0,
+            weight_clip=self.weight_clip or math.inf,
+            tau=self.tau,
+            gamma=self.gamma,
+            critic_lr=checks.above_0("critic_lr", critic_lr),
+            actor_lr=checks.above_0("actor_lr", actor_lr),
+            actor_ema=self.actor_ema,
+            update_order="critic_first",
+        )
         nets = (actor, self.average_actor, self.critics, self.targets)
         self.updates = Updates(self.config, *(net.trainable_params() for net in nets))
         self.online_parameters, self.target_parameters = (list(net.get_parameters()) for net in nets[2:])
         for target, online in zip(self.target_parameters, self.online_parameters, strict=True):
             assign_array(target, online.asnumpy())
-        self.steps: GradientSteps | None = None  # the first states tell the sizes
+        self.steps: GradientSteps | None = None  # made at the first call, when the sizes are known
         self.state_size, self.action_size, self.discrete = 0, 0, True
         streams = np.random.SeedSequence(checks.whole("seed", seed, 0)).spawn(len(STREAMS))
         self.rngs = {name: np.random.default_rng(s) for name, s in zip(STREAMS, streams, strict=True)}
-        self.normalizer: Normalizer | None = None  # the memory's, from the first `learn` on
+        self.normalizer: Normalizer | None = None  # taken from the memory at the first `learn`
         self.trained_raw = False
         self.built = True
 
     @property
     def path(self) -> str:
-        """What takes the steps: `native, 2 threads`, or `graph, REASON`; empty before the first states."""
+        """`native, 2 threads` or `graph, REASON`: what runs the steps; empty before the first call."""
         return self.steps.path if self.steps else ""
 
     def __setattr__(self, name, value):
@@ -117,7 +123,7 @@ class AWAC(nn.Cell):
         """
         refuse_after_fork()
         state = self._normalised(checks.states("state", state))
-        self._meet(state.shape[1])
+        self._build(state.shape[1])
         dist = self.distribution(Tensor(state))
         shape = (len(state), checks.whole("num_samples", num_samples, 1), self.action_size)
         if self.discrete:
@@ -136,7 +142,7 @@ class AWAC(nn.Cell):
             action: (B,) or (B, 1) integers; (B, A) floats in [−1, 1] for a Gaussian actor.
             reward: (B,) or (B, 1).
             next_state: (B, S).
-            done: (B,) or (B, 1), true where the episode ended for good; a time limit is not such an end.
+            done: (B,) or (B, 1), true where the task ended, false at a time limit.
 
         Returns:
             The loss before the step.
@@ -144,7 +150,7 @@ class AWAC(nn.Cell):
         return self._run(self._pack(state, action, reward, next_state, done), "critic")["critic_loss"]
 
     def update_actor(self, state, action) -> float:
-        """One step of the actor towards the data's actions, each weighted by what the critics think of it, eq. (13).
+        """One step of the actor towards the data's actions, weighted by the critics, eq. (13).
 
         Args:
             state: (B, S).
@@ -164,15 +170,15 @@ class AWAC(nn.Cell):
             batch: (state, action, reward, next_state, done), each as for `update_critic`.
 
         Returns:
-            `critic_loss`, `actor_loss`, `q_mean` (the critics at the data's actions) and `ess` (the effective share of
-            the batch under the weights: 1 is behaviour cloning, 0 is no row at all).
+            `critic_loss`, `actor_loss`, `q_mean` (the critics at the data's actions) and `ess` (effective sample size
+            of the weights over the batch size: 1 for equal weights).
         """
         return self._run(self._pack(*batch), "both")
 
     def learn(self, memory, batch_size: int, steps=1, offline_share=None) -> dict[str, float]:
         """`update` on `steps` batches of a `Replay`, all in one compiled call.
 
-        The memory's normaliser becomes the agent's: from then on `get_action` and every `update` take raw states.
+        The memory's normaliser becomes the agent's; after that `get_action` and `update` take raw states.
 
         Returns:
             The same as `update`, means over the steps.
@@ -180,17 +186,17 @@ class AWAC(nn.Cell):
         Raises:
             DataError: the memory is empty, smaller than a batch, or has another normaliser than the agent.
         """
-        held = memory.offline_size + memory.online_size
-        if checks.whole("batch_size", batch_size, 1) > held > 0:
-            raise DataError(f"a batch of {batch_size} rows is larger than the memory, which holds {held}")
+        available = memory.offline_size + memory.online_size
+        if checks.whole("batch_size", batch_size, 1) > available > 0:
+            raise DataError(f"a batch of {batch_size} rows is larger than the memory, which holds {available}")
         rows = memory.sample(self.rngs["batch"], checks.whole("steps", steps, 1), batch_size, offline_share)
         self._adopt(memory.normalizer)
-        self._meet(memory.normalizer.size)
+        self._build(memory.normalizer.size)
         checks.rows(rows, self.state_size, self.action_size, self.discrete)
         return self._run(rows, "both")
 
     def save(self, path) -> None:
-        """Writes networks, optimisers, normaliser and generators to a .ckpt file that is whole or not there."""
+        """Writes networks, optimisers, normaliser and generators to a .ckpt file, atomically."""
         agent_file.write(path, self._named_parameters(), self.rngs, self.normalizer)
 
     def load(self, path) -> None:
@@ -205,20 +211,20 @@ class AWAC(nn.Cell):
             assign_array(parameter, arrays[name])
 
     def _adopt(self, normalizer: Normalizer) -> None:
-        """Makes a memory's normaliser the agent's, and holds later ones against it."""
+        """Makes a memory's normaliser the agent's; later memories must have the same."""
         own = self.normalizer
         if own is None and self.trained_raw:
             own = Normalizer.identity(normalizer.obs_size)
         mine, other = own.arrays() if own else {}, normalizer.arrays()
         if own and (mine.keys() != other.keys() or any(not np.array_equal(mine[key], other[key]) for key in mine)):
-            raise DataError("the memory's normaliser is not the one that the agent has learnt with; build both alike")
+            raise DataError("the memory's normaliser differs from the agent's; make both from the same data")
         self.normalizer = normalizer
 
     def _normalised(self, state: np.ndarray) -> np.ndarray:
         return state if self.normalizer is None else self.normalizer(state)
 
-    def _meet(self, state_size: int) -> None:
-        """Learns the sizes from the networks at the first states, and holds later ones against them."""
+    def _build(self, state_size: int) -> None:
+        """Finds the sizes and builds the step at the first call; later states must have the same size."""
         if self.steps is None:
             self.action_size, self.discrete = checks.probe(self.critics, self.actor, state_size)
             if not self.discrete and self.num_action_samples is None:
@@ -237,7 +243,7 @@ class AWAC(nn.Cell):
         if self.normalizer is None:
             self.trained_raw = True
         state, next_state = self._normalised(state), self._normalised(next_state)
-        self._meet(state.shape[1])
+        self._build(state.shape[1])
         return checks.pack(state, action, reward, next_state, done, self.action_size, self.discrete)
 
     def _run(self, rows: np.ndarray, part: str) -> dict[str, float]:
@@ -257,7 +263,7 @@ class AWAC(nn.Cell):
         return {name: metrics[name] for name in ("critic_loss", "actor_loss", "q_mean", "ess")}
 
     def _noise(self, steps: int, batch: int, part: str) -> np.ndarray:
-        """Noise (K, U, N, B, A), U as `unpack_noise` has it; a single 0 where nothing is drawn."""
+        """Noise (K, U, N, B, A), U as in `unpack_noise`; a single 0 if nothing is drawn."""
         uses = (part != "actor") + (part != "critic" and self.use_adv and not self.discrete)
         if not uses or self.num_action_samples is None:
             return np.zeros((steps, 1, 1, 1, 1), np.float32)

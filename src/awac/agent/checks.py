@@ -1,4 +1,4 @@
-"""What `AWAC` asks of its settings, networks and batches: every mistake is one line that names the argument."""
+"""Checks of `AWAC`'s settings, networks and batches; every error is one line that names the argument."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def copy(actor: nn.Cell) -> nn.Cell:
         raise ConfigError(f"actor_ema needs a copy of the actor, which can't be copied ({line})") from error
 
 
-def whole(name: str, value, least: int) -> int:
-    """The value, a whole number of at least `least`."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name} = {value!r} must be a whole number, {least} or more")
+def whole(name: str, value, minimum: int) -> int:
+    """The value, a whole number of at least `minimum`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
+        raise ConfigError(f"{name} = {value!r} must be a whole number, {minimum} or more")
     return int(value)
 
 
@@ -60,21 +60,21 @@ def networks(critic, critic_target, actor) -> tuple[list, list]:
     """The critics and their targets as lists of one or two.
 
     Raises:
-        ConfigError: something is no network, or the networks don't go together.
+        ConfigError: an argument is not a network, or the networks don't match.
     """
     critics, targets = (list(one) if isinstance(one, (list, tuple)) else [one] for one in (critic, critic_target))
     for net in (*critics, *targets, actor):
         if not isinstance(net, nn.Cell):
             raise ConfigError(f"critic, critic_target and actor must be nn.Cells, not {type(net).__name__}")
     if len(critics) not in (1, 2) or len(critics) != len(targets):
-        found = f"{len(critics)} critics and {len(targets)} targets"
-        raise ConfigError(f"{found}: give one network each, or two of both for twin critics")
+        counts = f"{len(critics)} critics and {len(targets)} targets"
+        raise ConfigError(f"{counts}: give one network each, or two of both for twin critics")
     shapes = [[p.shape for net in nets for p in net.get_parameters()] for nets in (critics, targets)]
     if shapes[0] != shapes[1]:
-        raise ConfigError("critic_target has other layers than critic; build both alike")
+        raise ConfigError("critic_target has different layers from critic; build both the same way")
     owned = [id(p) for net in (*critics, *targets, actor) for p in net.get_parameters()]
     if len(owned) != len(set(owned)):
-        raise ConfigError("two of the networks share parameters; build each of them anew")
+        raise ConfigError("two of the networks share parameters; build each of them separately")
     return critics, targets
 
 
@@ -85,24 +85,24 @@ def probe(critics, actor, state_size: int) -> tuple[int, bool]:
         The number of actions or the length of the action vector, and whether actions are discrete.
 
     Raises:
-        ConfigError: they don't take such states, or what they give doesn't go together.
+        ConfigError: they don't accept states of that size, or their outputs don't match.
     """
     obs = Tensor(np.zeros((PROBES, state_size), np.float32))
     out = _try("actor", actor, obs)
     discrete = not isinstance(out, (tuple, list))
     shapes = [tuple(getattr(x, "shape", ())) for x in ([out] if discrete else out)]
     size = shapes[0][-1] if shapes and shapes[0] else 0
-    wanted = [{(PROBES, size)}] if discrete else [{(PROBES, size)}, {(PROBES, size), (1, size)}]
-    if len(shapes) != len(wanted) or any(shape not in one for shape, one in zip(shapes, wanted, strict=True)):
-        raise ConfigError(f"the actor gives {shapes} for {PROBES} states; wanted are logits (B, A) or mean and log-std")
+    expected = [{(PROBES, size)}] if discrete else [{(PROBES, size)}, {(PROBES, size), (1, size)}]
+    if len(shapes) != len(expected) or any(shape not in one for shape, one in zip(shapes, expected, strict=True)):
+        raise ConfigError(f"the actor gives {shapes} for {PROBES} states; expected logits (B, A), or mean and log-std")
     for critic in critics:
         extra = () if discrete else (Tensor(np.zeros((PROBES, size), np.float32)),)
-        found = tuple(getattr(_try("critic", critic, obs, *extra), "shape", ()))
-        if discrete and found not in ((PROBES, size), (1, PROBES, size), (2, PROBES, size)):
-            raise ConfigError(f"the actor gives {size} logits a state, the critic values of shape {found[1:]}")
-        if not discrete and found not in ((PROBES, 1), (PROBES,), (2, PROBES)):
+        shape_of_q = tuple(getattr(_try("critic", critic, obs, *extra), "shape", ()))
+        if discrete and shape_of_q not in ((PROBES, size), (1, PROBES, size), (2, PROBES, size)):
+            raise ConfigError(f"the actor gives {size} logits a state, the critic values of shape {shape_of_q[1:]}")
+        if not discrete and shape_of_q not in ((PROBES, 1), (PROBES,), (2, PROBES)):
             raise ConfigError(
-                f"the critic gives shape {found} for {PROBES} states and actions; wanted is (B, 1), or (2, B)"
+                f"the critic gives shape {shape_of_q} for {PROBES} states and actions; expected (B, 1) or (2, B)"
             )
     return size, discrete
 
@@ -149,7 +149,7 @@ def rows(packed: np.ndarray, state_size: int, action_size: int, discrete: bool) 
     """Checks the values of rows (K, B, W).
 
     Raises:
-        DataError: they have another width, hold NaN or infinity, or actions that are out of range.
+        DataError: the width is wrong, a value is NaN or infinite, or an action is out of range.
     """
     width = 2 * state_size + (1 if discrete else action_size) + 2
     if packed.shape[-1] != width:

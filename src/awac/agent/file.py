@@ -17,7 +17,7 @@ GENERATORS, NORMALIZER = "generators", "normalizer."
 
 
 def write(path, parameters: dict, rngs: dict[str, np.random.Generator], normalizer=None) -> None:
-    """Writes a file that is whole or not there.
+    """Writes the file atomically.
 
     Raises:
         CheckpointError: it can't be written, or its name does not end in .ckpt.
@@ -49,14 +49,14 @@ def read(path, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Gen
         if name not in arrays or arrays[name].shape != parameter.shape:
             raise CheckpointError(f"{path} was saved with other networks: {name} is missing or of another shape")
     if set(arrays) - set(parameters) != {GENERATORS}:
-        raise CheckpointError(f"{path} was saved with other networks: it holds more than these have")
+        raise CheckpointError(f"{path} was saved with other networks: it holds more parameters")
     try:
         states = json.loads(arrays[GENERATORS].tobytes())
         rngs = {name: np.random.default_rng() for name in streams}
         for name, rng in rngs.items():
             rng.bit_generator.state = states[name]
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} holds no sound state of the generators") from error
+        raise CheckpointError(f"{path} has a damaged state of the generators") from error
     fitted = {name.removeprefix(NORMALIZER): value for name, value in stored.items()}
     if "obs_size" in fitted:
         fitted["obs_size"] = fitted["obs_size"].reshape(-1)[0]
@@ -66,5 +66,5 @@ def read(path, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Gen
 def _named(path) -> Path:
     path = Path(path)
     if path.suffix != ".ckpt":
-        raise CheckpointError(f"{path}: the name of a checkpoint ends in .ckpt")
+        raise CheckpointError(f"{path}: the name of a checkpoint must end in .ckpt")
     return path

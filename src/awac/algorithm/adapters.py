@@ -1,4 +1,4 @@
-"""The caller's networks as the gradient step knows networks: a head for the actor, one cell for the critics."""
+"""Adapts the caller's networks to the gradient step: a head for the actor, one cell for the critics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class UserCategorical(CategoricalHead):
 
 
 class UserCritic(nn.Cell):
-    """One or two critics: with discrete actions networks of states, otherwise of states and actions."""
+    """One or two critics, of states for discrete actions, else of states and actions."""
 
     def __init__(self, nets, discrete: bool):
         super().__init__(auto_prefix=False)
@@ -65,5 +65,5 @@ def head(actor: nn.Cell, state_size: int, action_size: int, discrete: bool, samp
 
 
 def critic(nets: list[nn.Cell], discrete: bool):
-    """The critics as one cell; twins that are one already stay as they are."""
+    """The critics as one cell; a network that already holds both twins is used as it is."""
     return nets[0] if isinstance(nets[0], (ContinuousCritic, DiscreteCritic)) else UserCritic(nets, discrete)

@@ -1,4 +1,4 @@
-"""The first import of MindSpore, with what it needs around it; the packages that use MindSpore import this first.
+"""Imports MindSpore with the settings that it needs; every package that uses MindSpore imports this first.
 
 MindSpore 2.7 comes with protobuf files of an old format, which only protobuf's pure Python implementation loads. If
 another package (wandb, onnx, ray, tensorboardX) has already loaded the compiled one, MindSpore gets a copy of its own.
@@ -19,7 +19,7 @@ def _protobuf() -> list[str]:
 
 
 def _load_beside_protobuf() -> None:
-    """Imports MindSpore while the protobuf that is loaded is out of sight, then puts that back."""
+    """Hides the loaded protobuf while MindSpore is imported, then restores it."""
     google, before = sys.modules["google"], os.environ.get(_VARIABLE)
     loaded = {name: sys.modules.pop(name) for name in _protobuf()}
     os.environ[_VARIABLE] = "python"

@@ -1,4 +1,4 @@
-"""MindSpore's threads do not survive a fork: what waits for them in the child would wait for ever, so it is refused."""
+"""Refuses to compute in a forked process: MindSpore's threads don't survive a fork, and waiting for them never ends."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Fitted Q evaluation (Le et al. 2019, arXiv 1903.08738): Q of a fixed policy from rows that others recorded.
+"""Fitted Q evaluation (Le et al. 2019, arXiv 1903.08738): Q of a fixed policy from recorded rows.
 
-The policy's actions in the next states are columns of the rows, computed once; so the same graph serves any policy, and
-several at once: each is a group of the critics' copies. One call is one iteration of the fit: the targets are computed
-by the critics as they are before it, then K gradient steps go towards them.
+The policy's actions in the next states are columns of the rows, computed once, so one graph serves any policy. Several
+policies are evaluated at once, each by its own group of critics. One call is one iteration: the current critics compute
+the targets, then K gradient steps are taken towards them.
 """
 
 from __future__ import annotations

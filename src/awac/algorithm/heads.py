@@ -1,7 +1,7 @@
 """What a policy's outputs mean, Gaussian and categorical: sampling, log-probability, mean std and state value.
 
-A head is a cell that maps observations to a distribution; what gives the outputs is a subclass's own. Nothing here
-draws a random number: noise comes in as an argument.
+A head is a cell that maps observations to a distribution; subclasses hold the network. Noise is an argument: nothing
+here draws random numbers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class GaussianHead(nn.Cell):
         return q.reshape(samples, batch).mean(0)
 
     def baseline(self, dist, critic, obs, noise):
-        """(B,) what eq. (12) subtracts."""
+        """(B,) the baseline of eq. (12)."""
         return self.state_value(dist, critic, obs, noise)
 
 
@@ -66,7 +66,7 @@ class CategoricalHead(nn.Cell):
         return ops.sqrt((probs * (1.0 - probs)).sum(-1)).mean()
 
     def state_value(self, dist, critic, obs, noise):
-        """(B,) V(s) = Σ_a π(a|s) min_i Q_i(s, a), exactly or with the shares of actions drawn by noise (N, B, A)."""
+        """(B,) V(s) = Σ_a π(a|s) min_i Q_i(s, a), exactly, or estimated from actions sampled with noise (N, B, A)."""
         if self.samples is None:
             return self.baseline(dist, critic, obs, noise)
         # The Gumbel trick: the largest of log-probabilities plus Gumbel noise is a sample.
@@ -74,7 +74,7 @@ class CategoricalHead(nn.Cell):
         return losses.expected_value(probs, critic.all_actions(obs).min(axis=0))
 
     def baseline(self, dist, critic, obs, noise):
-        """(B,) what eq. (12) subtracts: always the exact expectation."""
+        """(B,) the baseline of eq. (12): always the exact expectation."""
         return losses.expected_value(ops.exp(dist), critic.all_actions(obs).min(axis=0))
 
 

@@ -1,7 +1,7 @@
-"""AWACLearner: the gradient step in mindspore-rl's structure, with the names that a checkpoint keeps.
+"""AWACLearner: the gradient step in mindspore-rl's structure, and the parameter names of a checkpoint.
 
-A run may change between the native operator and the graph when it resumes; sums are taken in another order, so results
-differ in the last digits.
+A resumed run may switch between the native operator and the graph. They sum in different orders, so results differ in
+the last digits.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class AWACLearner(Learner):
         """Takes K gradient steps.
 
         Args:
-            experience: rows (K, B, W) as `Replay.sample` packs them, and standard normal noise (K, 2, B, A); of these,
-                this rank takes its share.
+            experience: rows (K, B, W) as `Replay.sample` packs them, and standard normal noise (K, 2, B, A); this rank
+                uses its share of both.
 
         Returns:
             (metrics, bad_step) of `GradientSteps`, as numpy and int.
@@ -72,7 +72,7 @@ class AWACLearner(Learner):
             assign_array(parameter, arrays[name])
 
     def _named_parameters(self) -> dict[str, Parameter]:
-        """Every parameter by network and place; MindSpore's own names change with the cells around it."""
+        """Every parameter by network and position; MindSpore's own names depend on the enclosing cells."""
         nets = {"policy": self.actor, "average_policy": self.average_actor, "value": self.critic}
         nets["target_value"] = self.target_critic
         named = {f"{prefix}.{short_name(p)}": p for prefix, net in nets.items() for p in net.get_parameters()}
@@ -89,6 +89,6 @@ class AWACLearner(Learner):
 
 
 def _without_cells(name: str) -> str:
-    """A name that an older version stored, with the cells that it named as well."""
+    """A name stored by an older version, without the enclosing cells."""
     name = re.sub(r"^(?:msrl\.)?(?:learner\.)?", "", name)
     return re.sub(r"^(\w+)\.\1\.", r"\1.", name)

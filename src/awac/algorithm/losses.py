@@ -1,6 +1,6 @@
 """AWAC's losses (Nair et al. 2020, arXiv 2006.09359): pure functions of tensors, used by every learner here.
 
-Shapes: B rows; the leading 2 are the twin critics. Nothing here owns a parameter or draws a random number.
+Shapes: B rows; the leading 2 are the twin critics. No function owns parameters or draws random numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ def td_target(reward, terminated, next_value, gamma):
 
     Args:
         reward: (B,).
-        terminated: (B,) 1.0 where the episode ended for good; a time limit is not such an end.
+        terminated: (B,) 1.0 where the task ended, 0.0 at a time limit.
         next_value: (B,) value of the next state under the target critics.
         gamma: discount factor.
 
@@ -58,7 +58,7 @@ def advantage(q_data, value):
 
 
 def expected_value(probs, q):
-    """V(s) = Σ_a p(a|s)·Q(s, a): exact for the policy's probabilities, an estimate for the shares of sampled actions.
+    """V(s) = Σ_a p(a|s)·Q(s, a): exact for the policy's probabilities, an estimate for sampled actions' shares.
 
     Args:
         probs: (B, A) probabilities.
@@ -83,7 +83,7 @@ def exp_weights(adv, lam, clip=None):
 
 
 def uniform_weights(adv, lam, clip=None):
-    """1 for every row: behaviour cloning, which softmax and exp come to for λ → ∞."""
+    """1 for every row: behaviour cloning, the limit of softmax and exp for λ → ∞."""
     return ops.ones_like(adv)
 
 
@@ -107,6 +107,6 @@ def actor_loss(log_prob, weights, reduction="mean"):
 
 
 def effective_sample_share(weights):
-    """ESS/B = (Σw)² / (B·Σw²): 1 is behaviour cloning, near 0 means that a handful of rows decide; 0 for no weight."""
+    """ESS/B = (Σw)² / (B·Σw²): 1 for equal weights, near 0 if a few rows dominate, 0 if all weights are 0."""
     weights = weights / ops.maximum(weights.max(), 1e-30)  # the square of a large weight overflows
     return ops.square(weights.sum()) / (weights.shape[0] * ops.maximum(ops.square(weights).sum(), 1e-30))

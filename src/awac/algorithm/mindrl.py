@@ -1,7 +1,7 @@
 """mindspore-rl's base classes, imported here and nowhere else.
 
-Its package warns on import that it expects MindSpore 2.1 and counts down three seconds; 0.7.0 works with 2.7 to
-2.10 (`removed_ops`), so its own `import time` gets a clock that does not wait. Nothing outside that module sees it.
+mindspore-rl warns on import that it expects MindSpore 2.1 and waits three seconds; 0.7.0 works with 2.7 to 2.10 (see
+`removed_ops`). Its `import time` therefore gets a clock whose `sleep` returns at once; other modules are not affected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _import_without_countdown() -> None:
     module.__dict__["__builtins__"] = vars(builtins)
 
 
-import_gym()  # mindspore-rl imports it; this way it prints no notice
+import_gym()  # before mindspore-rl does, so that it prints no notice
 with stand_ins():
     _import_without_countdown()
     from mindspore_rl.agent.actor import Actor

@@ -42,7 +42,7 @@ class MLP(nn.Cell):
         for i in range(self.depth):
             weight, bias = self.weights[i], self.biases[i]
             normalise = self.layer_norm and i < self.depth - 1
-            if normalise:  # centring the weights centres the layer's output, at the cost of the weights' size
+            if normalise:  # centring the weights centres the output and costs less
                 weight, bias = self._centre(weight), self._centre(bias)
             x = self.product(x, weight) + self._spread(bias, -2, x.shape[-2])
             if normalise:

@@ -1,4 +1,4 @@
-"""The twin critics on numpy: which of several actions is best, while acting."""
+"""The twin critics on numpy, to choose among several actions while acting."""
 
 from __future__ import annotations
 

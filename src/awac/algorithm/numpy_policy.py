@@ -1,6 +1,6 @@
 """The policy on numpy, for acting: one observation costs 20 µs here and 300 µs through a compiled graph.
 
-It needs no MindSpore, so that a trained policy can be used where that is not installed.
+It needs no MindSpore, so a trained policy also runs where MindSpore is not installed.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ class NumpyPolicy:
         return low + (high - low) / (1.0 + np.exp(-raw))
 
     def outputs(self, observations) -> np.ndarray:
-        """The last layer for raw observations (B, O): logits (B, A), or the mean before any tanh, then a log-std's."""
+        """The last layer's outputs for raw observations (B, O): logits (B, A), or mean before tanh and any log-std."""
         return forward(self.layers, self.normalizer(observations))

@@ -14,7 +14,7 @@ BETA1, BETA2 = 0.9, 0.999
 class Adam(nn.Cell):
     """Adam (Kingma & Ba 2015) with L2 weight decay, one fused kernel per parameter.
 
-    `nn.Adam` twice in one graph clashes on its step counter; this one keeps its state where a checkpoint finds it.
+    Two `nn.Adam` in one graph clash on their step counter; here all state is in named parameters.
     """
 
     def __init__(self, parameters, learning_rate: float, name: str, weight_decay: float = 0.0):
@@ -37,7 +37,7 @@ class Adam(nn.Cell):
         )
 
     def state(self) -> list[Parameter]:
-        """What it remembers between steps."""
+        """The optimiser's state."""
         return [*self.m, *self.v, self.beta1_power, self.beta2_power]
 
     def construct(self, gradients):
@@ -47,8 +47,18 @@ class Adam(nn.Cell):
             gradient = gradients[i]
             if self.weight_decay > 0:
                 gradient = gradient + self.weight_decay * self.parameters[i]
-            self.update(self.parameters[i], self.m[i], self.v[i], self.beta1_power, self.beta2_power,
-                        self.learning_rate, BETA1, BETA2, 1e-8, gradient)  # fmt: skip
+            self.update(
+                self.parameters[i],
+                self.m[i],
+                self.v[i],
+                self.beta1_power,
+                self.beta2_power,
+                self.learning_rate,
+                BETA1,
+                BETA2,
+                1e-8,
+                gradient,
+            )
         return True
 
 
@@ -60,13 +70,13 @@ def polyak(slow, fast, rate):
 
 
 def average_rate(rate: float, beta2_power):
-    """The newest term's share in a running average that forgets where it started, (1 − d) / (1 − dᵗ).
+    """Weight of the newest term in a bias-corrected running average, (1 − d) / (1 − dᵗ).
 
     It is Adam's correction (algorithm 1 there): 1 at the first step, 1 − d in the long run.
 
     Args:
         rate: 1 − d.
-        beta2_power: 0.999ᵗ, which Adam counts already.
+        beta2_power: 0.999ᵗ, which Adam keeps.
     """
     # Not 1 − pow: the difference of two numbers near 1 has few digits left in float32.
     return -rate / ops.expm1(ops.log(beta2_power) * (math.log1p(-rate) / math.log(BETA2)))

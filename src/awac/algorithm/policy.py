@@ -1,7 +1,7 @@
 """AWACPolicy: the networks of a run, made from its configuration.
 
 `GaussianActor` and `ContinuousCritic` serve Box actions, `CategoricalActor` and `DiscreteCritic` Discrete ones; the
-gradient step does not ask which it has. `NumpyPolicy` is the same policy on numpy.
+gradient step is the same for both. `NumpyPolicy` is the same policy on numpy.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def parameter_arrays(cell: nn.Cell) -> dict[str, np.ndarray]:
 
 
 def assign_array(parameter: Parameter, value: np.ndarray) -> None:
-    """Gives a parameter another value, also where a compiled graph already uses it."""
-    # Not set_data: once a graph is compiled, it leaves the graph with memory that is freed.
+    """Sets a parameter's value, even if a compiled graph already uses it."""
+    # Not set_data: a compiled graph would go on using the old memory, which is freed.
     ops.assign(parameter, Tensor(np.asarray(value, order="C")))
 
 
@@ -135,7 +135,7 @@ def load_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:
 
 
 def check_parameter_arrays(cell: nn.Cell, arrays: dict[str, np.ndarray]) -> None:
-    """Whether arrays are those of such a network.
+    """Checks that arrays fit a network.
 
     Raises:
         KeyError: a parameter is missing.

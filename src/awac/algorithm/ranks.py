@@ -15,16 +15,16 @@ from mindspore import Tensor, communication, nn, ops
 
 
 def join() -> None:
-    """Takes this process's place among those that msrun has started; elsewhere it does nothing.
+    """Joins the processes that msrun has started; without msrun it does nothing.
 
-    In msrun's scheduler, a process that computes nothing, it returns when the others have ended.
+    In msrun's scheduler process, which computes nothing, it returns when the others have ended.
     """
     if os.environ.get("MS_ROLE"):
         communication.init()
 
 
 class Ranks(nn.Cell):
-    """The ranks of this run. Alone, each method returns what it is given.
+    """The ranks of this run. With a single rank each method returns its argument.
 
     Attributes:
         rank: of this process.
@@ -39,7 +39,7 @@ class Ranks(nn.Cell):
         self.sum: Any = ops.AllReduce() if self.size > 1 else None
 
     def share(self, rows: np.ndarray, axis: int) -> np.ndarray:
-        """This rank's part of a batch, of which `size` is a divisor."""
+        """This rank's part of a batch, whose length `size` must divide."""
         return np.ascontiguousarray(np.split(rows, self.size, axis)[self.rank])
 
     def wait(self) -> None:
@@ -57,7 +57,7 @@ class Ranks(nn.Cell):
         return x if self.size == 1 else self.sum(x) / self.size
 
     def root_mean_square(self, x):
-        """That of x over the ranks."""
+        """The root mean square of x over the ranks."""
         return x if self.size == 1 else ops.sqrt(self.mean(ops.square(x)))
 
     def mean_gradients(self, gradients):
@@ -73,7 +73,7 @@ class Ranks(nn.Cell):
         return means
 
     def gather(self, x):
-        """x (b,) of every rank, in their order (size · b,). A sum: the CPU's ranks exchange nothing else."""
+        """x (b,) of all ranks in order, (size · b,). It is done with a sum, the only exchange there is on a CPU."""
         if self.size == 1:
             return x
         before, after = self.rank * x.shape[0], (self.size - 1 - self.rank) * x.shape[0]

@@ -1,7 +1,7 @@
 """Stand-ins for operators that mindspore-rl 0.7.0 imports and MindSpore from 2.7.1 on no longer has.
 
-They belong to mindspore-rl's own replay buffers, queues and environments. awac uses none of these, so the import is all
-that has to work: a stand-in raises where somebody makes one.
+They belong to mindspore-rl's own replay buffers, queues and environments. awac uses none of these, so only the import
+has to work; creating a stand-in raises an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _stand_in(name: str) -> type:
 
 @contextlib.contextmanager
 def stand_ins() -> Iterator[None]:
-    """While it lasts, an import of an operator that MindSpore no longer has gives a stand-in."""
+    """Inside the context, importing an operator that MindSpore no longer has gives a stand-in."""
     operators = importlib.import_module(f"{_OPERATIONS}._rl_inner_ops")
     operators.__getattr__ = _stand_in  # type: ignore[method-assign]
     array = f"{_OPERATIONS}._tensor_array"

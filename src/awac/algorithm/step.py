@@ -1,8 +1,8 @@
-"""The gradient step of AWAC (Nair et al. 2020, algorithm 1), which `AWACLearner` and the class `AWAC` both take.
+"""The gradient step of AWAC (Nair et al. 2020, algorithm 1), used by `AWACLearner` and the class `AWAC`.
 
-`Updates` is everything that a step changes: weights, optimisers, targets, running average. `GradientSteps` computes
+`Updates` holds everything that a step changes: weights, optimisers, targets, running average. `GradientSteps` computes
 the losses and applies their gradients, K steps a call. On a CPU with a C++ compiler the K steps run as one operator
-(`native`); what is written here is then its definition, which the tests hold it against.
+(`native`); this module is then the reference that the tests compare it with.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from awac.algorithm.optim import Adam, average_rate, polyak
 from awac.algorithm.ranks import Ranks
 
 METRICS = ("critic_loss", "actor_loss", "mean_std", "q_mean", "adv_mean", "ess", "reward_mean")
-"""What a call returns, each the mean over its K steps."""
+"""Metrics of a call, each the mean over its K steps."""
 
 
 class Updates(nn.Cell):
@@ -38,7 +38,7 @@ class Updates(nn.Cell):
         self.critic_adam = Adam(self.critic, config.critic_lr, "critic_adam")
         self.ranks = Ranks()
         self.tau = config.tau
-        self.average_rate = float(np.float32(1.0 - config.actor_ema))  # in the graph it would lose digits
+        self.average_rate = float(np.float32(1.0 - config.actor_ema))  # computed in the graph it would lose digits
 
     @property
     def averages(self) -> bool:
@@ -66,7 +66,7 @@ class GradientSteps(nn.Cell):
         config: AlgoConfig.
         actor: a head of `heads`: observations to a distribution, with `obs_size` and `columns`.
         critic: (B, O), actions → (C, B); `all_actions` gives (C, B, A) for a categorical policy.
-        target_critic: of the same kind.
+        target_critic: like `critic`.
         updates: their parameters.
         baseline: whether V(s) is subtracted, eq. (12); without it the weights come from min Q itself.
 
@@ -122,8 +122,8 @@ class GradientSteps(nn.Cell):
     def step(self, rows, noise, part):
         """One step on rows (B, W); returns its metrics.
 
-        With `update_order=together` both losses see the critics as they are before the step, as in the authors' code;
-        with `critic_first` the policy sees them after their step.
+        With `update_order=together` both losses use the critics from before the step, as in the authors' code; with
+        `critic_first` the policy's loss uses the updated ones.
         """
         obs, next_obs, action, reward, terminated = unpack(rows, self.actor.obs_size, self.actor.columns)
         noise_next, noise_pi = unpack_noise(noise)

@@ -1,6 +1,6 @@
 """The command `awac`: one module for each subcommand. Every user mistake ends in one line on stderr and exit code 1.
 
-A subcommand's module has `ABOUT` (its line in the help), `INTERRUPTED` (what is true after Ctrl-C), `add(parser)` and
+A subcommand's module has `ABOUT` (its line in the help), `INTERRUPTED` (printed after Ctrl-C), `add(parser)` and
 `run(args)`, which returns the exit code or None.
 """
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand; returns the exit code: 0 done, 1 a mistake the user can put right, 128 + n signal n."""
     interrupted = "nothing was done yet"
     try:
-        if hasattr(sys.stdout, "reconfigure"):  # a locale without ± must not end a run
+        if hasattr(sys.stdout, "reconfigure"):  # a locale without ± must not raise
             sys.stdout.reconfigure(errors="replace")
         if "" not in sys.path:  # --task my_module:MyEnv-v0, as `python -m` finds it
             sys.path.insert(0, "")
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"awac: interrupted; {kept}", file=sys.stderr)
         return 130
     except RuntimeError as error:
-        if "home directory" not in str(error):  # pathlib's words
+        if "home directory" not in str(error):  # pathlib's message
             raise
         print(f"awac: error: {NO_HOME}", file=sys.stderr)
         return 1
@@ -70,19 +70,19 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _drop_output()
         print(
-            f"awac: error: the log can't be written ({error.strerror}); make room and go on with --resume",
+            f"awac: error: the log can't be written ({error.strerror}); free some space and continue with --resume",
             file=sys.stderr,
         )
         return 1
 
 
 def _drop_output() -> None:
-    """What is still in stdout's buffer goes nowhere, else Python complains about it at exit."""
+    """Discards what is in stdout's buffer; Python would report an error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line for a mistake, with exit code 2; negative numbers in any notation are values."""
+    """Reports a mistake in one line with exit code 2; negative numbers in any notation are values."""
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, **options)

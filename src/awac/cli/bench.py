@@ -6,7 +6,7 @@ from awac.cli.options import path, positive, seconds
 
 ABOUT = "training speed, against other code bases"
 INTERRUPTED = "no figures were written"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:

@@ -6,7 +6,7 @@ from awac.cli.options import add_keys, named_task, natural, path, positive
 
 ABOUT = "record a data set in D4RL's layout"
 INTERRUPTED = "nothing was recorded"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:

@@ -9,7 +9,7 @@ from awac.errors import ConfigError
 
 ABOUT = "a script for your shell that completes commands and options"
 INTERRUPTED = "nothing was written"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 SHELLS = ("bash", "zsh")
 
@@ -39,7 +39,7 @@ def run(args) -> None:
 
 
 def _add_values(action: argparse.Action, file) -> None:
-    """Gives an option the values that it may have; the parser itself checks them elsewhere."""
+    """Adds the values of an option, which the parser doesn't know as choices."""
     from awac.config import KEYS, PRESETS
     from awac.training import loggers
 

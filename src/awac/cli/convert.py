@@ -6,7 +6,7 @@ from awac.cli.options import path
 
 ABOUT = "a data set in another format"
 INTERRUPTED = "nothing was written"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:

@@ -7,14 +7,14 @@ from awac.errors import ConfigError
 
 ABOUT = "check a data set before training on it"
 INTERRUPTED = "the check is incomplete; the data are as they were"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:
     """Adds the options."""
-    parser.description = "Checks a data set, a verdict (ok, warn, fail) a line; the exit code is 1 where one fails."
+    parser.description = "Checks a data set, with a verdict (ok, warn, fail) per line; the exit code is 1 if one fails."
     parser.add_argument("dataset", type=path, metavar="DATASET", help="D4RL id, CartPole-v1 or an .hdf5/.npz file")
-    parser.add_argument("--task", help="environment to check it against (default: what the id or file name says)")
+    parser.add_argument("--task", help="environment to check it against (default: from the id or file name)")
     add_keys(parser, names=("env_kwargs", "max_episode_steps"))
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
     parser.add_argument(

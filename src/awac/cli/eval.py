@@ -6,7 +6,7 @@ from awac.cli.options import natural, path, positive
 
 ABOUT = "evaluate a checkpoint"
 INTERRUPTED = "the evaluation has no result; the checkpoint is as it was"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:

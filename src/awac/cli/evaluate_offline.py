@@ -8,7 +8,7 @@ from awac.cli.options import natural, path, positive
 
 ABOUT = "estimate saved policies' values from a data set alone (fitted Q evaluation)"
 INTERRUPTED = "there are no estimates; the runs are as they were"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:

@@ -9,7 +9,7 @@ from awac.errors import ConfigError
 
 ABOUT = "a checkpoint without its training state, or its policy as ONNX, MindIR or NumPy"
 INTERRUPTED = "the export is incomplete; run it again"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:

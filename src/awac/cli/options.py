@@ -34,12 +34,12 @@ def given_keys(args) -> dict:
     """The keys that were given as options."""
     from awac.config import KEYS
 
-    given = {name[4:]: text for name, text in vars(args).items() if name.startswith("key:")}
-    return {name: KEYS[name].parse(text, f"--{name}") for name, text in given.items()}
+    options = {name[4:]: text for name, text in vars(args).items() if name.startswith("key:")}
+    return {name: KEYS[name].parse(text, f"--{name}") for name, text in options.items()}
 
 
 def named_task(args):
-    """The environment that was named, with its options."""
+    """The task that the options name."""
     from awac.config import load_config
     from awac.envs import Task
 
@@ -48,7 +48,7 @@ def named_task(args):
 
 
 def path(text: str) -> str:
-    """A path with ~ expanded, also behind an option's =, where no shell does it."""
+    """A path with ~ expanded; after an option's =, shells don't do it."""
     return os.path.expanduser(text)
 
 
@@ -79,7 +79,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def _whole(text: str, least: int, wanted: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+def _whole(text: str, minimum: int, expected: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
     return int(text)

@@ -9,7 +9,7 @@ from awac.errors import ConfigError
 
 ABOUT = "curves and score tables of finished runs, or of a sweep"
 INTERRUPTED = "no report was written; the runs are as they were"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 from awac.cli.options import path, positive, seconds
 
 ABOUT = "tasks × presets × seeds, side by side"
-INTERRUPTED = "all trials are kept as they were; the same command goes on with them"
-"""What is true after Ctrl-C."""
+INTERRUPTED = "all trials are kept as they were; the same command continues them"
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:
     """Adds the options."""
     parser.description = (
         "Trains every task with every preset and seed of a YAML file through Ray (extra `sweep`), a core a trial. The "
-        "same command goes on with a sweep that was stopped."
+        "same command continues a sweep that was stopped."
     )
     parser.add_argument("file", type=path, metavar="FILE.yaml", help="the sweep, see docs/sweeps.md")
     parser.add_argument("--results", type=path, metavar="FOLDER", help="results folder (default: sweeps/FILE)")

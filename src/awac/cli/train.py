@@ -8,7 +8,7 @@ from awac.cli.options import add_keys, given_keys, path, positive
 
 ABOUT = "train offline, then online"
 INTERRUPTED = "the last checkpoint, if there is one, is kept; --resume continues from it"
-"""What is true after Ctrl-C."""
+"""Printed after Ctrl-C."""
 
 
 def add(parser) -> None:
@@ -42,9 +42,9 @@ def add(parser) -> None:
         help="start with the networks, targets, optimisers and normaliser of another run's newest checkpoint: at the "
         "switch to online training if that run has finished its offline phase",
     )
-    kept = parser.add_mutually_exclusive_group()
-    kept.add_argument("--resume", action="store_true", help="continue the run in --ckpt_path with its settings")
-    kept.add_argument("--overwrite", action="store_true", help="replace the run in --ckpt_path")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="continue the run in --ckpt_path with its settings")
+    existing.add_argument("--overwrite", action="store_true", help="replace the run in --ckpt_path")
     for section, cls in SECTIONS.items():
         add_keys(parser.add_argument_group(section, cls.__doc__), section)
 

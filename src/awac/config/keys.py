@@ -15,7 +15,7 @@ import yaml
 from awac.errors import ConfigError, did_you_mean
 
 YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""PyYAML lets its constructors' own errors through: the 99th of a month, a number of 5,000 digits."""
+"""PyYAML also raises its constructors' own errors, for a 99th day of a month or a number of 5,000 digits."""
 
 
 class Range(typing.NamedTuple):
@@ -37,7 +37,7 @@ def key(
     """A configuration key.
 
     Args:
-        default: its value where none is given.
+        default: its value if none is given.
         help: one sentence for the command line and the documentation.
         range: of a number; None takes any finite one.
         choices: of a text, or a function that gives them.
@@ -58,7 +58,7 @@ class Key:
     choices: Iterable[str] | Callable[[], Iterable[str]]
 
     def names(self) -> tuple[str, ...]:
-        """The choices, or () where any value of the type will do."""
+        """The choices, or () if any value of the type is allowed."""
         return tuple(self.choices()) if callable(self.choices) else tuple(self.choices)
 
     def options(self) -> tuple:
@@ -69,7 +69,7 @@ class Key:
         """The value in the key's type, inside its range.
 
         Raises:
-            ConfigError: it is not; `source` says where it stood.
+            ConfigError: it is invalid; `source` says where it came from.
         """
         if value == "None" and type(None) in self.options():  # as the help writes it; YAML's own word is null
             return None
@@ -83,7 +83,7 @@ class Key:
         return value
 
     def parse(self, text: str | list[str], source: str):
-        """The value that a command line gives as text, read as YAML; text keys take it as it is."""
+        """The value of a text from the command line, read as YAML; string keys take the text itself."""
         if str in self.options():
             return text
         if dict in self.options() and isinstance(text, list):
@@ -104,7 +104,7 @@ def parse_yaml(text: str, source: str):
 
 
 def split_pair(text: str, source: str) -> tuple[str, str]:
-    """KEY=VALUE in two."""
+    """Splits KEY=VALUE."""
     name, sign, value = text.partition("=")
     if not sign:
         raise ConfigError(f"{source} takes KEY=VALUE, not {text[:80]!r}")
@@ -147,7 +147,7 @@ def _is_whole(value) -> bool:
     return (type(value) is int or (isinstance(value, float) and value.is_integer())) and abs(value) < 1 << 63
 
 
-_REPR = reprlib.Repr()  # short: YAML's aliases can make a small file a value of astronomic size
+_REPR = reprlib.Repr()  # short: YAML's aliases can turn a small file into a huge value
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 2, 4, 4, 60, 60
 
 

@@ -14,7 +14,7 @@ from awac.config.schema import KEYS, SECTIONS, AlgoConfig, EnvConfig, TrainConfi
 from awac.errors import ConfigError, did_you_mean
 
 FORMER = {"lam_unit": "reward", "weight_floor": 0.0, "online_candidates": 1}
-"""What runs did before these keys were there, where that is not today's default."""
+"""Values that reproduce runs from before these keys existed, where today's default differs."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Config:
     def from_dict(cls, sections: dict) -> Config:
         """The inverse of `dataclasses.asdict`; values are checked like any override.
 
-        A section of an earlier version lacks the keys that are newer: they take the values that give its algorithm.
+        A section of an earlier version lacks newer keys; they take the values that reproduce its algorithm.
         """
         missing = {name: value for name, value in FORMER.items() if sections.get(KEYS[name].section)}
         stored = {name: value for part in sections.values() for name, value in part.items()}
@@ -72,10 +72,10 @@ def load_config(
 
 
 def read_yaml(path) -> dict:
-    """The mapping in a YAML file; an empty file is an empty one.
+    """The mapping in a YAML file; an empty file gives an empty mapping.
 
     Raises:
-        ConfigError: it is missing, unreadable, or something else than a mapping.
+        ConfigError: it is missing, unreadable, or not a mapping.
     """
     path = os.path.expanduser(path)
     if not os.path.isfile(path):

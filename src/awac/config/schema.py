@@ -13,7 +13,7 @@ from awac.config.keys import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Key, key
 
 
 def weightings() -> tuple[str, ...]:
-    """The names in `algorithm.losses.WEIGHTINGS`; before its import, which takes MindSpore's, from its source."""
+    """The names in `algorithm.losses.WEIGHTINGS`, read from its source if it is not imported: it needs MindSpore."""
     if losses := sys.modules.get("awac.algorithm.losses"):
         return tuple(losses.WEIGHTINGS)
     source = Path(__file__).parents[1] / "algorithm" / "losses.py"
@@ -43,7 +43,7 @@ class EnvConfig:
     )
     action_low: tuple[float, ...] | None = key(
         None,
-        "Under `no_env`, the actions' lower bound, one number or one a value; None takes the data's.",
+        "Under `no_env`, the actions' lower bound, one number or one per value; None takes the data's.",
     )
     action_high: tuple[float, ...] | None = key(
         None, "Under `no_env`, the actions' upper bound; None takes the data's."
@@ -88,11 +88,11 @@ class AlgoConfig:
     )
     weight_clip: float = key(10.0, "Largest weight under `weighting=exp`.", POSITIVE)
     weight_floor: float = key(
-        0.3, "Smallest weight: no state is forgotten because its action was a poor one.", NOT_NEGATIVE
+        0.3, "Smallest weight, so that states whose action was poor stay in the policy's loss.", NOT_NEGATIVE
     )
     update_order: str = key(
         "together",
-        "`together`: both losses see the critics before a step; `critic_first`: the policy sees them after it.",
+        "`together`: both losses use the critics from before the step; `critic_first`: the policy's uses the new ones.",
         choices=("together", "critic_first"),
     )
     loss_reduction: str = key("mean", "Actor loss over the batch: `mean` or `sum`.", choices=("mean", "sum"))
@@ -111,7 +111,7 @@ class AlgoConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The schedule: how long, how often, in what proportion."""
+    """The schedule, and the rows that a batch is drawn from."""
 
     seed: int = key(0, "Seeds every random generator of the run.", NOT_NEGATIVE)
     n_steps_per_episode: int = key(
@@ -131,7 +131,7 @@ class TrainConfig:
     )
     offline_share: float | None = key(
         0.5,
-        "Share of data set rows in an online batch; None draws from all rows alike, so it falls as they arrive.",
+        "Share of data set rows in an online batch; None draws uniformly from all rows, so it falls over time.",
         SHARE,
     )
     online_capacity: int = key(

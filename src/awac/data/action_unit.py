@@ -1,4 +1,4 @@
-"""In which unit a file's actions are, and their way to [-1, 1], in which the policy works.
+"""The unit of a file's actions, and their conversion to the policy's unit, [-1, 1].
 
 D4RL, Gymnasium and Minari store actions in the environment's own units. A file can say otherwise (`action_unit` in its
 metadata), or the user can (`--action_unit`).
@@ -38,10 +38,10 @@ def policy_actions(
     Args:
         values: (N, A), (N,) or (N, 1) of any numeric type.
         where: file and key for messages.
-        space: the environment's own action space; None leaves the values as they are, and takes whole numbers of an
-            integer or bool type in one column for indices of discrete actions.
-        unit: `auto`, `env` or `scaled`, what the user says; `auto` is the file's word, else `env`.
-        stored: `env` or `scaled`, what the file says; None if nothing.
+        space: the environment's own action space; None leaves the values unscaled; one column of an integer or bool
+            type then holds indices of discrete actions.
+        unit: `auto`, `env` or `scaled`, the user's choice; `auto` takes the file's unit, else `env`.
+        stored: `env` or `scaled`, the unit that the file names; None if it names none.
 
     Returns:
         (N, A) float32 in [-1, 1], or (N,) int32 indices 0..n-1.
@@ -65,7 +65,7 @@ def policy_actions(
     vectors = values.reshape(len(values), -1)
     actions = vectors.astype(np.float32, copy=False)
     if not isinstance(space, spaces.Box) or actions.shape[1] != int(np.prod(space.shape)):
-        return Actions(actions)  # `Transitions.check_env` names sizes that differ
+        return Actions(actions)  # `Transitions.check_env` reports different sizes
     low, high = space.low.ravel().astype(np.float64), space.high.ravel().astype(np.float64)
     if (low == -1).all() and (high == 1).all():
         _check_bounds(actions, actions, where, "[-1, 1]", "")
@@ -84,7 +84,7 @@ def policy_actions(
     if assumed and inside and reach > 0.9 and (np.maximum(np.abs(low), np.abs(high)) >= 1.2).all():
         warnings.append(
             f"actions reach only {actions.min():.3g} to {actions.max():.3g} of {bounds}: if they are scaled to [-1, 1] "
-            "already, say --action_unit scaled"
+            "already, give --action_unit scaled"
         )
     locked = low == high
     if (np.abs(actions[:, locked] - low[locked]) > BOUND_TOLERANCE * np.maximum(1, np.abs(low[locked]))).any():
@@ -94,7 +94,7 @@ def policy_actions(
 
 
 def _indices(values: np.ndarray, where: str, space: spaces.Discrete, scaled: bool) -> np.ndarray:
-    """Indices 0..n-1 from whole numbers of any type; vectors are left for `Transitions.check_env` to name."""
+    """Indices 0..n-1 from whole numbers of any type; vectors are left for `Transitions.check_env` to report."""
     if values.size != len(values):
         return values.reshape(len(values), -1).astype(np.float32, copy=False)
     flat = values.reshape(-1)
@@ -114,7 +114,7 @@ def _indices(values: np.ndarray, where: str, space: spaces.Discrete, scaled: boo
 
 def _check_bounds(scaled: np.ndarray, stored: np.ndarray, where: str, bounds: str, hint: str) -> None:
     with np.errstate(invalid="ignore"):
-        outside = (np.abs(scaled) > 1 + BOUND_TOLERANCE).any(axis=1)  # NaN is named by `Transitions.check`
+        outside = (np.abs(scaled) > 1 + BOUND_TOLERANCE).any(axis=1)  # `Transitions.check` reports NaN
     if outside.any():
         row = int(outside.argmax())
         raise DataError(
@@ -124,7 +124,7 @@ def _check_bounds(scaled: np.ndarray, stored: np.ndarray, where: str, bounds: st
 
 
 def _interval(low: np.ndarray, high: np.ndarray) -> str:
-    """`[-2, 2]`, or by column where the bounds differ."""
+    """`[-2, 2]`, or one pair per column if the bounds differ."""
     if (low == low[0]).all() and (high == high[0]).all():
         return f"[{low[0]:.4g}, {high[0]:.4g}]"
     shown = ", ".join(f"[{a:.4g}, {b:.4g}]" for a, b in zip(low[:4], high[:4], strict=True))

@@ -22,16 +22,16 @@ _FOLDERS = (Path(__file__).parents[3] / "ckpt" / "behaviour", Path(__file__).par
 
 @dataclass(frozen=True, eq=False)
 class BehaviourPolicy:
-    """Acts on one raw observation at a time; calling it gives an action, `sample` its log-probability as well.
+    """Acts on one raw observation at a time; calling it returns an action, `sample` also its log-probability.
 
     Attributes:
         name: for logs and metadata, such as `ant_expert`.
         layers: (weight (in, out), bias (out,)) float32 pairs, ReLU between them; the last one gives mean and log-std of
-            a Gaussian that tanh squashes. The first one's `in` may be less than the observation: the rest is not seen.
-            Empty for uniform actions.
+            a Gaussian that tanh squashes. The first layer may take fewer values than an observation has; the rest is
+            ignored. Empty for uniform actions.
         action_space: what uniform actions are drawn from; None for a network.
-        epsilon: of a network that gives a value to each action of a Discrete space, the share of uniform actions; the
-            rest have the largest value. None for a Gaussian.
+        epsilon: probability of a uniform action, for a network that gives a value per action of a Discrete space;
+            otherwise the action of the largest value is taken. None for a Gaussian.
     """
 
     name: str
@@ -55,7 +55,9 @@ class BehaviourPolicy:
         except FileNotFoundError:
             raise DataError(f"{path}: no such behaviour policy; check the path") from None
         except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
-            raise DataError(f"{path}: is no behaviour policy (.npz with layers.0.weight, layers.0.bias, …)") from None
+            raise DataError(
+                f"{path}: is not a behaviour policy (.npz with layers.0.weight, layers.0.bias, …)"
+            ) from None
         layers = tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers)
         policy = cls(path.stem, layers, epsilon=epsilon)
         policy._check(str(path))
@@ -92,7 +94,7 @@ class BehaviourPolicy:
         noise = np.zeros(size, np.float32) if deterministic else rng.standard_normal(size, np.float32)
         before_tanh = mean + np.exp(log_std) * noise
         gaussian = -0.5 * np.square(noise) - log_std - 0.5 * math.log(2 * math.pi)
-        # log(1 − tanh²u) written so that it neither underflows nor needs a tolerance.
+        # log(1 − tanh²u) in a form that does not underflow.
         squash = 2.0 * (math.log(2.0) - before_tanh - np.logaddexp(0.0, -2.0 * before_tanh))
         return np.tanh(before_tanh), float((gaussian - squash).sum())
 
@@ -100,7 +102,7 @@ class BehaviourPolicy:
         """Checks that the policy can act in an environment with these spaces.
 
         Raises:
-            DataError: it wants more observation values than there are, or gives another number of actions.
+            DataError: it needs more observation values than there are, or the number of actions differs.
         """
         if not self.layers:
             return
@@ -156,7 +158,7 @@ def shipped_policy(name: str) -> BehaviourPolicy:
     """Loads a behaviour policy that ships with the project, such as `ant_expert`.
 
     Raises:
-        DataError: it is not where the project keeps them.
+        DataError: the file is missing.
     """
     for folder in _FOLDERS:
         if (folder / f"{name}.npz").is_file():

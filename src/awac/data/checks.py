@@ -1,4 +1,4 @@
-"""What the rows of a data set tell about themselves: constant columns, repeated rows, rewards, ends of episodes."""
+"""Checks of a data set's rows: constant columns, repeated rows, rewards, ends of episodes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Finding(NamedTuple):
 def check_rows(
     data: Transitions, task: Task | None = None, limit: int | None = None, returns: np.ndarray | None = None
 ) -> Iterator[Finding]:
-    """Yields what the rows themselves tell.
+    """Yields the findings about the rows.
 
     Args:
         data: the rows.
         task: for the normalised score; None leaves it out.
         limit: the task's time limit in steps; None if it has none.
-        returns: (E,) of the episodes, where rows that are not in `data` count too; None takes those of `data`.
+        returns: (E,) of the episodes, including rows that are not in `data`; None takes those of `data`.
     """
     yield from _check_columns(data)
     yield from _check_rewards(data)
@@ -74,7 +74,7 @@ def _check_columns(data: Transitions) -> Iterator[Finding]:
 def _check_rewards(data: Transitions) -> Iterator[Finding]:
     rewards = data.rewards
     text = f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean(dtype=np.float64):.4g}"
-    costly_ends = rewards[0] != 0 and data.terminated.any()  # then a constant reward tells long episodes from short
+    costly_ends = rewards[0] != 0 and data.terminated.any()  # then a constant reward still rates episodes by length
     if rewards.min() == rewards.max() and not costly_ends:
         yield Finding(
             "warn", "rewards", f"all are {rewards[0]:.4g}: no action is better than another, AWAC only clones"
@@ -102,12 +102,12 @@ def _check_episodes(data: Transitions, task: Task | None, limit: int | None, ret
     else:
         yield Finding("ok", "episodes", text)
     apart = ~(data.terminated | data.truncated)[:-1]
-    for start in range(0, len(apart), _BLOCK):  # a mask of all values would be a quarter of the data
-        block, following = slice(start, start + _BLOCK), slice(start + 1, start + 1 + _BLOCK)
-        apart[block] &= (data.next_observations[:-1][block] != data.observations[following]).any(axis=1)
+    for start in range(0, len(apart), _BLOCK):  # in blocks: a mask of all values would be a quarter of the data
+        block, next_block = slice(start, start + _BLOCK), slice(start + 1, start + 1 + _BLOCK)
+        apart[block] &= (data.next_observations[:-1][block] != data.observations[next_block]).any(axis=1)
     if apart.any():
         text = f"within episodes {int(apart.sum())} rows don't lead to the next one: shuffled, thinned or ends missing"
-        yield Finding("warn", "episodes", f"{text}; training is unharmed, episode returns mean nothing")
+        yield Finding("warn", "episodes", f"{text}; training is not affected, but episode returns are meaningless")
     quartiles = np.percentile(returns, [0, 25, 50, 75, 100])
     text = " / ".join(f"{value:.1f}" for value in quartiles) + " (lowest, quartiles, highest)"
     score = normalized_score(task, float(returns.mean())) if task else None

@@ -1,7 +1,7 @@
 """From the columns of a file, under whatever names, to `Transitions`.
 
-D4RL's names come first; names of Gymnasium, Minari, d3rlpy, RLlib, Stable-Baselines3 and others are known as well. What
-was read under another name than D4RL's, and what had to be guessed, is said in `Loaded.notes` and `Loaded.warnings`.
+D4RL's names come first; those of Gymnasium, Minari, d3rlpy, RLlib, Stable-Baselines3 and others are known as well.
+`Loaded.notes` and `Loaded.warnings` say which columns were read under other names and what was guessed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VECTORS: dict[str, tuple[str, ...]] = {
     "rewards": ("rewards", "reward"),
     "next_observations": ("next_observations", "next_obs", "next_observation", "next_states", "next_state", "new_obs"),
 }
-"""The names of each column, the first one being D4RL's."""
+"""The names of each column; the first is D4RL's."""
 
 PHYSICS = ("infos/qpos", "infos/qvel")
 REQUIRED = ("observations", "actions", "rewards", "terminals")
@@ -60,7 +60,7 @@ class Loaded:
 
 
 def named(keys: Iterable[str]) -> dict[str, str]:
-    """The key that holds each of VECTORS and the terminal flag, of those there are: `{"rewards": "reward"}`."""
+    """The file's keys for VECTORS and the terminal flag, as far as it has them: `{"rewards": "reward"}`."""
     keys = set(keys)
     present = {name: next((alias for alias in aliases if alias in keys), None) for name, aliases in VECTORS.items()}
     flags = (*TERMINATED, *TERMINALS, *MASKS, *DONES)
@@ -68,8 +68,8 @@ def named(keys: Iterable[str]) -> dict[str, str]:
     return {name: key for name, key in present.items() if key is not None}
 
 
-def wanted(keys: Iterable[str]) -> list[str]:
-    """Those of a file's keys that `load` uses."""
+def used_keys(keys: Iterable[str]) -> list[str]:
+    """The keys of a file that `load` uses."""
     keys = set(keys)
     return [*dict.fromkeys((*named(keys).values(), *(name for name in FLAGS if name in keys)))]
 
@@ -91,11 +91,11 @@ def load(
         env: of `make_env`: sizes and bounds are checked against it, its time limit counts, and continuous actions are
             scaled from its units. None leaves actions as they are stored.
         limit: the time limit in steps instead of the environment's; None if it is not known.
-        action_unit: `auto`, `env` or `scaled`; what the user says about the stored actions.
-        stored_unit: `env` or `scaled`; what the file says, None if nothing.
+        action_unit: `auto`, `env` or `scaled`, the user's choice for the stored actions.
+        stored_unit: `env` or `scaled`, the unit that the file names; None if it names none.
 
     Raises:
-        DataError: the columns make no sound data set.
+        DataError: the columns are not a valid data set.
     """
     keys = named(columns)
     missing = [name for name in REQUIRED if name not in keys]
@@ -125,12 +125,12 @@ def load(
     if not keep.any():
         raise DataError(f"{source}: no row has a successor (single rows or timeouts only); record it again")
     truncated = cut.copy()
-    # The row before a dropped one now is its episode's last.
+    # The row before a dropped one now ends its episode.
     truncated[:-1] |= ~keep[1:] & ~ends.terminated[:-1]
     used = slice(None) if keep.all() else keep
     later = np.minimum(np.flatnonzero(keep) + 1, rows - 1)
-    following = observations[later] if successors is None else successors[used]
-    fields = (observations[used], actions.values[used], rewards[used], following, ends.terminated[used])
+    next_observations = observations[later] if successors is None else successors[used]
+    fields = (observations[used], actions.values[used], rewards[used], next_observations, ends.terminated[used])
     data = Transitions(*fields, truncated[used]).check(source)
     if env is not None:
         data.check_env(source, env.observation_space, env.action_space)
@@ -138,7 +138,7 @@ def load(
 
 
 def missing_key(source: str, key: str, keys: Iterable[str]) -> str:
-    """The message for a required key that is under none of its names."""
+    """The message for a missing required key."""
     known = sorted(keys)
     listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
     hint = ""
@@ -161,7 +161,7 @@ def _successors(columns, keys, observations: np.ndarray, source: str) -> np.ndar
 def _usable(successors, observations, terminated, cut) -> tuple[np.ndarray, np.ndarray]:
     """Successors without NaN where an episode ends, and the rows to keep.
 
-    A terminal row's successor is never used, so anything may stand there; a cut row without one is dropped.
+    A terminal row's successor is never used and may hold anything; a truncated row without a successor is dropped.
     """
     keep = np.ones(len(successors), bool)
     ends = np.flatnonzero(terminated | cut)

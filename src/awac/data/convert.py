@@ -31,7 +31,7 @@ _TABLE_NAMES = {
 
 
 def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str:
-    """Writes a data set in another format; that of `out`'s suffix, under D4RL's names of columns, or Minari's.
+    """Writes a data set in the format of `out`'s suffix, with D4RL's column names, or in Minari's.
 
     Args:
         dataset: any name that `awac train --dataset` takes.
@@ -73,7 +73,7 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
 
 
 def _d4rl_columns(columns: Columns, source: str) -> Columns:
-    """The columns under D4RL's names; a file that marks no ends other than terminals gets no timeouts either."""
+    """The columns under D4RL's names; timeouts are written only if the file marks them."""
     keys = named(columns)
     result = {name: columns[keys[name]] for name in VECTORS if name in keys}
     ends = find_ends(columns, source)

@@ -1,7 +1,7 @@
-"""`awac doctor`: is a data set fit to train on? One verdict a line, with what it means, before hours are spent.
+"""`awac doctor`: is a data set fit to train on? One verdict per line, with its meaning.
 
-`examine` reads the file and checks all of it, by the rules that training reads it with. `quick` checks rows that are in
-memory already and takes well under a second: training runs it and logs what is not in order.
+`examine` reads the file by the same rules as training and checks all of it. `quick` checks rows that are in memory
+already and takes well under a second; training runs it and logs its warnings.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def doctor(dataset: str, task: str | Task | None = None, download: bool = False,
 def examine(
     dataset: str, task: str | Task | None = None, download: bool = False, action_unit: str = "auto"
 ) -> Iterator[Finding]:
-    """Yields the findings for a data set id or file; a check that fails ends it only if no other check can be made.
+    """Yields the findings for a data set id or file; a failed check ends it only if no other check is possible.
 
     Args:
         dataset: id or path.
@@ -82,7 +82,7 @@ def examine(
 
 
 def quick(data: Transitions, env: gymnasium.Env, task: Task) -> list[Finding]:
-    """What is not in order about rows that are about to be trained on; their sizes fit the environment already."""
+    """Problems of rows that are about to be trained on; their sizes are checked already."""
     findings = [*check_rows(data, task, time_limit(env)), *check_physics(data, env, task, 50, {})]
     return [finding for finding in findings if finding.verdict != "ok"]
 
@@ -116,7 +116,7 @@ def _check_keys(columns) -> Iterator[Finding]:
         if key not in PHYSICS:
             yield Finding("ok", "key", f"{key} {values.shape} {values.dtype}")
     if "next_observations" not in named(columns):
-        text = "no next_observations: the next row's observation stands in; rows without one are dropped"
+        text = "no next_observations: the next row's observation is used; rows without one are dropped"
         yield Finding("ok", "key", text)
     if "terminals" in columns and "timeouts" in columns:
         both = int(np.logical_and(columns["terminals"].reshape(-1), columns["timeouts"].reshape(-1)).sum())
@@ -138,7 +138,7 @@ def _check_finite(recording: Recording) -> Iterator[Finding]:
 
 
 def _check_reading(loaded: Loaded) -> Iterator[Finding]:
-    """How the file was read, in the words of training's log."""
+    """How the file was read, in the same words as training's log."""
     for text in loaded.notes:
         yield Finding("ok", "reading", text)
     for text in loaded.warnings:

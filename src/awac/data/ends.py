@@ -1,4 +1,4 @@
-"""Where episodes end: from all the columns that tell it, else by guess, and whether that can be right."""
+"""Where episodes end: from all columns that mark it, else guessed; and whether the marks are plausible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TERMINALS = ("terminals", "terminal")
 TERMINATED = ("terminations", "terminated", "terminateds", "is_terminal")
 """The task ended. Gymnasium's names say only that; D4RL's are also used for "the episode ended"."""
 DONES = ("dones", "done", "dones_float")
-"""The episode ended, for whatever reason, where the file has a terminal flag as well; else the terminal flag."""
+"""The end of an episode for any reason if the file also has a terminal flag; else the terminal flag."""
 ENDS = (
     "timeouts",
     "timeout",
@@ -36,7 +36,7 @@ IDS = ("episode_ids", "episode_id", "eps_id", "trajectory_ids", "traj_ids", "epi
 FLAGS = (*TERMINALS, *TERMINATED, *DONES, *ENDS, *MASKS, *STARTS, *IDS)
 
 D4RL_LIMIT = 1000
-"""Where episodes are cut that nothing else ends, as D4RL does for every robot."""
+"""Step limit of episodes that have no other end; D4RL's for every robot."""
 
 
 @dataclass
@@ -57,10 +57,10 @@ class Ends:
 
 
 def find_ends(columns: dict[str, np.ndarray], source: str) -> Ends:
-    """Terminal flag and ends of episodes from all columns that tell them.
+    """Terminal flag and ends of episodes from all columns that mark them.
 
     Raises:
-        DataError: a flag that is NaN.
+        DataError: a flag is NaN.
     """
     present = {name: _flags(columns[name], f"{source}: key '{name}'") for name in FLAGS if name in columns}
     present.update({name: ~present[name] for name in MASKS if name in present})

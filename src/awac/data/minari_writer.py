@@ -26,13 +26,13 @@ def write_minari(recording: Recording, name: str, dataset: str) -> str:
     Args:
         recording: the data.
         name: `minari:` and the new data set's id.
-        dataset: what the data were asked for by, for the description.
+        dataset: name of the source data set, for the description.
 
     Returns:
         What was written, and what was lost.
 
     Raises:
-        DataError: the package minari is missing, the id exists or is none, or the data make no sound data set.
+        DataError: the package minari is missing, the id exists or is invalid, or the data are not a valid data set.
     """
     identifier, folder = dataset_path(name)
     if folder.exists():
@@ -66,7 +66,7 @@ def write_minari(recording: Recording, name: str, dataset: str) -> str:
         )
         for i, rows in enumerate(map(slice, [0, *ends[:-1]], ends))
     ]
-    quiet = io.StringIO()  # it notes everything about a data set that it isn't told
+    quiet = io.StringIO()  # it prints a line for every piece of metadata that is not given
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             warnings.simplefilter("ignore")
@@ -86,7 +86,7 @@ def write_minari(recording: Recording, name: str, dataset: str) -> str:
 
 
 def _observations(data: Transitions, rows: slice, successors: bool) -> np.ndarray:
-    """(T + 1, O): the rows' observations and the one after the last, which stands for itself where there is none."""
+    """(T + 1, O): the rows' observations and the one after the last row; if there is none, the last is repeated."""
     last = rows.stop - 1
     final = data.observations if data.terminated[last] and not successors else data.next_observations
     return np.concatenate([data.observations[rows], final[last : last + 1]])
@@ -103,5 +103,5 @@ def _lost(recording: Recording, data: Transitions, rows: int, successors: bool) 
     if apart:
         lost.append(f"the next observations of {apart} rows that don't lead to the next row")
     if not successors and data.terminated.any():
-        lost.append(f"the observation after {int(data.terminated.sum())} terminal rows (their own stands there)")
+        lost.append(f"the observation after {int(data.terminated.sum())} terminal rows (their own is repeated)")
     return lost

@@ -11,7 +11,7 @@ CLIP = 10.0
 # in double precision leaves of values near 1.
 _ROUNDING_STEPS = 4
 _SMALLEST = 1e-14
-# A mean's part beyond float32 is kept where leaving it out would shift the result by more than this many stds.
+# The part of a mean that float32 can't hold is kept if dropping it would shift the result by more than this many stds.
 _SHIFT = 1e-3
 _BLOCK = 65536
 
@@ -26,8 +26,8 @@ class Normalizer:
         mean: (size,) float32.
         std: (size,) float32, all positive.
         obs_size: O, length of a raw observation.
-        mean_rest: (size,) float32, what the float32 mean lacks of the exact one; None for zeros. It counts for columns
-            with a large offset, such as 450000 ± 0.3.
+        mean_rest: (size,) float32, exact mean minus float32 mean; None for zeros. It matters for columns with a large
+            offset, such as 450000 ± 0.3.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ def varying_columns(observations: np.ndarray) -> np.ndarray:
 
 
 def describe_columns(used: np.ndarray) -> str:
-    """What a mask of used columns leaves out, in words; runs of columns as ranges."""
+    """Describes the columns that a mask leaves out; consecutive columns as ranges."""
     constant = np.flatnonzero(~used)
     if len(constant) == 0:
         return "every observation column varies"

@@ -1,4 +1,4 @@
-"""Were the rows recorded on these physics? Recorded states are set, and the recorded actions taken again."""
+"""Checks whether rows were recorded with these physics, by repeating recorded actions from recorded states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from awac.envs.actions import environment_action_space, to_environment
 from awac.envs.tasks import Task
 
 OBSERVATION_TOLERANCE, REWARD_TOLERANCE = 1e-5, 5e-3
-"""Median errors up to which rows count as recorded on these physics. Files hold states in float32, which alone gives
+"""Median errors up to which rows count as recorded with these physics. Files hold states in float32, which alone gives
 observation errors near 1e-6; rewards also depend on where the engine last computed the body positions."""
 
 
@@ -26,7 +26,7 @@ def check_physics(data: Transitions, env: gymnasium.Env, task: Task, limit: int,
         data: rows whose actions are in [-1, 1].
         env: of `make_env`.
         task: of that environment.
-        limit: number of steps at most.
+        limit: largest number of steps.
         columns: of the file, for `infos/qpos` and `infos/qvel`.
     """
     states = _states(data, env, task, limit, columns)
@@ -70,37 +70,37 @@ def check_physics(data: Transitions, env: gymnasium.Env, task: Task, limit: int,
 
 
 def _states(data: Transitions, env, task: Task, limit: int, columns):
-    """(rows, qpos, qvel) of at most `limit` steps: recorded states, or for D4RL's robots what is in the observation."""
+    """(rows, qpos, qvel) of at most `limit` steps: recorded states, or for D4RL's robots those in the observations."""
     robot = env.unwrapped
     if not hasattr(robot, "set_state") or not hasattr(getattr(robot, "model", None), "nq"):  # no MuJoCo robot
         return None
     positions, speeds = robot.model.nq, robot.model.nv
     qpos, qvel = (columns.get(key) for key in PHYSICS)
-    hidden = task.hidden_positions  # along the ground, on which nothing depends
+    hidden = task.hidden_positions  # the position along the ground, which has no effect
     if qpos is not None and qvel is not None and len(qpos) == len(data):
         if qpos.shape[1:] != (positions,) or qvel.shape[1:] != (speeds,):
             return np.arange(0), qpos, qvel
         rows = np.arange(len(data))
         if hidden is not None:
-            # Some recorders note the state after the step: then it is the next row's.
+            # Some recorders store the state after the step, which is the next row's.
             shifted = np.abs(qpos[:-1, hidden:] - data.observations[1:, : positions - hidden]).max(axis=1, initial=0)
             direct = np.abs(qpos[:, hidden:] - data.observations[:, : positions - hidden]).max(axis=1, initial=0)
             if len(data) > 1 and np.median(shifted) < 1e-5 < np.median(direct):
-                rows = 1 + _spread(np.flatnonzero(shifted < 1e-5), limit)
+                rows = 1 + _evenly(np.flatnonzero(shifted < 1e-5), limit)
                 return rows, qpos[rows - 1].astype(np.float64), qvel[rows - 1].astype(np.float64)
             rows = np.flatnonzero(direct < 1e-5)
-        rows = _spread(rows, limit)
+        rows = _evenly(rows, limit)
         return rows, qpos[rows].astype(np.float64), qvel[rows].astype(np.float64)
     if hidden is None:
         return None
     seen = data.observations[:, : positions - hidden + speeds]
     rows = np.flatnonzero((np.abs(seen[:, positions - hidden :]) < 10).all(axis=1))  # Hopper and Walker2d clip there
-    rows = _spread(rows, limit)
+    rows = _evenly(rows, limit)
     state = seen[rows].astype(np.float64)
     qpos = np.concatenate([np.zeros((len(rows), hidden)), state[:, : positions - hidden]], axis=1)
     return rows, qpos, state[:, positions - hidden :]
 
 
-def _spread(rows: np.ndarray, limit: int) -> np.ndarray:
-    """At most `limit` of them, from the first to the last."""
+def _evenly(rows: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` rows, evenly spaced from first to last."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, limit).astype(int))] if len(rows) else rows

@@ -27,7 +27,7 @@ from awac.runs.files import write
 DEFAULT_ROWS = 500_000
 _CHUNK_ROWS = 1000
 _ROWS_WORTH_A_WORKER = 5000  # below, starting a process takes longer than the rows
-_MOST_WORKERS = 16
+_MAX_WORKERS = 16
 
 
 def collect(
@@ -42,7 +42,7 @@ def collect(
     workers: int = 1,
     progress: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Runs a policy and returns what it saw, in D4RL's v2 layout.
+    """Runs a policy and returns the rows in D4RL's v2 layout.
 
     Args:
         task: a task of `make_env`.
@@ -159,7 +159,7 @@ def record(
 
 @contextlib.contextmanager
 def nothing_written(path: Path):
-    """Lets Ctrl-C say what is true while a file is recorded and not there yet."""
+    """Gives Ctrl-C its message while a file is being recorded."""
     try:
         yield
     except KeyboardInterrupt:
@@ -198,7 +198,7 @@ def provenance(task: str | Task, policies: list[BehaviourPolicy], seed: int, det
 
 
 def write_hdf5(path: str | os.PathLike, columns: dict[str, np.ndarray], metadata: dict[str, object]) -> None:
-    """Writes a data set; the file appears whole or not at all, and equal input makes equal bytes.
+    """Writes a data set; the write is atomic, and equal input gives equal bytes.
 
     Args:
         path: target; an existing file is replaced.
@@ -235,7 +235,7 @@ def _hdf5_image(columns: dict[str, np.ndarray], metadata: dict[str, object]) -> 
 
 def worker_count(rows: int) -> int:
     """Processes worth starting for a recording of `rows` rows."""
-    return max(1, min(len(os.sched_getaffinity(0)), _MOST_WORKERS, rows // _ROWS_WORTH_A_WORKER))
+    return max(1, min(len(os.sched_getaffinity(0)), _MAX_WORKERS, rows // _ROWS_WORTH_A_WORKER))
 
 
 def make_folder(folder: Path, remedy: str) -> None:

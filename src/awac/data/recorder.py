@@ -1,7 +1,8 @@
-"""Records single episodes, in this process or in several, always to the same rows.
+"""Records episodes in this process or in several, with the same result.
 
 The processes are plain interpreters that get episode numbers through a pipe. Unlike those of `multiprocessing`, they do
-not run the calling script again, they may be started anywhere, and the end of the pipe ends them with their parent.
+not run the calling script again, they can be started from anywhere, and they end with their parent, when the pipe
+closes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from awac.errors import AWACError, TaskError
 
 
 class Recorder:
-    """Records episode number i; picklable, its environment is made where it first records."""
+    """Records episode number i. It is picklable: its environment is made at the first episode."""
 
     def __init__(self, task: Task, policy: BehaviourPolicy, seed: int, part: int, deterministic: bool):
         self.task, self.policy, self.seed, self.part, self.deterministic = task, policy, seed, part, deterministic
@@ -75,8 +76,8 @@ def _column(values: list) -> np.ndarray:
 def episodes_of(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
     """Episodes 0, 1, 2, … in order, for as long as the caller takes them.
 
-    A worker of a `multiprocessing.Pool` records them itself: there are enough processes already. So does this process
-    where others can't make the environment, because it is registered here only or may exist once.
+    In a worker of a `multiprocessing.Pool` no further processes are started, as there are enough. This process also
+    records alone if others can't make the environment, because it is registered here only or may exist only once.
     """
     done = 0
     if workers > 1 and not multiprocessing.current_process().daemon:
@@ -107,12 +108,12 @@ class _Worker:
     def __init__(self, recorder: Recorder, numbers: itertools.count):
         path = [str(entry) for entry in sys.path]
         code = f"import sys; sys.path[:] = {path!a}; from awac.data.recorder import serve; serve()"
-        # A session of its own: Ctrl-C on the terminal reaches the parent alone, which ends its workers.
+        # In a new session: Ctrl-C on the terminal reaches only the parent, which then ends its workers.
         self._process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         self._results: queue.Queue = queue.Queue()
-        self._ahead = threading.Semaphore(2)  # episodes that wait here to be taken
+        self._ahead = threading.Semaphore(2)  # finished episodes that wait to be read
         threading.Thread(target=self._talk, args=(recorder, numbers), daemon=True).start()
 
     def result(self) -> dict[str, np.ndarray]:

@@ -29,8 +29,8 @@ class Replay:
         normalizer: applied to every observation that enters.
         online_capacity: rows of the ring; storage grows up to it as rows arrive. 0 for no online region.
         action_width: action columns (A, or 1 for discrete actions); may be left out if `offline` is given.
-        release: give the memory of `offline`'s observations back to the system as they are packed, so that a large data
-            set is not in memory twice; what they held is lost.
+        release: free the memory of `offline`'s observations while they are packed, so that a large data set is not in
+            memory twice; their values are lost.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Replay:
         return max(float(np.abs(table[:, -2]).max(initial=0.0)) for table in tables)
 
     def add(self, observation, action, reward: float, next_observation, terminated: bool) -> None:
-        """Adds one online row, over the oldest one once the ring is full.
+        """Adds one online row; once the ring is full it overwrites the oldest one.
 
         Args:
             observation: (O,) raw.
@@ -104,8 +104,8 @@ class Replay:
             rng: source of the indices.
             steps: number of batches K.
             batch_size: rows a batch B.
-            offline_share: each batch has exactly round(offline_share · B) offline rows, which come first in it; all are
-                of one region while the other is empty. None draws uniformly from the union of both.
+            offline_share: each batch has exactly round(offline_share · B) offline rows, which come first in it; if one
+                region is empty, all rows come from the other. None draws uniformly from the union of both.
 
         Returns:
             (K, B, width) float32, C-contiguous. It is a buffer that the next call overwrites.
@@ -138,31 +138,21 @@ class Replay:
         return self._batch
 
     def rows_since(self, inserted: int) -> np.ndarray:
-        """Online rows added after the counter stood at `inserted` and still in the ring, oldest first (n, width)."""
+        """Online rows after the first `inserted` ones that are still in the ring, oldest first (n, width)."""
         first = max(inserted, self._inserted - self.online_size)
         return self._online[np.arange(first, self._inserted) % max(self.online_capacity, 1)]
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The online region: `rows` (oldest first), `inserted` and `capacity`."""
-        return {
-            "rows": self.rows_since(0),
-            "inserted": np.asarray(self._inserted, np.int64),
-            "capacity": np.asarray(self.online_capacity, np.int64),
-        }
+    def restore(self, rows: np.ndarray, inserted: int) -> None:
+        """Sets the online region so that the same `rng` draws the same rows as before.
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Sets the online region so that the same `rng` draws the same rows as before `state()`.
+        Args:
+            rows: `rows_since(0)` of the memory to restore.
+            inserted: its `inserted`.
 
         Raises:
-            CheckpointError: the state was saved with another capacity or row width, or is incomplete.
+            CheckpointError: the rows don't fit this memory.
         """
-        try:
-            rows, inserted, capacity = state["rows"], int(state["inserted"]), int(state["capacity"])
-        except KeyError as error:
-            raise CheckpointError(f"the replay's {error} is missing from the checkpoint") from None
-        if capacity != self.online_capacity:
-            ours = self.online_capacity
-            raise CheckpointError(f"the checkpoint's online_capacity is {capacity}, this run's is {ours}")
+        capacity = self.online_capacity
         if rows.shape != (min(inserted, capacity), self.width):
             raise CheckpointError(f"the checkpoint's online rows have shape {rows.shape}; expected width {self.width}")
         self.clear_online()
@@ -173,7 +163,7 @@ class Replay:
         self._inserted = inserted
 
     def clear_online(self) -> None:
-        """Forgets all online rows."""
+        """Removes all online rows."""
         self._online = np.zeros((0, self.width), np.float32)
         self._inserted = 0
 
@@ -188,7 +178,7 @@ class Replay:
         table = np.empty((len(data), self.width), np.float32)
         size = self.normalizer.size
         release = release and not np.may_share_memory(data.observations, data.next_observations)
-        for start in range(0, len(data), _BLOCK):  # normalising makes a copy: of a block, not of the whole data set
+        for start in range(0, len(data), _BLOCK):  # in blocks, because normalising makes a copy
             block = slice(start, start + _BLOCK)
             table[block, :size] = self.normalizer(data.observations[block])
             table[block, size : 2 * size] = self.normalizer(data.next_observations[block])
@@ -202,9 +192,9 @@ class Replay:
 
 
 def _release(rows: np.ndarray) -> None:
-    """Gives the whole pages of some rows of an array back to the system, on Linux; they read as zeros from then on.
+    """Frees the memory pages that hold some rows of an array, on Linux; they read as zeros afterwards.
 
-    numpy frees an array whole or not at all.
+    numpy can only free a whole array.
     """
     if sys.platform != "linux" or not rows.flags.c_contiguous or not rows.flags.writeable:
         return

@@ -1,4 +1,4 @@
-"""The action space that a data set's actions came from, where no environment tells it."""
+"""The action space of a data set's actions, when there is no environment."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def action_space(
 ) -> tuple[spaces.Space, str]:
     """The space of stored actions.
 
-    Integers in one column are indices 0..n-1, and so are whole numbers from 0 in one column of a table, whose types are
-    not known. Anything else is a vector; giving a bound makes it one, too.
+    One column of integers holds indices 0..n-1; in a table, which has no types, so does one column of whole numbers
+    from 0. Anything else is a vector, and so are actions with a given bound.
 
     Args:
         values: (N, A), (N,) or (N, 1) of any numeric type.
         where: file and key for messages.
-        scaled: whether the file's actions are in [-1, 1] instead of in units of their own.
+        scaled: whether the file's actions are in [-1, 1] instead of in their own units.
         text: whether they come from a table.
         low: lower bound, one number or A; None takes the smallest of each column.
         high: upper bound, likewise.
@@ -30,7 +30,7 @@ def action_space(
         A Discrete, or a Box (A,) in the units of the data; and a line for the log.
 
     Raises:
-        DataError: NaN, a negative index, bounds of another length or the wrong way round.
+        DataError: NaN, a negative index, bounds of the wrong length or order.
     """
     vectors = values.reshape(len(values), -1)
     bad = ~np.isfinite(vectors).all(axis=1)
@@ -45,9 +45,12 @@ def action_space(
             count = int(values.max()) + 1
             hint = "" if whole else " (whole numbers in one column; action_low and action_high make it a vector)"
             return spaces.Discrete(count), f"actions are indices 0..{count - 1}{hint}"
-    least, most = (-1.0, 1.0) if scaled else (vectors.min(axis=0), vectors.max(axis=0))
+    smallest, largest = (-1.0, 1.0) if scaled else (vectors.min(axis=0), vectors.max(axis=0))
     size = (vectors.shape[1],)
-    lowest, highest = _bound("action_low", low, least, size, where), _bound("action_high", high, most, size, where)
+    lowest, highest = (
+        _bound("action_low", low, smallest, size, where),
+        _bound("action_high", high, largest, size, where),
+    )
     if (lowest > highest).any():
         column = int((lowest > highest).argmax())
         raise DataError(f"{where}: value {column} has bounds {lowest[column]:.4g} to {highest[column]:.4g}")

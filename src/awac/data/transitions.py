@@ -1,4 +1,4 @@
-"""The container every data source ends in: plain arrays of transitions, checked once."""
+"""The container that every data source fills: plain arrays of transitions, checked once."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Transitions:
         return np.add.reduceat(self.rewards.astype(np.float64), starts) if len(starts) else np.zeros(0)
 
     def check(self, source: str) -> Transitions:
-        """Returns itself if shapes, lengths and values are sound.
+        """Returns itself if shapes, lengths and values are valid.
 
         Args:
             source: file or data set name for the error message.
@@ -138,7 +138,7 @@ def check_observations(source: str, size: int, observation_space: spaces.Space) 
     """Checks the number of values in an observation.
 
     Raises:
-        DataError: the task has another one.
+        DataError: the task's number differs.
     """
     assert isinstance(observation_space, spaces.Box), "make_env gives no other"
     expected = observation_space.shape[0]

@@ -1,6 +1,6 @@
 """Environments: D4RL's robots on modern MuJoCo, any Gymnasium task, old gym tasks.
 
-Importing this package makes D4RL's tasks known to Gymnasium: `gymnasium.make("awac/ant-expert-v2")`.
+Importing this package registers D4RL's tasks with Gymnasium: `gymnasium.make("awac/ant-expert-v2")`.
 """
 
 from awac.envs.actions import environment_action_space, to_environment, to_policy

@@ -1,4 +1,4 @@
-"""The two units of an action: the environment's own, and [-1, 1], in which the policy works.
+"""The two units of an action: the environment's own, and [-1, 1], which the policy uses.
 
 Data sets and environments use the environment's units. `to_policy` maps a data set's actions to [-1, 1] when it is
 loaded; the wrapper `PolicyActions` maps the policy's actions back at every step.

@@ -1,7 +1,7 @@
-"""The one place where an environment is reset and stepped: what it returns is made uniform and checked.
+"""The one place where an environment is reset and stepped: what it returns is converted and checked.
 
-Collecting, training and evaluating all go through it, so that a NaN, a wrong shape or an exception becomes one line
-that names environment and step, and nothing of it is stored.
+Collecting, training and evaluating all go through it, so a NaN, a wrong shape or an exception becomes a one-line error
+that names environment and step, and is never stored.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class Guard(gymnasium.Wrapper):
-    """Takes what people's environments return, and refuses what cannot be used.
+    """Converts what environments return, and refuses what cannot be used.
 
     Accepted: observations as lists or of another shape with the right number of values, integers, Dict and Tuple (they
     are flattened); `reset` without `seed` or `options`, or without info; four values from `step` (done, and
-    `TimeLimit.truncated` in info); rewards and flags as arrays of one value. Given on: an observation vector of its own
-    memory, of the space's float type, or float64 for integers; a float; two bools; a dict.
+    `TimeLimit.truncated` in info); rewards and flags as arrays of one value. Returned: a copied observation vector of
+    the space's float type (float64 for integers), a float, two bools, a dict.
 
     Args:
         env: its observation space is a Box, or a Dict or Tuple that can be flattened.
@@ -59,9 +59,9 @@ class Guard(gymnasium.Wrapper):
             EnvironmentFault: the environment raised, or its observation cannot be used.
         """
         self._steps, self._episodes = 0, self._episodes + 1
-        given = {"seed": seed, "options": options}
+        arguments = {"seed": seed, "options": options}
         kwargs = {
-            key: value for key, value in given.items() if key in (self._takes if value is not None else self._needs)
+            key: value for key, value in arguments.items() if key in (self._takes if value is not None else self._needs)
         }
         if seed is not None and callable(self._seed):
             self._call(self._seed, seed)
@@ -121,11 +121,11 @@ class Guard(gymnasium.Wrapper):
                 if self._flatten is None
                 else f"the observation has {values.size} values, its space {self._size}"
             )
-        if not values.dot(values) <= LARGEST**2:  # one cheap number; the exact check only where it is in doubt
+        if not values.dot(values) <= LARGEST**2:  # a cheap test; the exact one runs only if it fails
             usable = np.abs(values) <= LARGEST
             if usable.all():
                 return values
-            if terminated:  # nothing is ever computed from it
+            if terminated:  # a terminal observation is never used
                 return np.where(usable, values, self._last)
             index = int(usable.argmin())
             raise self._fault(f"value {index} of the observation is {values[index]}")
@@ -135,7 +135,7 @@ class Guard(gymnasium.Wrapper):
         try:
             if self._flatten is not None:
                 observation = spaces.flatten(self._flatten, observation)
-            with np.errstate(over="ignore"):  # what overflows is named by the caller
+            with np.errstate(over="ignore"):  # the caller reports an overflow
                 return np.array(observation, self._dtype).reshape(-1)
         except (ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
             raise self._fault(f"the observation does not fit its space: {one_line(error)}") from None
@@ -144,7 +144,7 @@ class Guard(gymnasium.Wrapper):
         try:
             value = reward if type(reward) is float else float(np.asarray(reward, np.float64).item())
         except (ValueError, TypeError):
-            raise self._fault(f"the reward is no single number but {_shown(reward)}") from None
+            raise self._fault(f"the reward is not a single number but {_shown(reward)}") from None
         if not abs(value) <= LARGEST:
             raise self._fault(f"the reward is {value}")
         return value
@@ -155,7 +155,7 @@ class Guard(gymnasium.Wrapper):
         try:
             return bool(np.asarray(flag).item())
         except ValueError:
-            raise self._fault(f"terminated or truncated is no single flag but {_shown(flag)}") from None
+            raise self._fault(f"terminated or truncated is not a single flag but {_shown(flag)}") from None
 
     def _fault(self, text: str) -> EnvironmentFault:
         place = f"at step {self._steps} of its episode {self._episodes}" if self._steps else "at a reset"
@@ -170,7 +170,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _keywords(reset) -> tuple[set[str], set[str]]:
-    """Which of `seed` and `options` a `reset` takes, and which it cannot do without."""
+    """Which of `seed` and `options` a `reset` takes, and which it requires."""
     names = {"seed", "options"}
     try:
         parameters = inspect.signature(reset).parameters.values()

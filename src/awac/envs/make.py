@@ -1,7 +1,7 @@
 """From a task to an environment: `make_env("ant-expert-v2")`, `make_env("Pendulum-v1")`.
 
-Whatever the name, the result speaks Gymnasium's API, observes a finite float vector, takes either a float vector in
-[-1, 1] or an index 0..n-1, and ends every episode. Everything that comes after relies on that and nothing else.
+Every result has Gymnasium's API, observes a finite float vector, takes either a float vector in [-1, 1] or an index
+0..n-1, and ends every episode. The rest of the package relies on this.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def make_env(
 
     Args:
         task: a D4RL id such as `ant-expert-v2` (D4RL's own dynamics, 1000-step limit); a Gymnasium id; `gym:Id-v0` or a
-            plain id that only an installed old `gym` knows; or such a name parsed, with options of its own.
+            plain id that only an installed old `gym` knows; or a parsed `Task`.
         render_mode: as Gymnasium's.
         env_kwargs: further arguments of the environment's constructor.
         max_episode_steps: step limit of an episode; None takes the environment's own, else `DEFAULT_LIMIT`.
@@ -68,7 +68,7 @@ def make_env(
 
 
 def notes(env: gymnasium.Env) -> list[str]:
-    """What a log should say about an environment from `make_env`, a line each; usually nothing."""
+    """Lines for the log about an environment from `make_env`; usually none."""
     guard = env
     while isinstance(guard, gymnasium.Wrapper) and not isinstance(guard, Guard):
         guard = guard.env
@@ -85,16 +85,16 @@ def notes(env: gymnasium.Env) -> list[str]:
 
 
 def register_tasks() -> None:
-    """Makes D4RL's tasks known to `gymnasium.make` and `gymnasium.make_vec`, as `awac/ant-expert-v2` and so on."""
+    """Registers D4RL's tasks with Gymnasium, as `awac/ant-expert-v2` and so on."""
     for name in known_d4rl_ids():
         if NAMESPACE + name not in gymnasium.registry:
             robot = ROBOTS[name.partition("-")[0]]
-            place = f"{robot.__module__}:{robot.__name__}"  # a text, so that a spec can be stored
+            place = f"{robot.__module__}:{robot.__name__}"  # a string, so that a spec can be stored
             gymnasium.register(NAMESPACE + name, entry_point=place, max_episode_steps=TIME_LIMIT)
 
 
 def _make_gymnasium(task: Task, kwargs: dict) -> tuple[gymnasium.Env, int | None]:
-    """A bare environment and its registered step limit, without the wrappers that expect today's API of it."""
+    """A bare environment and its registered step limit, without wrappers that expect Gymnasium's current API."""
     if task.is_d4rl:
         register_tasks()
     if task.id.count(":") > 1:
@@ -128,7 +128,7 @@ def _make_gymnasium(task: Task, kwargs: dict) -> tuple[gymnasium.Env, int | None
 
 
 def _own_limit(env: gymnasium.Env) -> int | None:
-    """The step limit that the environment brings along or was registered with."""
+    """The environment's own step limit, or the one that it was registered with."""
     spec = env.spec
     if spec is None:
         return None
@@ -137,7 +137,7 @@ def _own_limit(env: gymnasium.Env) -> int | None:
 
 
 def _check_spaces(env: gymnasium.Env, name: str) -> None:
-    """Refuses spaces that cannot be made a vector of observations and a bounded vector or an index as action.
+    """Refuses spaces that can't become a vector of observations and a bounded vector or an index as action.
 
     Raises:
         TaskError: says what the space is and what is supported.

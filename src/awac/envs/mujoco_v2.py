@@ -1,8 +1,9 @@
 """D4RL's MuJoCo robots (`Ant-v2` and its siblings) on the modern `mujoco` package.
 
 D4RL's data was recorded on MuJoCo 2.0/2.1.0 through mujoco-py. Two changes in later engines alter the motion: capsules
-got their exact mass and inertia, and contact margins are added instead of maximised. `legacy_model` takes both back, so
-that observations match the old engine to rounding error; `tests/test_robots.py` holds recordings of that engine.
+got their exact mass and inertia, and contact margins are added instead of maximised. `legacy_model` undoes both, so
+that observations match the old engine to rounding error; `tests/test_robots.py` compares with recordings of that
+engine.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ TIME_LIMIT = 1000
 
 
 class RobotV2(MujocoEnv):
-    """Common part of the robots: physics, action clip, seeded reset. Subclasses say what is seen and rewarded.
+    """Common part of the robots: physics, action clip, seeded reset. Subclasses define observation and reward.
 
-    Observations are float64 vectors, actions float32 in [-1, 1] and clipped to it before they act, as D4RL does. `step`
-    never truncates; `make_env` adds the 1000-step limit.
+    Observations are float64 vectors, actions float32, clipped to [-1, 1] as in D4RL. `step` never truncates; `make_env`
+    adds the 1000-step limit.
     """
 
     model_file: str
     score_range: tuple[
         float, float
     ]  # returns of a random and of an expert policy in D4RL's reference runs, for v0 to v2
-    hidden_positions = 1  # first joint positions that an observation leaves out: the place, on which nothing depends
+    hidden_positions = 1  # leading joint positions that are not observed: the place in the world, which has no effect
     frame_skip: int
     ctrl_cost: float
     alive_bonus: float
@@ -55,7 +56,7 @@ class RobotV2(MujocoEnv):
         model, data = super()._initialize_simulation()
         legacy_model(model, data, self.density, self.total_mass)
         if hasattr(mujoco.mjtDisableBit, "mjDSBL_ISLAND"):
-            # All joints belong to one robot: looking for islands that are solved apart takes 8 % of a step.
+            # One robot is one constraint island; searching for islands takes 8 % of a step.
             model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
         mujoco.mj_resetData(model, data)
         return model, data
@@ -169,7 +170,7 @@ ROBOTS: dict[str, type[RobotV2]] = {
 def legacy_model(model, data, density: float, total_mass: float | None) -> None:
     """Gives a compiled model the masses, inertias and contact margins that MuJoCo up to 2.1.0 would have given it.
 
-    Up to 2.1.0 the compiler took a capsule of radius r and half length h for a cylinder of length L = 2h + r.
+    Up to 2.1.0 the compiler treated a capsule of radius r and half length h as a cylinder of length L = 2h + r.
 
     Args:
         model: `mujoco.MjModel`, changed in place; every body's inertia comes from its geoms.

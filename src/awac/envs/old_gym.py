@@ -18,7 +18,7 @@ PREFIX = "gym:"
 
 
 def import_gym():
-    """Imports `gym`, keeping away the notice that 0.26 prints to stderr; None if it is not installed."""
+    """Imports `gym` without the notice that 0.26 prints to stderr; None if it is not installed."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -30,10 +30,10 @@ def import_gym():
 
 
 def register_d4rl(task: str) -> None:
-    """Lets d4rl, where it is installed, register its MuJoCo tasks with gym; `import d4rl` alone does not."""
+    """Registers d4rl's MuJoCo tasks with gym if d4rl is installed; `import d4rl` alone does not."""
     if not Task.parse(task).is_d4rl:
         return
-    quiet = io.StringIO()  # it prints about every optional package that is missing
+    quiet = io.StringIO()  # d4rl prints a line for every missing optional package
     with contextlib.redirect_stderr(quiet), contextlib.redirect_stdout(quiet), contextlib.suppress(ImportError):
         import d4rl.gym_mujoco  # noqa: F401
 
@@ -61,8 +61,7 @@ def make(task: str, kwargs: dict) -> tuple[OldGymEnv, int | None]:
         The environment without gym's own step limit, and that limit or None.
 
     Raises:
-        TaskError: `gym` is not installed, does not know the task, misses something that the task needs, or the
-            constructor raised.
+        TaskError: `gym` is not installed, does not know the task, lacks a dependency of it, or the constructor raised.
     """
     gym = import_gym()
     if gym is None:
@@ -90,7 +89,7 @@ def make(task: str, kwargs: dict) -> tuple[OldGymEnv, int | None]:
 class OldGymEnv(gymnasium.Env):
     """An env of either gym API: seed() and 4-tuples (up to 0.25), or reset(seed=) and 5-tuples (0.26).
 
-    What `reset` and `step` return is passed on as it is; `Guard` makes it uniform.
+    What `reset` and `step` return is passed on as it is; `Guard` converts it.
     """
 
     def __init__(self, env, name: str, limit: int | None = None, render_mode: str | None = None, new_api: bool = True):
@@ -123,7 +122,7 @@ class OldGymEnv(gymnasium.Env):
 
 
 def _convert(space):
-    """The Gymnasium space equal to an old one; an unknown kind is passed on, for the caller to refuse by name."""
+    """The Gymnasium space equal to an old one; an unknown kind is returned as it is, and the caller refuses it."""
     if type(space).__name__ == "Dict":
         return spaces.Dict({key: _convert(part) for key, part in space.spaces.items()})
     if type(space).__name__ == "Tuple":

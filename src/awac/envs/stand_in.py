@@ -1,4 +1,4 @@
-"""What stands in an environment's place where there is none: it has spaces, and neither resets nor steps."""
+"""A stand-in for the environment in runs without one: it has spaces, but can't be reset or stepped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from awac.errors import TaskError
 
 
 class NoEnvironment(gymnasium.Env):
-    """Spaces alone.
+    """Spaces only.
 
     Args:
         observations: values in an observation.

@@ -1,4 +1,4 @@
-"""What a task's name says: `Task.parse("ant-expert-v2")`. Parsed once in a run and handed on."""
+"""Parses a task's name: `Task.parse("ant-expert-v2")`. A run does this once and passes the result on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Task:
 
     Attributes:
         id: D4RL id (`ant-expert-v2`), Gymnasium id (`Pendulum-v1`, `module:Name-v0`), or `gym:` and an old gym id.
-        robot: key of `ROBOTS`, empty where it is no D4RL id. All mixes and versions of a robot share its dynamics.
+        robot: key of `ROBOTS`, empty if it is not a D4RL id. All mixes and versions of a robot share its dynamics.
         mix: such as `medium-expert`; empty as above.
         version: `v0`, `v1` or `v2`; empty as above.
         env_kwargs: arguments of the environment's constructor.
@@ -37,7 +37,7 @@ class Task:
     def parse(cls, text: str | Task, env_kwargs: dict | None = None, max_episode_steps: int | None = None) -> Task:
         """`ant-medium-expert-v2` → robot `ant`, mix `medium-expert`, version `v2`; any other name is kept as it is.
 
-        A task that is parsed already comes back, for functions that take both.
+        A parsed task is returned as it is.
         """
         if isinstance(text, Task):
             return text
@@ -61,7 +61,7 @@ class Task:
 
     @property
     def hidden_positions(self) -> int | None:
-        """How many of the first joint positions an observation leaves out; None where it is no D4RL task."""
+        """Number of leading joint positions that are not in an observation; None if it is not a D4RL task."""
         return ROBOTS[self.robot].hidden_positions if self.robot else None
 
 

@@ -4,7 +4,7 @@
     train_state/state_N.npz                                                        everything else, to resume
     manifest_N.json                                                                sizes, SHA-256, config: written last
 
-A checkpoint without a sound manifest does not exist. `replay/` holds the online rows in append-only pieces, so that a
+A checkpoint without a sound manifest is ignored. `replay/` holds the online rows in append-only pieces, so that a
 save writes only what is new.
 """
 
@@ -72,11 +72,11 @@ def newest(folder: Path, episode: int | None = None, need_state: bool = False, w
     Args:
         folder: a run's checkpoint folder.
         episode: a certain checkpoint, or None.
-        need_state: pass over checkpoints that hold no training state.
-        warn: told which ones were passed over, and why.
+        need_state: skip checkpoints that hold no training state.
+        warn: called with a line for each skipped one.
 
     Raises:
-        CheckpointError: none there.
+        CheckpointError: there is none.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
@@ -94,7 +94,7 @@ def newest(folder: Path, episode: int | None = None, need_state: bool = False, w
 
 
 def oldest_insertion(folder: Path) -> int:
-    """Online rows ever added as of the oldest checkpoint kept."""
+    """Online rows added before the oldest checkpoint kept."""
     counts = []
     for episode in episodes(folder):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -103,7 +103,7 @@ def oldest_insertion(folder: Path) -> int:
 
 
 def load_network(folder: Path, name: str, episode: int, display: str) -> dict[str, np.ndarray]:
-    """Arrays of one network; prints the line that users know."""
+    """Arrays of one network; prints the line `Load file`."""
     path = NETWORKS[name].format(episode)
     print(f"Load file  {display}/{path}", flush=True)
     return ckpt_file.read(folder / path)
@@ -138,7 +138,7 @@ def _verify(folder: Path, episode: int) -> tuple[dict, str | None]:
 
 
 def _state_fault(folder: Path, manifest: dict) -> str | None:
-    """Why a sound checkpoint can't be trained on from, or None."""
+    """Why a sound checkpoint can't be resumed, or None."""
     if STATE.format(manifest["episode"]) not in manifest["files"]:
         return "it holds no training state"
     try:

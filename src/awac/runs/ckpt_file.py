@@ -1,6 +1,6 @@
-"""Reads the arrays of a MindSpore .ckpt file without MindSpore, for policies that are used where it is not installed.
+"""Reads the arrays of a MindSpore .ckpt file without MindSpore, so that policies run where it is not installed.
 
-`mindspore.load_checkpoint` also keeps the size of the file in memory at every call.
+`mindspore.load_checkpoint` also leaks the size of the file at every call.
 
 The file is a protobuf message: `Checkpoint { repeated Value value = 1 }`, `Value { string tag = 1; Tensor tensor = 2
 }`, `Tensor { repeated int64 dims = 1; string type = 2; bytes content = 3 }` (mindspore/ccsrc/utils/checkpoint.proto).

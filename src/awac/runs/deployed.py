@@ -42,8 +42,8 @@ class DeployedPolicy:
             rng: draws from the policy; None takes its mode.
 
         Returns:
-            (A,) or (B, A) float32 inside the environment's bounds; for discrete actions an int or (B,), from the
-            environment's first index on.
+            (A,) or (B, A) float32 inside the environment's bounds; for discrete actions an int or (B,), counted from
+            the environment's first index.
         """
         observation = np.asarray(observation)
         single = observation.ndim == 1
@@ -54,7 +54,7 @@ class DeployedPolicy:
 def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
     """Loads the policy of a run, or of an exported folder; needs no MindSpore and no data set.
 
-    A checkpoint of a version that did not note the environment's bounds gives actions in [−1, 1], with a warning where
+    A checkpoint of a version that did not note the environment's bounds gives actions in [−1, 1], with a warning if
     that may not be the environment's unit.
 
     Args:
@@ -99,7 +99,7 @@ def _bounds_known(manifest: dict, config: Config) -> bool:
 
 
 def _action_space(manifest: dict, config: Config) -> spaces.Box | spaces.Discrete:
-    """The environment's actions; [−1, 1] where the checkpoint does not say their bounds."""
+    """The environment's actions; [−1, 1] if the checkpoint does not hold their bounds."""
     size = int(manifest["spaces"]["action_size"])
     if manifest["spaces"]["discrete"]:
         return spaces.Discrete(size, start=int(manifest.get("action_start", 0)))

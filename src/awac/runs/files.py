@@ -1,4 +1,4 @@
-"""Atomic writes, checksums, the cache folder, and careful reading of arrays that somebody else wrote."""
+"""Atomic writes, checksums, the cache folder, and safe reading of untrusted arrays."""
 
 from __future__ import annotations
 
@@ -18,10 +18,23 @@ import numpy as np
 
 from awac.errors import AWACError, CheckpointError, DataError, HomeError
 
-READ_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError,
-               SyntaxError, AttributeError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
-               zlib.error)  # fmt: skip
-"""What parsers of damaged files raise."""
+READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    SyntaxError,
+    AttributeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Errors that parsers raise on damaged files."""
 
 # DEFLATE cannot do better than 1032:1, so a larger declared size than that is a damaged or malicious header.
 MAX_RATIO = 1032
@@ -39,7 +52,7 @@ def cache_folder() -> Path:
 
 
 def write(target: Path, fill, mark: str = "tmp") -> dict:
-    """Lets `fill` write a temporary file beside `target`, then puts it in place, on the disk before it is visible.
+    """Writes a file atomically: `fill` writes a temporary file beside `target`, which is synced and then renamed.
 
     Args:
         target: the file.
@@ -56,17 +69,17 @@ def write(target: Path, fill, mark: str = "tmp") -> dict:
         os.chmod(temp, 0o644)  # MindSpore leaves its files read-only
         with open(temp, "rb+") as file:
             os.fsync(file.fileno())
-        noted = fingerprint(temp)
+        written = fingerprint(temp)
         os.replace(temp, target)
         _sync_folder(target.parent)
-        return noted
+        return written
     finally:
         with contextlib.suppress(OSError):
             temp.unlink()
 
 
 def write_npz(target: Path, arrays: dict[str, np.ndarray]) -> dict:
-    """Writes arrays as `write` does; put together in memory, for a zip that a full disk breaks off prints a traceback.
+    """Writes arrays as `write` does; the zip is built in memory, since zipfile prints a traceback when a disk is full.
 
     Returns:
         The file's fingerprint.
@@ -86,31 +99,31 @@ def fingerprint(path: Path) -> dict:
 
 
 def matches(path: Path, expected: dict) -> bool:
-    """Whether a regular file, not a link to one, has this fingerprint; the size is looked at first.
+    """Whether a regular file, not a link to one, has this fingerprint; the size is compared first.
 
     Raises:
         OSError: it is not there.
     """
-    found = path.lstat()
-    regular = stat.S_ISREG(found.st_mode)
-    return regular and found.st_size == expected["size"] and fingerprint(path) == expected
+    status = path.lstat()
+    regular = stat.S_ISREG(status.st_mode)
+    return regular and status.st_size == expected["size"] and fingerprint(path) == expected
 
 
-def read_text(path: Path, most: int = 64 << 20) -> str:
-    """The text of a regular file of a sane size.
+def read_text(path: Path, limit: int = 64 << 20) -> str:
+    """The text of a regular file of limited size.
 
     Raises:
         OSError: it is not there.
-        ValueError: it is something else, too large, or not UTF-8.
+        ValueError: it is not a regular file, too large, or not UTF-8.
     """
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
         raise ValueError(f"{path.name} is not a file of that kind")
     return path.read_text(encoding="utf-8")
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; declared sizes are held against the file's before anything is allocated.
+    """The arrays of an .npz file; declared sizes are checked against the file's before memory is allocated.
 
     Raises:
         CheckpointError: it is damaged.
@@ -128,7 +141,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an .npy member whose declared size its bytes can hold."""
+    """Shape and type of an .npy member; its declared size must fit its bytes."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -1,7 +1,7 @@
 """The folder of one run: how it is recognised, who may write to it, and which files in it are the run's.
 
-A run writes a marker file first. Only files that a run wrote, by their exact names, are ever removed: everything else
-in the folder is somebody else's.
+A run writes a marker file first. Only files that a run wrote, by their exact names, are ever removed; other files are
+not touched.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ PIECE = re.compile(r"rows_(\d{1,18})_(\d{1,18})\.npy")
 _NUMBERED = (*NETWORKS.values(), STATE, MANIFEST)
 _FIXED = (MARKER, ORIGIN, *TABLES, *(f"{TABLE_COPIES}/{name}" for name in TABLES))
 _FOLDERS = (*(pattern.split("/")[0] for pattern in NETWORKS.values()), TABLE_COPIES, "replay")
-_TABLE_START = "episode,phase,"  # of both tables; tells a run of an older version that has no marker
+_TABLE_START = "episode,phase,"  # of both tables; identifies a run of an older version, which has no marker
 
 
 def mark(folder: Path, version: str) -> None:
-    """Notes that a run writes to this folder.
+    """Writes the marker.
 
     Raises:
         CheckpointError: the folder can't be written to.
@@ -63,7 +63,7 @@ def holds_a_run(folder: Path) -> bool:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuses a folder without a run in which something of somebody else's has a name that a run writes to.
+    """Refuses a folder that holds no run but files under names that a run writes.
 
     Raises:
         CheckpointError: names the first such file.
@@ -89,7 +89,7 @@ def run_files(folder: Path):
 
 
 def clear(folder: Path) -> None:
-    """Removes a former run's files; a sub-folder goes if nothing else is in it."""
+    """Removes a former run's files, and its sub-folders if they are then empty."""
     for path in list(run_files(folder)):
         path.unlink()
     for name in _FOLDERS:
@@ -104,7 +104,7 @@ def episodes(folder: Path) -> list[int]:
 
 
 def note_origin(folder: Path, source: Path, episode: int) -> None:
-    """Notes which run this one starts from, so that it starts from there again if it is stopped at once.
+    """Records which run this one starts from, in case it has to be resumed before its first checkpoint.
 
     Raises:
         CheckpointError: the folder can't be written to.
@@ -113,10 +113,10 @@ def note_origin(folder: Path, source: Path, episode: int) -> None:
 
 
 def read_origin(folder: Path) -> str | None:
-    """The folder that `note_origin` noted, or None.
+    """The folder that `note_origin` recorded, or None.
 
     Raises:
-        CheckpointError: the note is damaged.
+        CheckpointError: the file is damaged.
     """
     try:
         return str(json.loads(files.read_text(folder / ORIGIN))["init_from"])
@@ -130,7 +130,7 @@ def read_origin(folder: Path) -> str | None:
 def exclusive(folder: Path):
     """Holds the folder for one run; a second one is refused with the first one's pid.
 
-    The lock is flock's: it ends with the process, however that ends.
+    It uses flock, so the lock ends with the process.
     """
     path = folder / LOCK
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -142,12 +142,12 @@ def exclusive(folder: Path):
     with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(lock.fileno()).st_ino != path.stat().st_ino:  # a run that just ended took its file along
+            if os.fstat(lock.fileno()).st_ino != path.stat().st_ino:  # the run that just ended removed its lock
                 raise OSError
         except OSError:
             lock.seek(0)
             raise CheckpointError(f"{folder} is in use by the run with pid {lock.read().strip() or '?'}") from None
-        with contextlib.suppress(OSError):  # a full disk: nobody learns the pid, the lock holds all the same
+        with contextlib.suppress(OSError):  # on a full disk the pid is missing, the lock still holds
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), str(os.getpid()).encode())
         try:

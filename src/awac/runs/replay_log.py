@@ -41,23 +41,23 @@ class ReplayLog:
                 raise CheckpointError(f"online rows could not be written to {self.folder} ({reason})") from error
 
     def forget(self, insertion: int) -> None:
-        """Drops pieces of rows up to `insertion`: those that no checkpoint needs any more."""
+        """Deletes the pieces up to `insertion`, which no checkpoint needs any more."""
         for _, end, path in self._pieces():
             if end <= insertion:
                 path.unlink()
                 self.fingerprints.pop(path.name, None)
 
     def needed(self, inserted: int, rows: int) -> dict[str, dict]:
-        """Fingerprints of the pieces that hold the `rows` newest rows as of insertion `inserted`."""
-        wanted = {}
-        for name, noted in self.fingerprints.items():
+        """Fingerprints of the pieces that hold the last `rows` rows up to insertion `inserted`."""
+        pieces = {}
+        for name, entry in self.fingerprints.items():
             first, end = _span(name)
             if first < inserted and end > inserted - rows:
-                wanted[name] = noted
-        return wanted
+                pieces[name] = entry
+        return pieces
 
     def load(self, inserted: int, rows: int, width: int) -> np.ndarray:
-        """The `rows` newest rows as of insertion `inserted`, oldest first.
+        """The last `rows` rows up to insertion `inserted`, oldest first.
 
         Raises:
             CheckpointError: a piece is missing or damaged.
@@ -69,7 +69,7 @@ class ReplayLog:
             if end <= filled:
                 continue
             try:
-                # Mapped, not read: a declared shape that the file can't hold is an error before it is memory.
+                # Memory-mapped: a declared shape larger than the file is an error before memory is allocated.
                 piece = np.load(path, mmap_mode="r", allow_pickle=False)
             except files.READ_ERRORS as error:
                 raise CheckpointError(f"{path}: damaged replay file ({files.first_line(error)})") from error

@@ -1,7 +1,7 @@
-"""From the trainer's state to a checkpoint and back.
+"""Writes the training state as checkpoints, and reads it back.
 
-Between training episodes the networks, targets, optimiser moments, generators, counters and online rows are all there
-is. The trainer gives them as arrays; this module writes them, with the online rows in pieces beside them.
+Between training episodes the state consists of networks, targets, optimiser moments, generators, counters and online
+rows. `TrainingState` gives it as arrays; the online rows are written in pieces beside them.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ class CheckpointStore:
         self._log.forget(checkpoint.oldest_insertion(self._folder) - replay.online_capacity)
 
     def keep(self, boundary: Snapshot, gradient_steps: int) -> str:
-        """Writes the state of the last whole episode after training was broken off.
+        """Writes the state of the last whole episode after training was interrupted.
 
         Args:
             boundary: that state.
-            gradient_steps: how many had been taken when it was broken off.
+            gradient_steps: how many had been taken by then.
 
         Returns:
             What is kept, for the last line of the log.
@@ -100,7 +100,5 @@ class CheckpointStore:
             CheckpointError: online rows are missing or damaged.
         """
         replay = self._replay
-        capacity = replay.online_capacity
-        table = self._log.load(inserted, min(inserted, capacity), replay.width)
-        replay.restore({"rows": table, "inserted": np.array(inserted), "capacity": np.array(capacity)})
+        replay.restore(self._log.load(inserted, min(inserted, replay.online_capacity), replay.width), inserted)
         self._rows_saved, self._saved = inserted, episode

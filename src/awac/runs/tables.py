@@ -16,7 +16,7 @@ from awac.runs.folder import TABLE_COPIES, TABLES
 class Table:
     """A CSV file with a fixed header; a resumed run first drops the rows that it will write again.
 
-    Rows that the file has lost (a power cut, somebody's editor) come from the copy that the checkpoint left.
+    Rows missing from the file (power cut, edited file) are taken from the checkpoint's copy.
 
     Args:
         path: the file.
@@ -41,18 +41,18 @@ class Table:
             files.write(path, lambda temp: temp.write_bytes(text.getvalue().encode()))
 
     def add(self, values: dict) -> None:
-        """Appends one row, on the disk before a checkpoint says that it is there."""
+        """Appends one row and syncs it, before a checkpoint refers to it."""
         with _or_stop(self._path), open(self._path, "a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_text(values[name]) for name in self._columns])
             file.flush()
             os.fsync(file.fileno())
 
     def has(self, episode: int) -> bool:
-        """Whether the table began with a row of this episode."""
+        """Whether the table had a row of this episode when it was opened."""
         return episode in self._episodes
 
     def _rows(self, path: Path) -> dict[int, list[str]]:
-        """Whole rows by episode: a line without its end may lack digits, and zeros stand where a page was lost."""
+        """Complete rows by episode: a line without line end may lack digits, and a lost page reads as zeros."""
         if not path.is_file():
             return {}
         lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
@@ -61,7 +61,7 @@ class Table:
 
 
 def evaluations(folder: Path) -> dict[int, dict[str, str]]:
-    """The rows of a run's eval.csv by episode, in order; none where there is no such table."""
+    """The rows of a run's eval.csv by episode, in order; empty if there is no table."""
     try:
         with open(folder / "eval.csv", newline="", encoding="utf-8", errors="replace") as file:
             rows = [row for row in csv.DictReader(file) if _counts(row.get("episode") or "")]
@@ -71,7 +71,7 @@ def evaluations(folder: Path) -> dict[int, dict[str, str]]:
 
 
 def keep_copies(folder: Path) -> None:
-    """Copies a run's tables as they are.
+    """Copies a run's tables.
 
     Raises:
         OSError: the disk is full or the folder not writable; earlier copies are untouched.
@@ -92,8 +92,8 @@ def _or_stop(path: Path):
         yield
     except OSError as error:
         raise LogError(
-            f"{path} can't be written ({error.strerror}); training stops, the last checkpoint is kept: make room and "
-            f"go on with --resume"
+            f"{path} can't be written ({error.strerror}); training stops, the last checkpoint is kept: free some "
+            f"space and continue with --resume"
         ) from error
 
 

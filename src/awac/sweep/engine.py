@@ -19,7 +19,7 @@ from awac.sweep.progress import Progress
 from awac.training.interrupt import GracefulStop
 
 RESTARTS = 10
-"""How often a trial whose worker was killed is taken up again."""
+"""How often a trial whose worker was killed is restarted."""
 
 _POLL = 1.0  # seconds
 _GRACE = 120.0  # seconds for the trials to save when the sweep is stopped
@@ -40,12 +40,12 @@ def sweep(
     every: float = 60.0,
     dry: bool = False,
 ) -> int:
-    """Runs the trials that are not done yet, a core each; prints a table as they go on, and names those that failed.
+    """Runs the trials that are not done yet, one per core; prints a table meanwhile, and the failed ones at the end.
 
     Args:
         trials: of `read_plan`.
         results: the results folder; on a cluster one that all machines share.
-        address: of a Ray cluster; None starts Ray on this machine for as long as the sweep takes.
+        address: of a Ray cluster; None starts Ray on this machine for the sweep.
         workers: trials side by side on this machine; None takes its cores.
         every: seconds between tables.
         dry: print the table and run nothing.
@@ -57,7 +57,7 @@ def sweep(
         ConfigError: Ray is missing, or no cluster answers.
         TaskError, DataError: a task that can't be made, or has no data.
         CheckpointError: the results folder is in use, can't be written to, or holds runs with other settings.
-        Interrupted: a signal stopped it; all trials can go on.
+        Interrupted: a signal stopped it; all trials can be continued.
     """
     folder = Path(results).expanduser().resolve()
     if folder.exists() and not folder.is_dir():
@@ -93,7 +93,7 @@ def cores() -> int:
 
 
 def _check_tasks(trials: list[Trial]) -> None:
-    """Makes each task once, so that a wrong name is one line before anything runs."""
+    """Makes each task once, so that a wrong name is reported before anything runs."""
     settings = {(trial.task, repr(trial.config.env)): trial.config.env for trial in trials}
     for env in settings.values():
         if env.no_env:
@@ -122,7 +122,7 @@ def _run(ray, trials: list[Trial], folder: Path, address, workers, progress: Pro
                     progress.show()
             except Interrupted as signal:
                 _stop(ray, pending, reasons, progress)
-                signal.text = "all trials are kept as they were; the same command goes on with them"
+                signal.text = "all trials are kept as they were; the same command continues them"
                 raise
         return reasons
     finally:
@@ -131,7 +131,7 @@ def _run(ray, trials: list[Trial], folder: Path, address, workers, progress: Pro
 
 def _ray():
     os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call its makers' server
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports usage to its developers
     try:
         import ray
     except ImportError as error:
@@ -145,12 +145,12 @@ def _start(ray, address: str | None, workers: int) -> None:
         options |= {"num_cpus": workers, "object_store_memory": 100 << 20, "include_dashboard": False}
     try:
         ray.init(**options)
-    except Exception as error:  # Ray raises this very class where its processes take more than 30 s to start
+    except Exception as error:  # Ray raises a plain Exception if its processes take more than 30 s to start
         raise ConfigError(f"Ray can't be started ({first_line(error)})") from None
 
 
 def _collect(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> None:
-    """Takes in what has ended within a second."""
+    """Collects the trials that end within a second."""
     ended, _ = ray.wait(list(pending), num_returns=1, timeout=_POLL)
     for ref in ended:
         trial = pending.pop(ref)
@@ -161,13 +161,13 @@ def _collect(ray, pending: dict, reasons: dict[str, str], progress: Progress) ->
         except ray.exceptions.WorkerCrashedError:
             state, reason = "failed", f"its worker was killed {RESTARTS + 1} times"
         except ray.exceptions.RayError as error:  # the machine is out of memory, or gone
-            state, reason = "failed", f"Ray gave it up: {first_line(error)}"
+            state, reason = "failed", f"Ray gave up on it: {first_line(error)}"
         reasons[trial.name] = reason
         progress.ended(trial, state, reason)
 
 
 def _stop(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> None:
-    """Lets the running trials save where they are."""
+    """Lets the running trials save their state."""
     progress.line("stopping: the running trials save their last whole episode; a second signal does not wait")
     for ref in pending:
         with contextlib.suppress(AWACError, ray.exceptions.RayError):

@@ -1,4 +1,4 @@
-"""What a sweep's YAML file says: tasks × presets × seeds, and the settings of each trial.
+"""Reads a sweep's YAML file: tasks × presets × seeds, and the settings of each trial.
 
     tasks: [hopper-medium-v2, ant-medium-v2]     # or a mapping: label → settings (`task` where the label is no task)
     presets: [default, bc]                           # or a mapping: label → settings (`preset` where the label is none)
@@ -27,13 +27,13 @@ from awac.errors import CheckpointError, ConfigError, did_you_mean
 from awac.runs import files
 
 PLAN = "sweep.json"
-"""The plan's file in the results folder: `awac report` finds the trials by it."""
+"""The plan in the results folder, which tells `awac report` the trials."""
 
 _TOP = ("tasks", "presets", "seeds", "episode", "set", "cells")
 _CELL = ("task", "preset", "seed", "set")
-_AXES = ("task", "seed")  # what `tasks` and `seeds` say, and no setting may
+_AXES = ("task", "seed")  # set by `tasks` and `seeds`, so not allowed as settings
 _EPISODE = Key("train", "episode", int, None, "Training episodes in all.", POSITIVE, ())
-_MOST = 100_000  # trials; more are a slip of the pen
+_MAX_TRIALS = 100_000  # trials; more are taken for a typing error
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Trial:
     Attributes:
         task: its label on the first axis.
         preset: its label on the second axis.
-        seed: the third.
+        seed: on the third axis.
         episodes: training episodes in all.
         config: the whole configuration.
     """
@@ -80,8 +80,8 @@ def read_plan(path: str | os.PathLike) -> list[Trial]:
     seeds = _seeds(values.get("seeds", [0]), where)
     shared = {"episode": values["episode"], **_settings(values.get("set"), f"{where}, set")}
     cells = _cells(values.get("cells") or [], tasks, presets, seeds, where)
-    if len(tasks) * len(presets) * len(seeds) > _MOST:
-        raise ConfigError(f"{where}: {len(tasks) * len(presets) * len(seeds)} trials are more than {_MOST:,}")
+    if len(tasks) * len(presets) * len(seeds) > _MAX_TRIALS:
+        raise ConfigError(f"{where}: {len(tasks) * len(presets) * len(seeds)} trials are more than {_MAX_TRIALS:,}")
     trials = [
         _trial(task, tasks[task], preset, presets[preset], seed, shared, cells, where)
         for seed, task, preset in itertools.product(seeds, tasks, presets)
@@ -97,7 +97,7 @@ def read_plan(path: str | os.PathLike) -> list[Trial]:
 
 
 def write_plan(trials: list[Trial], folder: Path) -> None:
-    """Notes which trials a results folder is of.
+    """Records the trials in the results folder.
 
     Raises:
         CheckpointError: the folder can't be written to.
@@ -125,7 +125,7 @@ def _axis(values, own: str, where: str) -> dict[str, dict]:
     """Label → settings, with the name that the label stands for under `own`."""
     if isinstance(values, list):
         if doubled := [label for i, label in enumerate(values) if label in values[:i]]:
-            raise ConfigError(f"{where}: {doubled[0]!r} stands there twice")
+            raise ConfigError(f"{where}: {doubled[0]!r} is listed twice")
         if not all(isinstance(label, str) for label in values):
             raise ConfigError(f"{where}: expected names; for names with settings write a mapping")
         values = dict.fromkeys(values)
@@ -144,13 +144,13 @@ def _axis(values, own: str, where: str) -> dict[str, dict]:
 
 def _seeds(values, where: str) -> list[int]:
     place = f"{where}, seeds"
-    if type(values) is int and 0 < values <= _MOST:
+    if type(values) is int and 0 < values <= _MAX_TRIALS:
         values = list(range(values))
     if not isinstance(values, list) or not values:
-        raise ConfigError(f"{place}: expected how many, or a list of seeds")
+        raise ConfigError(f"{place}: expected a number or a list of seeds")
     seeds = [KEYS["seed"].check(value, place) for value in values]
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"{place}: the same seed stands there twice")
+        raise ConfigError(f"{place}: the same seed is listed twice")
     return seeds
 
 
@@ -168,16 +168,16 @@ def _cells(values, tasks, presets, seeds, where: str) -> list[tuple[tuple, dict]
         )
         only = [KEYS["seed"].check(cell["seed"], place)] if "seed" in cell else seeds
         if not set(only) <= set(seeds):
-            raise ConfigError(f"{place}: seed {only[0]} is none of the sweep's ({', '.join(map(str, seeds))})")
+            raise ConfigError(f"{place}: seed {only[0]} is not one of the sweep's ({', '.join(map(str, seeds))})")
         cells.append(((*matched, only), _settings(cell.get("set"), place)))
     return cells
 
 
 def _matching(pattern, labels, key: str, place: str) -> list[str]:
-    found = [label for label in labels if fnmatch.fnmatchcase(label, str(pattern))]
-    if not found:
+    matches = [label for label in labels if fnmatch.fnmatchcase(label, str(pattern))]
+    if not matches:
         raise ConfigError(f"{place}: no {key} is called {pattern!r}{did_you_mean(pattern, labels)}")
-    return found
+    return matches
 
 
 def _settings(values, place: str) -> dict:

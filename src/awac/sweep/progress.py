@@ -30,7 +30,7 @@ class Progress:
         self._first: int | None = None  # episodes done before the sweep began
 
     def table(self) -> str:
-        """The summary line, and a row a task: trials done, episodes done in percent, trials failed."""
+        """The summary line, and one row per task: trials done, episodes done in percent, trials failed."""
         episodes = {trial.name: self._episodes(trial) for trial in self._trials}
         lines = [self._summary(sum(episodes.values()))]
         presets = list(dict.fromkeys(trial.preset for trial in self._trials))
@@ -43,7 +43,7 @@ class Progress:
         return "\n".join(lines)
 
     def show(self, now: bool = False) -> None:
-        """Prints the table if it is time, on a terminal over the last one."""
+        """Prints the table if it is time; on a terminal it replaces the last one."""
         if not now and time.monotonic() - self._shown < self._every:
             return
         self._shown = time.monotonic()
@@ -54,12 +54,12 @@ class Progress:
             self._drawn = text.count("\n") + 1
 
     def line(self, text: str) -> None:
-        """Prints a line that stays."""
+        """Prints a line above the table."""
         self._clear()
         print(text, flush=True)
 
     def ended(self, trial: Trial, state: str, reason: str) -> None:
-        """Notes and prints how a trial ended."""
+        """Records and prints how a trial ended."""
         self.states[trial.name] = state
         if state == "done":
             _, row = last_row(self._folder / trial.name / "eval.csv")
@@ -85,9 +85,9 @@ class Progress:
         spent = time.monotonic() - self._start
         if self._first is None:
             self._first = done
-        wanted = sum(trial.episodes for trial in self._trials if self.states[trial.name] == "waiting")
+        total = sum(trial.episodes for trial in self._trials if self.states[trial.name] == "waiting")
         have = sum(self._episodes(trial) for trial in self._trials if self.states[trial.name] == "waiting")
-        left = f", about {_clock((wanted - have) * spent / (done - self._first))} left" if done > self._first else ""
+        left = f", about {_clock((total - have) * spent / (done - self._first))} left" if done > self._first else ""
         return f"{', '.join(words)}; {_clock(spent)} so far{left}"
 
     def _cell(self, trials: list[Trial], episodes: dict[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""One trial: is it done, and how it is run in a worker process of its own."""
+"""One trial: whether it is done, and how a worker process runs it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_done(trial: Trial, folder: Path) -> bool:
 
 
 def last_row(path: Path) -> tuple[int, dict[str, str]]:
-    """The last whole row of a run's table and its episode; (0, {}) where there is none."""
+    """The last whole row of a run's table and its episode; (0, {}) if there is none."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             row = list(csv.DictReader(file))[-1]
@@ -91,21 +91,21 @@ def _train(trial: Trial, folder: Path) -> tuple[str, str]:
 
 
 CORE_NAME = "awac-core"
-"""Of the sockets that say which cores are taken; a test takes another one, so as not to meet a sweep."""
+"""Prefix of the sockets that mark cores as taken; tests use another one, so that a sweep can run beside them."""
 
 
 @contextlib.contextmanager
 def own_core():
-    """Keeps this process on a core that no other trial on this machine is on; where none is left, on any of its cores.
+    """Pins this process to a core that no other trial on this machine uses; if none is left, it keeps all its cores.
 
-    A core is taken by an abstract socket's name, which the kernel gives back however the process ends.
+    The name of an abstract socket marks a core as taken; the kernel frees it when the process ends.
     """
     allowed = os.sched_getaffinity(0)
     with contextlib.ExitStack() as stack:
         for core in sorted(allowed):
-            taken = stack.enter_context(socket.socket(socket.AF_UNIX))
+            marker = stack.enter_context(socket.socket(socket.AF_UNIX))
             try:
-                taken.bind(f"\0{CORE_NAME}-{os.getuid()}-{core}")
+                marker.bind(f"\0{CORE_NAME}-{os.getuid()}-{core}")
             except OSError:
                 continue
             os.sched_setaffinity(0, {core})

@@ -1,6 +1,6 @@
-"""What a run leaves behind: log lines, CSV rows and checkpoints, each one callback.
+"""What a run writes: log lines, CSV rows and checkpoints, one callback each.
 
-The log lines "Episode N: …" and "Evaluate for episode N …" are read by scripts: they never change.
+The log lines "Episode N: …" and "Evaluate for episode N …" are an interface: never change them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class LossLog(Callback):
         self._table, self._every, self._after = Table(folder / "train.csv", TRAIN_COLUMNS, after), every, after
 
     def begin(self, params):
-        """Says which lines of a log that goes on come a second time: those of episodes that were not saved."""
+        """Prints which lines of a resumed log come a second time: those of episodes that were not saved."""
         first, last = self._after + 1, self._table.dropped
         if last >= first:
             lost = f"episode {first}" if last == first else f"episodes {first} to {last}"
             print(f"Training repeats {lost}, not saved before it stopped: lines above are written again", flush=True)
 
     def episode_end(self, params):
-        """Writes the figures of the episode that ended."""
+        """Writes the metrics of the episode that ended."""
         if params.cur_episode == 1:
             self._line(0, params.first)
         if params.cur_episode % self._every == 0:
@@ -68,7 +68,7 @@ class EvaluateLog(Callback):
         self._table, self._every, self._task = Table(folder / "eval.csv", EVAL_COLUMNS, after), every, task
 
     def begin(self, params):
-        """Makes up for an evaluation that the run was stopped in: its checkpoint is there, its row is not."""
+        """Repeats an evaluation that was interrupted: there is a checkpoint but no row."""
         if params.cur_episode and self._is_due(params) and not self._table.has(params.cur_episode):
             self._evaluate(params)
 
@@ -106,12 +106,12 @@ class NoEvaluation(Callback):
     """Takes the place of `EvaluateLog` in a run without an environment."""
 
     def episode_end(self, params):
-        """Says to loggers that there is no evaluation."""
+        """Tells loggers that there is no evaluation."""
         params.evaluation = None
 
 
 def print_details(result, score) -> None:
-    """The normalised score on a line of its own, where the task has one, with the episodes' spread."""
+    """Prints the normalised score, if the task has one, and the distribution of the returns."""
     if score is not None:
         print(f"Normalised score is {score:.2f}")
     print(

@@ -1,7 +1,7 @@
-"""What a training run does otherwise where msrun has started several processes of it.
+"""Training in several processes that msrun has started: what differs from a single one.
 
-Rank 0 is the run: its log, its folder, its signals. The others do the same in a folder of their own, which is thrown
-away; it begins as a copy of the run's, so that they resume from where rank 0 does.
+Rank 0 writes the log and the folder and handles signals. The others train in a temporary copy of the folder, so that
+they resume from the same checkpoint.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from awac.runs import folder as run_folder
 from awac.training.interrupt import SIGNALS
 
 _GRACE = 10.0
-"""Seconds that another rank waits with an error: rank 0 mostly has the same one, and its line is in the log."""
+"""Seconds that another rank delays an error: rank 0 usually has the same one, and its line goes to the log."""
 
 
 @contextlib.contextmanager
 def own_folder(folder: Path, batch_size: int) -> Iterator[Path]:
-    """Joins the other processes; the folder of this one's run.
+    """Joins the other processes; gives the folder of this process's run.
 
     Args:
         folder: of the run.
@@ -50,7 +50,7 @@ def own_folder(folder: Path, batch_size: int) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _copy(folder: Path) -> Iterator[Path]:
-    """A copy of the run that is thrown away; signals are left to rank 0, after which msrun ends this process."""
+    """A temporary copy of the run; signals are left to rank 0, after which msrun ends this process."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     with tempfile.TemporaryDirectory(prefix="awac-") as place:

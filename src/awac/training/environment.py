@@ -1,4 +1,4 @@
-"""The environment as mindspore-rl knows it, around a Gymnasium environment from `make_env`."""
+"""mindspore-rl's environment class around a Gymnasium environment from `make_env`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from awac.algorithm.mindrl import PythonEnvironment, Space
 class GymnasiumEnvironment(PythonEnvironment):
     """Any environment of `make_env` behind mindspore-rl's interface.
 
-    `step` returns (observation, reward, done, terminated): `done` says that the episode is over, `terminated` that it
-    ended for good and the value must not be bootstrapped.
+    `step` returns (observation, reward, done, terminated): `done` says that the episode is over, `terminated` that the
+    task ended, so nothing is bootstrapped.
 
     Args:
         params: `env`, the environment.
@@ -27,8 +27,8 @@ class GymnasiumEnvironment(PythonEnvironment):
         else:
             assert isinstance(action, spaces.Box)  # make_env gives no other
             actions = Space(action.shape, np.float32, low=action.low, high=action.high)
-        # mindspore-rl resets and steps the environment inside this constructor, to count the results: a robot should
-        # not move for that.
+        # mindspore-rl resets and steps the environment in this constructor to count the results; a robot must not move
+        # then.
         self._ready = False
         super().__init__(actions, Space(observation.shape, np.float32))
         self._ready = True

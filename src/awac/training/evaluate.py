@@ -42,7 +42,7 @@ class Evaluator:
         spare: an environment to use where `make` can't make a single one; it is left open.
 
     Attributes:
-        uses_spare: whether `spare` is used, so that an episode that was under way in it is lost.
+        uses_spare: whether `spare` is used, which loses an episode under way in it.
 
     Raises:
         TaskError: no environment can be made and there is no spare one.

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP during training: noted at once, acted on where nothing is half done."""
+"""SIGTERM, SIGINT and SIGHUP during training: recorded at once, acted on at consistent points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class GracefulStop:
-    """While it is entered, a first signal makes the next `check` raise; a second one ends the process as usual.
+    """Inside the context, a first signal makes the next `check` raise; a second one ends the process as usual.
 
     A signal that the caller ignores (nohup) stays ignored. Outside the main thread it does nothing.
     """

@@ -1,4 +1,4 @@
-"""What a run is made from: its data, and the environment that they belong to, or the spaces alone (`no_env`)."""
+"""The data of a run and its environment, or under `no_env` a stand-in with the spaces only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from awac.errors import ConfigError, DataError
 
 
 class Material(NamedTuple):
-    """The data of a run and where it acts; `env` only has spaces where there is no environment."""
+    """The data of a run and where it acts; without an environment, `env` has spaces only."""
 
     task: Task
     env: gymnasium.Env
@@ -40,12 +40,12 @@ def check_environment(config: Config, episodes: int) -> Config:
     """The configuration of a run of `episodes`; without an environment it names no task.
 
     Raises:
-        ConfigError: `no_env` without a data set or with an online phase, or its keys without it.
+        ConfigError: `no_env` without a data set or with an online phase, or its keys are set without it.
     """
     env = config.env
     if not env.no_env:
         if env.action_low is not None or env.action_high is not None:
-            raise ConfigError("action_low and action_high are for no_env; an environment brings its own bounds")
+            raise ConfigError("action_low and action_high are for no_env; an environment has its own bounds")
         return config
     if env.dataset is None:
         raise ConfigError("no_env needs a data set; give one with --dataset")
@@ -61,7 +61,7 @@ def check_environment(config: Config, episodes: int) -> Config:
 
 
 def collect_material(config: Config) -> Material:
-    """Makes the environment, reads the data, and prints what a log should say about both.
+    """Makes the environment, reads the data, and prints the log lines about both.
 
     Raises:
         AWACError: any mistake in either.

@@ -17,7 +17,7 @@ from awac.data.transitions import Transitions
 from awac.errors import ConfigError, DivergenceError
 
 POINTS = 20
-"""Times that the estimates are noted; the last `AVERAGED` of them make the result."""
+"""How often the estimates are recorded; the result is the mean of the last `AVERAGED`."""
 AVERAGED = 3
 _STARTS = 1000
 _BLOCK = 65536
@@ -33,7 +33,7 @@ class Settings:
     Attributes:
         gamma: discount factor γ of the value that is estimated.
         steps: gradient steps.
-        critics: independent critics for each policy, at least 2 to have a spread.
+        critics: independent critics for each policy; with one there is no standard deviation.
         hidden: widths of their hidden layers.
         batch_size: rows of a gradient step.
         steps_per_target: gradient steps between two computations of the targets.
@@ -59,7 +59,7 @@ class Estimate:
         value: mean over the critics.
         spread: standard deviation over the critics; NaN with a single one. It tells how far they agree, not how far
             they are right.
-        drift: what the value still changed by over the last fifth of the steps.
+        drift: change of the value over the last fifth of the steps.
         off_data: how far the policy's actions are from the data's: root mean square over the rows, in the policy's unit
             [−1, 1]; for discrete actions the share of rows with another action.
     """
@@ -83,11 +83,11 @@ def fitted_q(
     settings: Settings | None = None,
     progress: bool = False,
 ) -> list[Estimate]:
-    """Estimates the value of each policy from rows that others recorded.
+    """Estimates the value of each policy from recorded rows.
 
     Args:
         data: the rows; continuous actions in [−1, 1].
-        policies: deterministic ones.
+        policies: deterministic policies.
         action_count: number of discrete actions; None for continuous ones.
         settings: None for the defaults.
         progress: show a bar on stderr if that is a terminal.
@@ -120,13 +120,13 @@ def fitted_q(
     first = np.repeat(first, settings.critics, axis=0)
     obs = np.repeat(batches.obs[begin][None], len(first), axis=0)
     calls = max(1, round(settings.steps / settings.steps_per_target))
-    noted = {round(calls * (i + 1) / POINTS) for i in range(POINTS)}
+    recorded_at = {round(calls * (i + 1) / POINTS) for i in range(POINTS)}
     history = []
     for call in tqdm(range(1, calls + 1), "evaluate", disable=None if progress else True, leave=False):
         loss = critics.fit(batches.draw())
         if not np.isfinite(loss):
             raise DivergenceError(f"the critics' loss is {loss:g} after {call * settings.steps_per_target} steps")
-        if call in noted:
+        if call in recorded_at:
             history.append(batches.scale * critics.values(obs, first).mean(-1).astype(np.float64))
     values = np.stack(history).reshape(len(history), len(policies), settings.critics)
     last, before = values[-AVERAGED:].mean(0), values[-AVERAGED - POINTS // 5 :][:AVERAGED].mean(0)
@@ -168,7 +168,7 @@ class _Batches:
         self._rows = np.empty((*shape, 2 * (size + columns) + 2), np.float32)
 
     def draw(self) -> np.ndarray:
-        """(P·C, K, B, W) rows; the i-th critics of all policies have the same ones. The next call overwrites them."""
+        """(P·C, K, B, W) rows; the i-th critics of all policies share them. The next call overwrites them."""
         size, columns = self.obs.shape[1], self._actions.shape[1]
         rows, end = self._rows, 2 * (size + columns)
         for i, rng in enumerate(self._rngs):

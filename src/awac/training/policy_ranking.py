@@ -23,15 +23,28 @@ from awac.runs.tables import evaluations
 from awac.training.offline_evaluation import Estimate, Settings, fitted_q, rank_correlation
 from awac.training.session import select_device
 
-COLUMNS = ("folder", "episode", "estimate", "spread", "drift", "off_data", "mean_return", "normalized_score",
-           "gamma", "steps", "critics", "dataset", "rows")  # fmt: skip
+COLUMNS = (
+    "folder",
+    "episode",
+    "estimate",
+    "spread",
+    "drift",
+    "off_data",
+    "mean_return",
+    "normalized_score",
+    "gamma",
+    "steps",
+    "critics",
+    "dataset",
+    "rows",
+)
 DRIFT = 0.05
-"""Share of its size by which an estimate may still move before a line says so."""
+"""Relative drift above which estimates get a warning."""
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """One policy and what is known of it.
+    """One policy and its results.
 
     Attributes:
         folder: its run.

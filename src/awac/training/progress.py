@@ -1,4 +1,4 @@
-"""Progress bars of training and evaluation, on a terminal only; what is printed meanwhile stands above them."""
+"""Progress bars of training and evaluation, on a terminal only; printed lines appear above them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from awac.algorithm.mindrl import Callback
 
 
 def bar(total: int | None, label: str, unit: str, initial: int = 0) -> tqdm:
-    """A bar on stderr that goes away when it is done; it does nothing where stderr is no terminal."""
+    """A bar on stderr that is removed when it is done; nothing is shown if stderr is not a terminal."""
     return tqdm(
         total=total, initial=initial, desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True, disable=None
     )
@@ -32,7 +32,7 @@ class Progress(Callback):
             self._stack.enter_context(contextlib.redirect_stdout(_LinesAboveBars(sys.stdout)))
 
     def episode_end(self, params):
-        """Moves it on."""
+        """Advances it."""
         assert self._bar is not None, "begin() makes it"
         self._bar.set_postfix_str(f"{params.phase}, critic_loss {params.metrics['critic_loss']:.4g}", refresh=False)
         self._bar.update(params.cur_episode - self._bar.n)
@@ -44,7 +44,7 @@ class Progress(Callback):
 
 
 class _LinesAboveBars:
-    """Stands in for stdout: bars make room for each line."""
+    """Replaces stdout: each line is written above the bars."""
 
     def __init__(self, stream):
         self._stream, self._begun = stream, ""

@@ -1,4 +1,4 @@
-"""What a checkpoint says about its run, and what of it must be the same when the run goes on."""
+"""The facts about a run in its manifest, and which of them must not change when it is resumed."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def about(config: Config, spaces: dict, data: Transitions, origin, actions: gymn
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run's numbers."""
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for name in ("awac", "mindspore", "mindspore-rl", "numpy", "gymnasium", "mujoco"):
         try:
-            found[name] = version(name)
+            packages[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            packages[name] = "unknown"
+    return packages
 
 
 def read_about(folder: Path, manifest: dict) -> tuple[Config, dict]:
@@ -105,7 +105,7 @@ def manifest_to_resume(folder: Path, config: Config) -> dict:
         for field in dataclasses.fields(was):
             before, after = getattr(was, field.name), getattr(now, field.name)
             if field.name == "offline_train_steps" and config.env.no_env:
-                continue  # nothing but the offline phase, which may be made longer
+                continue  # there is only the offline phase, which may be extended
             if before != after and field.name not in FREE:
                 raise CheckpointError(
                     f"{folder} was trained with {field.name} = {before!r}, this command says {after!r}; --resume "
@@ -129,14 +129,14 @@ def same_bounds(source: tuple[Path, dict], facts: dict) -> None:
 
 
 def check_data(folder: Path, manifest: dict, data: Transitions, origin) -> None:
-    """Holds the rows against those that the run was trained on.
+    """Compares the rows with those that the run was trained on.
 
     Raises:
         CheckpointError: they differ.
     """
     stored = manifest.get("data")
     if not isinstance(stored, dict) or "sha256" not in stored:
-        print(f"{folder} is of a version that did not note its data, so they can't be compared", flush=True)
+        print(f"{folder} is from a version that did not record its data, so they can't be compared", flush=True)
     elif stored["sha256"] != fingerprint(data):
         raise CheckpointError(
             f"the rows of {origin.path} are not those that {folder} was trained on ({stored.get('rows')} rows of "

@@ -1,8 +1,8 @@
-"""The environment episode that training is in the middle of, and how it comes back after a restart.
+"""The environment episode under way in training, and its restoration after a restart.
 
 A simulator's state can't be copied in general. A checkpoint therefore holds the episode's reset seed and its actions so
-far; a resumed run resets with that seed and takes them again. Where that does not lead to the same observation, the
-environment is not deterministic: the log says so and a fresh episode begins.
+far; a resumed run resets with that seed and repeats them. If this does not lead to the same observation, the
+environment is not deterministic: the log says so and a new episode begins.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Rollout:
         self._actions: list[np.ndarray] = []
 
     def step(self, rng: np.random.Generator) -> Row:
-        """One step with the actor's policy; begins an episode where none is under way.
+        """One step with the actor's policy; begins an episode if none is under way.
 
         Raises:
-            EnvironmentFault: the environment failed; the episode is given up.
+            EnvironmentFault: the environment failed; the episode is abandoned.
         """
         if self._observation is None:
             self._observation = self._begin(int(self._seeds.integers(2**31)))
-        observation, self._observation = self._observation, None  # given up if the next line raises
+        observation, self._observation = self._observation, None  # abandoned if the next line raises
         action, reward, next_observation, done, terminated = self._actor.act(COLLECT, (observation, rng))
         self._return += reward
         self._actions.append(np.asarray(action))
@@ -70,7 +70,7 @@ class Rollout:
         }
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Takes the episode up again by repeating its actions.
+        """Restores the episode by repeating its actions.
 
         Raises:
             CheckpointError: the state is incomplete.
@@ -91,7 +91,7 @@ class Rollout:
                 break
         if done or not np.array_equal(reached, observation):
             print(
-                "Warning: the environment does not repeat its episode from the same seed and actions; a fresh one "
+                "Warning: the environment does not repeat its episode from the same seed and actions; a new one "
                 "begins, so this run differs from one that was never stopped",
                 flush=True,
             )

@@ -1,4 +1,4 @@
-"""Warnings while training: numbers that are finite but say that something is wrong. Each is said once a phase."""
+"""Warnings while training: finite metrics that indicate a problem. Each is printed once per phase."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MIN_ESS, Q_EXCESS, STD_MARGIN = 0.05, 10.0, 0.02
 
 
 class Warnings(Callback):
-    """Looks at every episode's figures and prints what is out of bounds.
+    """Checks every episode's metrics and prints what is out of bounds.
 
     Args:
         config: AlgoConfig of the run.
@@ -31,7 +31,7 @@ class Warnings(Callback):
 
 
 def warnings(metrics: dict, reward_max: float, config, discrete: bool):
-    """Yields (kind, text) for each figure that is out of bounds.
+    """Yields (kind, text) for each metric that is out of bounds.
 
     Args:
         metrics: means over an episode.
@@ -44,12 +44,17 @@ def warnings(metrics: dict, reward_max: float, config, discrete: bool):
     if config.gamma < 1:
         bound = max(reward_max * config.reward_scale / (1 - config.gamma), 1.0)  # untrained critics are not 0
         if abs(metrics["q_mean"]) > Q_EXCESS * bound:
-            yield "q", (f"mean Q is {metrics['q_mean']:.4g}, more than {Q_EXCESS:.0f} times r_max/(1-gamma) = "
-                        f"{bound:.4g}: the critics diverge; lower critic_lr or tau")  # fmt: skip
+            yield (
+                "q",
+                (
+                    f"mean Q is {metrics['q_mean']:.4g}, more than {Q_EXCESS:.0f} times r_max/(1-gamma) = "
+                    f"{bound:.4g}: the critics diverge; lower critic_lr or tau"
+                ),
+            )
     if not discrete:
         low, high = config.log_std_min, config.log_std_max
         place = (math.log(max(metrics["mean_std"], 1e-30)) - low) / (high - low)
         side = "lower" if place < STD_MARGIN else "upper" if place > 1 - STD_MARGIN else None
         if side:
             key = "log_std_min" if side == "lower" else "log_std_max"
-            yield "std", f"the policy's std {metrics['mean_std']:.3g} sits on its {side} bound; see {key}"
+            yield "std", f"the policy's std {metrics['mean_std']:.3g} is at its {side} bound; see {key}"

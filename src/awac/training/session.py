@@ -1,4 +1,4 @@
-"""AWACSession: config in, run out. Wires data, environment and networks, then hands over to mindspore-rl's Session."""
+"""AWACSession: wires data, environment and networks, and runs them through mindspore-rl's Session."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class AWACSession(Session):
                 Progress(),
                 LossLog(folder, config.train.log_every, after),
                 Warnings(config.algo, context.spaces["discrete"]),
-                Checkpoints(config.train.save_every),  # before the evaluation, which a signal may break off
+                Checkpoints(config.train.save_every),  # before the evaluation, which a signal may interrupt
                 NoEvaluation()
                 if config.env.no_env
                 else EvaluateLog(folder, config.train.eval_every, after, context.task),
@@ -87,7 +87,7 @@ def train(
         ckpt_path: its folder.
         episodes: training episodes in all.
         device: one of `DEVICES`.
-        resume: go on with the run in the folder; one that was stopped before its first checkpoint starts over.
+        resume: continue the run in the folder; one that was stopped before its first checkpoint starts over.
         overwrite: replace the run in the folder.
         init_from: folder of a run whose networks, targets, optimiser moments and normaliser this one starts with.
         callbacks: mindspore-rl callbacks, called after the run's own. `params` of `episode_end` has `cur_episode`,
@@ -95,8 +95,8 @@ def train(
             `evaluate` and `save`.
 
     Raises:
-        AWACError: any mistake that the user can put right.
-        Interrupted: a signal stopped it where `resume` goes on.
+        AWACError: any mistake that the user can fix.
+        Interrupted: a signal stopped it; `resume` continues from there.
     """
     select_device(device)
     config = check_environment(config, episodes)
@@ -144,7 +144,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         if manifest["episode"] >= episodes:
             done = manifest["episode"]
             print(f"Nothing to do: {folder} has {done} episodes done, --episode asks for {episodes}", flush=True)
-        normalizer = stored_normalizer(folder, manifest)  # also where the run began with another one's
+        normalizer = stored_normalizer(folder, manifest)  # also if the run started with another run's
     else:
         normalizer = stored_normalizer(*source) if source else Normalizer.fit(data.observations)
     if normalizer.size < normalizer.obs_size:
@@ -236,7 +236,7 @@ def evaluate(
 
 
 def select_device(target: str) -> None:
-    """Graph mode on a device; `Auto` keeps what MindSpore found."""
+    """Graph mode on a device; `Auto` keeps MindSpore's own choice."""
     refuse_after_fork()
     if target not in DEVICES:
         raise ConfigError(f"device {target!r} is unknown{did_you_mean(target, DEVICES)} (one of {', '.join(DEVICES)})")
@@ -249,7 +249,7 @@ def select_device(target: str) -> None:
 
 
 def _weights(algo) -> str:
-    """The advantage weights in words; λ has a unit that a reader of the number alone would not guess."""
+    """The advantage weights in words, with the unit of λ."""
     if algo.weighting == "uniform":
         return "uniform, behaviour cloning"
     unit = " TD errors" if algo.lam_unit == "td_error" else ""

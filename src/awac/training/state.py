@@ -1,7 +1,7 @@
 """TrainingState: everything that a checkpoint holds so that a resumed run goes on exactly.
 
 It owns the counters and the random generators; learner, replay and rollout keep a state of their own. The trainer
-moves it on, `runs.store` writes its snapshots.
+advances it; `runs.store` writes its snapshots.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class TrainingState:
         return Snapshot(self.episode, self.gradient_steps, self._replay.inserted, networks, self.state_dict())
 
     def restore(self, store: CheckpointStore, folder: Path, episode: int) -> None:
-        """Takes up a checkpoint of the run's own folder exactly.
+        """Restores a checkpoint of the run's own folder exactly.
 
         Raises:
             CheckpointError: it doesn't fit this run, or online rows are missing.

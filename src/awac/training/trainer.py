@@ -140,7 +140,7 @@ class AWACTrainer(Trainer):
         return metrics
 
     def check_weights(self) -> None:
-        """Looks at every parameter, optimiser moments included.
+        """Checks every parameter, optimiser moments included.
 
         Raises:
             DivergenceError: one is not finite.
@@ -169,7 +169,7 @@ class AWACTrainer(Trainer):
         return returns
 
     def evaluate(self, policy: NumpyPolicy | None = None) -> Evaluation:
-        """Full episodes of the mode of a policy, or of the one that is being trained."""
+        """Full episodes with the mode of a policy; None takes the one that is being trained."""
         actor = self.msrl.actors
         actor.use(policy or self.numpy_policy())
 
@@ -178,13 +178,13 @@ class AWACTrainer(Trainer):
             return actor.get_action(EVAL, (observations, None))
 
         result = self.context.evaluator(choose)
-        if self.context.evaluator.uses_spare and self.replay:  # it was the environment that training is in
+        if self.context.evaluator.uses_spare and self.replay:  # they ran in training's environment: restore its episode
             rollout = self.state.rollout
             rollout.load_state_dict(rollout.state_dict())
         return result
 
     def numpy_policy(self, weights: dict[str, np.ndarray] | None = None) -> NumpyPolicy:
-        """A policy on numpy from arrays, or from the one that is being trained."""
+        """A policy on numpy from arrays; None takes those of the one that is being trained."""
         weights = weights or parameter_arrays(self.msrl.learner.deployed_actor)
         return NumpyPolicy(weights, self.context.normalizer, self.config.algo, self.context.spaces["discrete"])
 
@@ -195,7 +195,7 @@ class AWACTrainer(Trainer):
         return NumpyCritic(weights, self.context.normalizer, layer_norm, discrete)
 
     def load_and_eval(self, ckpt_path=None):
-        """Loads the manifest's checkpoint, evaluates it and prints the lines that users know."""
+        """Loads the manifest's checkpoint, evaluates it and prints the result."""
         folder, display = self.context.folder, self.context.display
         assert self.context.manifest is not None
         episode = self.context.manifest["episode"]

@@ -21,7 +21,7 @@ from awac.errors import AWACError, ConfigError, TaskError
 from awac.runs import files
 
 SUFFIXES = (".gif", ".mp4")
-MOST_FPS = 30
+MAX_FPS = 30
 BACKENDS = ("egl", "osmesa")
 NO_BACKEND = (
     "no picture can be rendered: neither EGL nor OSMesa works here; on Debian, "
@@ -30,22 +30,22 @@ NO_BACKEND = (
 
 
 class Film(gymnasium.Wrapper):
-    """Keeps pictures of its first episode; the steps themselves are those of the environment.
+    """Records pictures of its first episode; steps are passed through.
 
     Args:
         env: of `make_env` with `render_mode="rgb_array"`.
-        steps: environment steps that are filmed at most.
+        steps: largest number of environment steps filmed.
         size: longest side of a picture in pixels; larger ones are scaled down.
 
     Attributes:
-        fps: pictures a second at which the film runs in real time, `MOST_FPS` at most.
+        fps: pictures per second for real time, at most `MAX_FPS`.
         frames: arrays (H, W, 3) uint8, H and W even.
     """
 
     def __init__(self, env: gymnasium.Env, steps: int, size: int):
         super().__init__(env)
-        rate = env.metadata.get("render_fps") or env.metadata.get("video.frames_per_second") or MOST_FPS
-        self._every = math.ceil(rate / MOST_FPS)
+        rate = env.metadata.get("render_fps") or env.metadata.get("video.frames_per_second") or MAX_FPS
+        self._every = math.ceil(rate / MAX_FPS)
         self.fps = rate / self._every
         self.frames: list[np.ndarray] = []
         self._most, self._size, self._step, self._over = steps, size, 0, False
@@ -138,7 +138,7 @@ def _backend() -> str:
 
 
 def _write_gif(path: Path, frames: list[np.ndarray], fps: float) -> None:
-    """GIF counts hundredths of a second: rounded sums, not rounded steps, keep the film's whole length right."""
+    """GIF delays are hundredths of a second; rounding the cumulative times keeps the film's length right."""
     ends = [round(100 * i / fps) for i in range(len(frames) + 1)]
     times = [10 * (end - start) for start, end in zip(ends, ends[1:], strict=False)]
     first, *rest = (Image.fromarray(frame) for frame in frames)

@@ -1,4 +1,4 @@
-"""d3rlpy's replay buffers (version 2, `ReplayBuffer.dump`): `observations_0`, `actions_0`, …, an episode each."""
+"""d3rlpy's replay buffers (version 2, `ReplayBuffer.dump`): `observations_0`, `actions_0`, …, one per episode."""
 
 from __future__ import annotations
 

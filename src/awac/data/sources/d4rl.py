@@ -1,4 +1,4 @@
-"""D4RL's own files: on the machine, or downloaded where asked for; else what the shipped behaviour policies record.
+"""D4RL's own files, on disk or downloaded on request; otherwise data that the shipped behaviour policies record.
 
 `d4rl:ID` reads the same file through the package d4rl, as its `qlearning_dataset`.
 """
@@ -25,7 +25,7 @@ _FOLDERS = {"v0": "gym_mujoco", "v1": "gym_mujoco_v1", "v2": "gym_mujoco_v2"}
 
 @source(ids=tuple(known_d4rl_ids()))
 def d4rl(name: str, request: Request) -> Recording:
-    """D4RL's file in `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`, or the same mix by the shipped behaviour policies."""
+    """D4RL's file in `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`, or the same mix recorded with shipped policies."""
     task = Task.parse(name)
     path = _find(task, request)
     if path is not None:
@@ -59,21 +59,6 @@ def d4rl_package(name: str, request: Request) -> Recording:
     return Recording("d4rl", path, f"D4RL's recording through d4rl, {path}", columns, "env")
 
 
-def download(dataset_id: str, progress: bool = True) -> Path:
-    """Fetches D4RL's own file into `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`; one that is there is kept.
-
-    An interrupted download goes on where it stopped the next time.
-
-    Raises:
-        DataError: no such id, or the server or the disk failed.
-    """
-    task = Task.parse(dataset_id)
-    if not task.is_d4rl:
-        known = nearest(dataset_id, known_d4rl_ids())
-        raise DataError(f"'{dataset_id}' is no D4RL id; the nearest known one is '{known}'")
-    return _download(task, progress)
-
-
 def dataset_file(task: Task) -> str:
     """D4RL's file name: `ant-medium-expert-v2` → `ant_medium_expert-v2.hdf5`; v0 has no version and says `mixed`."""
     mix = task.mix.replace("-", "_")
@@ -90,14 +75,14 @@ def d4rl_files(dataset_id: str) -> list[Path]:
 
 
 def _find(task: Task, request: Request) -> Path | None:
-    """Its file on this machine; fetched if that is asked for."""
+    """The task's file on this machine, downloaded on request."""
     path = next((path for path in _places(task) if path.is_file()), None)
     return _download(task, request.progress) if path is None and request.download else path
 
 
 def _places(task: Task) -> list[Path]:
     folders = [os.environ.get("D4RL_DATASET_DIR"), os.path.expanduser("~/.d4rl/datasets")]
-    # Without a home folder `~` stays as it is.
+    # Without a home folder `~` is not expanded.
     return [Path(folder).expanduser() / dataset_file(task) for folder in folders if folder and folder[:2] != "~/"]
 
 

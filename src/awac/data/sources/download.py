@@ -1,4 +1,4 @@
-"""Downloads one file: resumable, checked, and in place only when it is whole."""
+"""Downloads one file: resumable, checked, and moved into place when complete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fetch(url: str, target: Path, magic: bytes, progress: bool) -> None:
         progress: show a bar on stderr if that is a terminal.
 
     Raises:
-        DataError: the server refuses, the connection ends early, what came is no such file, or it cannot be written.
+        DataError: the server refuses, the connection ends early, the content is wrong, or it cannot be written.
     """
     if not url.startswith(("http://", "https://")):
         raise DataError(f"{url}: only http and https addresses can be downloaded; check AWAC_D4RL_URL")
@@ -44,24 +44,24 @@ def fetch(url: str, target: Path, magic: bytes, progress: bool) -> None:
         ) from None
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        raise DataError(f"{url}: the download failed ({reason}); run again to go on where it stopped") from None
+        raise DataError(f"{url}: the download failed ({reason}); run again to continue") from None
     except OSError as error:
         raise DataError(f"{part}: cannot be written ({error.strerror}); free space or set D4RL_DATASET_DIR") from None
     if total is not None and received < total:
-        raise DataError(f"{url}: the connection ended after {received} of {total} bytes; run again to go on")
+        raise DataError(f"{url}: the connection ended after {received} of {total} bytes; run again to continue")
     with open(part, "rb+") as file:
         sound = file.read(len(magic)) == magic and received == (total or received)
         os.fsync(file.fileno())
     if not sound:
         part.unlink()
         raise DataError(
-            f"{url}: what the server sent is no HDF5 file of the announced size; try later or get it by hand"
+            f"{url}: what the server sent is not an HDF5 file of the announced size; try later or get it by hand"
         )
     os.replace(part, target)
 
 
 def _transfer(url: str, part: Path, progress: bool) -> int | None:
-    """Appends what is missing to `part`; returns the whole file's size if the server tells it."""
+    """Appends what is missing to `part`; returns the whole file's size if the server sends it."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -69,7 +69,7 @@ def _transfer(url: str, part: Path, progress: bool) -> int | None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
-        # Nothing lies behind what we have: the part is whole or of another file. A fresh start settles it.
+        # The part is complete or belongs to another file: start again.
         part.unlink()
         return _transfer(url, part, progress)
     with response:
@@ -92,7 +92,7 @@ def _transfer(url: str, part: Path, progress: bool) -> int | None:
                 disable=None if progress else True,
             ) as bar,
         ):
-            # read1 hands over what has arrived, so that a broken connection loses nothing.
+            # read1 returns what has arrived, so a broken connection loses nothing.
             while block := response.read1(_BLOCK):
                 file.write(block)
                 bar.update(len(block))

@@ -1,7 +1,7 @@
 """Data set files, HDF5 or .npz: from bytes to columns.
 
-Whatever is wrong with a file ends in a `DataError` that names the file and the key. A file is data from somewhere else:
-its declared shapes are held against its size before anything is allocated, and it cannot reach into other files.
+Any problem raises a `DataError` that names the file and the key. Files are not trusted: declared shapes are checked
+against the file's size before memory is allocated, and links to other files are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from awac.data.action_unit import STORED_NAMES
-from awac.data.columns import PHYSICS, REQUIRED, VECTORS, missing_key, named, wanted
+from awac.data.columns import PHYSICS, REQUIRED, VECTORS, missing_key, named, used_keys
 from awac.data.sources.registry import LAYOUTS, Columns
 from awac.errors import DataError
 from awac.runs.files import MAX_RATIO, SLACK, npy_header
@@ -39,14 +39,14 @@ _MAX_BYTES = 16 << 30
 def read_file(path: str | os.PathLike, extra: tuple[str, ...] = ()) -> tuple[Columns, str | None]:
     """The columns of a data set file under their own names, and the unit of its actions if it says so.
 
-    The format is told from the content, not from the name.
+    The format is detected from the content, not from the name.
 
     Args:
         path: the file.
-        extra: further keys to read where they are there.
+        extra: further keys to read if the file has them.
 
     Raises:
-        DataError: the file is missing or unreadable, lacks a required key, or shapes and types make no sense.
+        DataError: the file is missing or unreadable, lacks a required key, or has invalid shapes or types.
     """
     path = Path(path).expanduser()
     source = str(path)
@@ -87,15 +87,15 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns
                 if (recorded := layout(file, source)) is not None:
                     _check_declared({key: (values.shape, values.dtype) for key, values in recorded[0].items()}, source)
                     return recorded
-            keys = (*wanted(file), *(key for key in extra if key in file))
-            found = {key: hdf5_dataset(file, key, source) for key in keys}
-            turned = {key: _from_matlab(data) for key, data in found.items()}
+            keys = (*used_keys(file), *(key for key in extra if key in file))
+            datasets = {key: hdf5_dataset(file, key, source) for key in keys}
+            turned = {key: _from_matlab(data) for key, data in datasets.items()}
             declared = {
-                key: (data.shape[::-1] if turned[key] else data.shape, data.dtype) for key, data in found.items()
+                key: (data.shape[::-1] if turned[key] else data.shape, data.dtype) for key, data in datasets.items()
             }
             _check_declared(declared, source, file)
             columns = {}
-            for key, data in found.items():
+            for key, data in datasets.items():
                 values = read_dataset(data, path.stat().st_size, f"{source}: key '{key}'")
                 columns[key] = values.T if turned[key] else values
             return columns, _unit(_hdf5_text(file, _UNIT_KEYS), _hdf5_text(file, ("metadata/description",)), source)
@@ -110,7 +110,7 @@ def _from_matlab(data: h5py.Dataset) -> bool:
 
 
 def read_dataset(data: h5py.Dataset, file_bytes: int, where: str) -> np.ndarray:
-    """Its values; floats become float32 while reading, which keeps a float64 file from being in memory twice.
+    """Its values; floats become float32 while reading, so that a float64 file is not in memory twice.
 
     Raises:
         DataError: it declares more bytes than the file holds.
@@ -177,11 +177,11 @@ def _read_npz(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns,
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            found = {key: members[key] for key in (*wanted(members), *(key for key in extra if key in members))}
-            declared = {key: npy_header(archive, info, f"{source}: key '{key}'") for key, info in found.items()}
+            infos = {key: members[key] for key in (*used_keys(members), *(key for key in extra if key in members))}
+            declared = {key: npy_header(archive, info, f"{source}: key '{key}'") for key, info in infos.items()}
             _check_declared(declared, source, members)
             columns = {}
-            for key, info in found.items():
+            for key, info in infos.items():
                 with archive.open(info) as file:
                     values = np.lib.format.read_array(file, allow_pickle=False)
                 columns[key] = values if values.dtype.kind in "biu" else values.astype(np.float32, copy=False)

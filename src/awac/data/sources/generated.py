@@ -48,27 +48,27 @@ _FULL_REPLAY_ROWS = {"hopper": 402_000, "halfcheetah": 202_000, "walker2d": 302_
 def _generated() -> dict[str, tuple[str, ...]]:
     """The data sets that can be generated, and the behaviour policies with equal shares of their rows."""
     shipped = {"random", *shipped_names()}
-    found: dict[str, tuple[str, ...]] = {"CartPole-v1": ("cartpole_dqn",)}
+    mixes: dict[str, tuple[str, ...]] = {"CartPole-v1": ("cartpole_dqn",)}
     for robot in ROBOTS:
         for mix in MIXES:
             policies = tuple(name if name == "random" else f"{robot}_{name}" for name in _MIXES[mix])
             if shipped.issuperset(policies):
-                found |= {f"{robot}-{mix}-{version}": policies for version in VERSIONS}
-    return found
+                mixes |= {f"{robot}-{mix}-{version}": policies for version in VERSIONS}
+    return mixes
 
 
 GENERATED = _generated()
 
 
 def full_rows(dataset_id: str) -> int:
-    """Rows of D4RL's own v2 file, to the nearest thousand. `generate` makes no more than 500,000 unless it is asked to.
+    """Rows of D4RL's own v2 file, to the nearest thousand. `generate` makes at most 500,000 by default.
 
     Raises:
-        DataError: it is no D4RL id.
+        DataError: it is not a D4RL id.
     """
     task = Task.parse(dataset_id)
     if not task.is_d4rl:
-        raise DataError(f"'{dataset_id}' is no D4RL id, so D4RL has no number of rows for it")
+        raise DataError(f"'{dataset_id}' is not a D4RL id, so D4RL has no number of rows for it")
     if task.mix == "medium-replay":
         return _FULL_REPLAY_ROWS[task.robot]
     return _FULL_ROWS.get(task.mix, 1_000_000)
@@ -85,7 +85,7 @@ def generate(
     Args:
         dataset_id: an id in GENERATED.
         rows: number of rows, such as `full_rows(dataset_id)`; None for a size that takes about a minute on two cores
-            and trains a policy as well, or 50 episodes of CartPole.
+            and is enough for training, or 50 episodes of CartPole.
         seed: of everything random.
         progress: show a bar on stderr if that is a terminal.
         workers: processes; None for one a core that this process may use, and fewer for few rows.
@@ -123,7 +123,7 @@ def generate(
 
 
 def cache_file(dataset_id: str, rows: int | None = None, seed: int = 0) -> Path:
-    """Where `generate` keeps a data set, whether it has made it or not.
+    """Where `generate` keeps a data set, whether it exists or not.
 
     Raises:
         DataError: it can't be generated, or not with so few rows.
@@ -152,7 +152,7 @@ def _policies(dataset_id: str) -> list[BehaviourPolicy]:
 
 @contextlib.contextmanager
 def _alone(path: Path):
-    """Lets one process at a time make a file, as of a sweep's trials, which all start with the same one."""
+    """Lets one process at a time make a file: all trials of a sweep start with the same one."""
     lock = path.with_suffix(".lock")
     try:
         file = open(lock, "wb")  # noqa: SIM115
@@ -172,7 +172,7 @@ def _default_rows(dataset_id: str) -> int:
 
 @source(ids=tuple(name for name in GENERATED if not Task.parse(name).is_d4rl))
 def generated(name: str, request: Request) -> Recording:
-    """The rows of `generate`; D4RL's ids come here where D4RL's own file isn't on the machine."""
+    """The rows of `generate`; used for D4RL's ids as well if D4RL's own file isn't on the machine."""
     path = generate(name, request.rows, request.seed, request.progress)
     columns, unit = read_file(path, request.extra)
     names = GENERATED[name]

@@ -38,7 +38,7 @@ def dataset_path(name: str) -> tuple[str, Path]:
     """
     dataset_id = name[len(PREFIX) :]
     if not _ID.fullmatch(dataset_id) or ".." in dataset_id:
-        raise DataError(f"'{name}' is no Minari id; they look like minari:mujoco/ant/expert-v0")
+        raise DataError(f"'{name}' is not a Minari id; they look like minari:mujoco/ant/expert-v0")
     try:
         return dataset_id, Path(
             os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets"

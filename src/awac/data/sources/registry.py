@@ -14,7 +14,7 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a source besides the name.
+    """The options of a request to a source.
 
     Attributes:
         download: fetch the file if it is not on the machine.
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass
 class Recording:
-    """What a source gives.
+    """What a source returns.
 
     Attributes:
         kind: of the source, for `Origin`: "file", "d4rl", "generated", "minari", …
@@ -55,7 +55,7 @@ Find = Callable[[str, Request], Recording]
 
 @dataclass(frozen=True)
 class Source:
-    """A registered source: `claims` tells from a data set's name whether it is this source's."""
+    """A registered source: `claims` says whether a data set's name belongs to it."""
 
     claims: Callable[[str], bool]
     find: Find
@@ -72,8 +72,8 @@ def source(
 ) -> Callable[[Find], Find]:
     """Registers a source by what its data sets' names start with, end with, or are.
 
-    The function gets (name, request), where the name is whole, prefix included, and returns a `Recording`, or raises a
-    DataError. Exact ids come before prefixes and suffixes; of these, the last registered wins.
+    The function gets the full name, prefix included, and the request; it returns a `Recording` or raises a DataError.
+    Exact ids come before prefixes and suffixes; of these, the last registered wins.
     """
 
     def claims(name: str) -> bool:
@@ -97,7 +97,7 @@ def hdf5_layout(read: Layout) -> Layout:
 
 
 def claimed(name: str) -> Source | None:
-    """The source whose data set `name` is; None leaves it to the files."""
+    """The source that `name` belongs to; None for a file."""
     exact = [entry for entry in SOURCES if name in entry.ids]
     return next(iter(exact or [entry for entry in reversed(SOURCES) if entry.claims(name)]), None)
 

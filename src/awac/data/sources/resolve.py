@@ -1,7 +1,7 @@
 """From a data set's name to its rows, and where they come from.
 
-A name is an id or a prefix that a source has registered, else a file. The `Origin` says which source it was, so that
-nobody mistakes one for another.
+A name is an id or a prefix that a source has registered, else a file. The `Origin` says which source it was, for the
+log.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Origin:
 
     Attributes:
         kind: of the source: "file" (the user's), "d4rl" (D4RL's recording), "generated" (by shipped policies), …
-        dataset: id or path as asked for.
+        dataset: id or path as requested.
         path: the file that was read.
         rows: number of rows in the file.
-        used: number of rows that are trained on; those without a next observation are not.
+        used: number of rows used for training; those without a next observation are not.
         episodes: number of episodes, an unfinished last one included.
         mean_return: mean undiscounted return of the episodes, over all rows of the file.
         detail: for the log, such as who generated it.
@@ -89,18 +89,19 @@ def load_dataset(
       have none and are dropped, as D4RL's `qlearning_dataset` does. Terminal rows need none. Without a column that
       marks ends, episodes count as cut after the time limit.
 
-    The last row is `truncated` if it is not `terminated`. A Python warning tells what may be wrong.
+    The last row is `truncated` if it is not `terminated`. Doubtful contents raise a Python warning.
 
     Args:
         path: the file or data set id.
-        task: a task of `make_env`, or its environment: rows are held against its sizes and bounds, continuous actions
-            are scaled from its units to [-1, 1], and its time limit counts. None leaves actions as they are stored.
+        task: a task of `make_env`, or its environment: rows are checked against its sizes and bounds, continuous
+            actions are scaled from its units to [-1, 1], and its time limit counts. None leaves actions as they are
+            stored.
         limit: the time limit in steps, if no task is given; else D4RL's 1000.
         action_unit: `env` or `scaled` ([-1, 1]), the unit of the stored actions; `auto` is what the file says,
             else `env`.
 
     Raises:
-        DataError: the file is missing, unreadable, or its contents make no sound data set.
+        DataError: the file is missing, unreadable, or not a valid data set.
         TaskError: from `make_env`.
     """
     with contextlib.ExitStack() as stack:
@@ -133,7 +134,7 @@ def resolve_dataset(
         progress: show bars on stderr if that is a terminal.
 
     Raises:
-        DataError: no such file, an unknown id, a file that is no sound data set, or a failed download.
+        DataError: no such file, an unknown id, an invalid file, or a failed download.
     """
     recording = find(id_or_path, Request(download, rows, seed, progress))
     loaded, origin = _load(str(id_or_path), recording, env, action_unit)
@@ -149,7 +150,7 @@ def resolve_alone(
     action_unit: str = "auto",
     download: bool = False,
 ) -> tuple[Transitions, Origin, gymnasium.Env]:
-    """Reads a data set that no environment belongs to.
+    """Reads a data set without an environment.
 
     Args:
         id_or_path: as for `resolve_dataset`.
@@ -160,7 +161,7 @@ def resolve_alone(
         download: as for `resolve_dataset`.
 
     Returns:
-        The rows, where they come from, and an environment that has their spaces and nothing else.
+        The rows, where they come from, and a stand-in environment with their spaces.
 
     Raises:
         DataError: as `resolve_dataset`, or bounds that don't fit the actions.
@@ -197,7 +198,7 @@ def find(id_or_path: str | os.PathLike, request: Request | None = None) -> Recor
 
 
 def has_dataset(task: str) -> bool:
-    """Whether a task's name is that of a data set as well."""
+    """Whether a task's name is also a data set's."""
     return task in known_ids()
 
 

@@ -1,4 +1,4 @@
-"""robomimic's demonstrations are told by their layout, and refused: which observations to join is the user's choice."""
+"""Recognises robomimic's files and refuses them: the user has to choose which observations to join."""
 
 from __future__ import annotations
 

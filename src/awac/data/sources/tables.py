@@ -1,8 +1,8 @@
-"""Tables with a row a step: `.csv` (also with semicolons or tabs) and `.parquet` (with pyarrow).
+"""Tables with one row per step: `.csv` (also with semicolons or tabs) and `.parquet` (with pyarrow).
 
-Columns are told by their names: `reward`, `terminated`, `truncated`, `done`, `episode` and so on as in
-`awac.data.columns`, and vectors by value, such as `obs_0, obs_1, action_0, next_obs_0, next_obs_1` or `observation.x`.
-Other names are told by a file beside the table, `logs.columns.yaml` for `logs.csv`:
+Columns are recognised by name: `reward`, `terminated`, `truncated`, `done`, `episode` and so on as in
+`awac.data.columns`, and vectors with one column per value, such as `obs_0, obs_1, action_0, next_obs_0, next_obs_1` or
+`observation.x`. A file beside the table maps other names, `logs.columns.yaml` for `logs.csv`:
 
     observations: [temperature, pressure]
     actions: [valve]

@@ -1,1 +1,1 @@
-"""What leaves a run: a checkpoint without its training state (`slim`), or its policy as one file (`policy_file`)."""
+"""Exports of a run: a checkpoint without its training state (`slim`), or its policy as one file (`policy_file`)."""

@@ -1,4 +1,4 @@
-"""The model card: what an exported policy is, in Markdown, from what the run itself noted."""
+"""The model card: what an exported policy is, in Markdown, from the run's own records."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EVALUATIONS = 5
 """Rows of the run's last evaluations in the card."""
 
 _LIMITS = """\
-- It gives the mode of the policy: the same action for the same observation. The noise that the policy explored with is
-  not in the file; `awac.load_policy` has it.
-- It knows the states of its data set, and of its own online steps if it had any. Elsewhere its actions can be anything
+- It gives the mode of the policy: the same action for the same observation. Sampled actions are
+  available from `awac.load_policy`.
+- It was trained on the states of its data set, and of its online steps if any. Elsewhere its actions can be anything
   inside the bounds. Each observation value is clipped to the data's mean ± {clip:g} standard deviations: values beyond
-  look alike to it.
-- The scores are those of one run with one seed, of the evaluation's own start states.
+  are treated alike.
+- The scores are from one run with one seed, and from the start states of its evaluations.
 - It has not been tried outside the simulator of its evaluations. Nothing checks its actions against the limits of a
   machine other than the bounds in the table."""
 
@@ -101,7 +101,7 @@ def _training(manifest: dict) -> list[str]:
             f"`{data['sha256']}`."
         )
     else:
-        lines.append(f"Data set `{config['env']['dataset'] or task}`; its fingerprint was not noted.")
+        lines.append(f"Data set `{config['env']['dataset'] or task}`; its fingerprint was not recorded.")
     recipe = {key: _plain(config[key]) for key in ("env", "algo", "train")}
     lines.append(f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False)}```")
     return lines
@@ -110,7 +110,7 @@ def _training(manifest: dict) -> list[str]:
 def _scores(folder: Path, episode: int) -> list[str]:
     rows = evaluations(folder)
     if not rows:
-        return ["The folder holds no evaluations (`eval.csv`): nobody can say from it how well the policy does."]
+        return ["The folder holds no evaluations (`eval.csv`): the policy's performance is not known."]
     own = "" if episode in rows else f"There is no evaluation at episode {episode} itself. "
     last = [number for number in rows if number <= episode][-EVALUATIONS:]
     columns = ("episode", "phase", "mean_return", "std_return", "min_return", "falls", "normalized_score")
@@ -123,7 +123,7 @@ def _scores(folder: Path, episode: int) -> list[str]:
 
 
 def _plain(value):
-    """What YAML writes without tags: lists for tuples."""
+    """A value with lists for tuples, which YAML writes without tags."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

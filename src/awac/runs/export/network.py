@@ -22,7 +22,7 @@ class Network:
         obs_size: O, values in a raw observation.
         columns: (n,) int64, which of them are used.
         mean: (n,) of the data.
-        mean_rest: (n,) what the float32 mean lacks of the exact one, usually zeros.
+        mean_rest: (n,) exact mean minus float32 mean, usually zeros.
         std: (n,) of the data.
         clip: bound of the normalised observation.
         layers: (weight (in, out), bias (out,)) from first to last.
@@ -46,7 +46,7 @@ class Network:
 
     @classmethod
     def of(cls, policy: DeployedPolicy) -> Network:
-        """The arrays of a loaded policy; of a std that depends on the state, only the mean's outputs stay."""
+        """The arrays of a loaded policy; outputs for a state-dependent std are left out."""
         normalizer, space = policy.network.normalizer, policy.space
         low = high = None
         outputs = int(space.n) if isinstance(space, spaces.Discrete) else len(space.low)

@@ -1,4 +1,4 @@
-"""A policy as one file of another library's format, held against the checkpoint before it is in place."""
+"""A policy as one file of another library's format, compared with the checkpoint before it is kept."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from awac.runs.export.network import Network
 TOLERANCE = 1e-5
 """Largest difference between the file's actions and the checkpoint's, as a share of an action's bounds."""
 ROWS = 1024
-"""Random observations that they are compared on."""
+"""Random observations for the comparison."""
 
 
 def export_policy(folder: Path, name: str, out: Path | None = None, episode: int | None = None) -> list[str]:
     """Writes a checkpoint's policy in a format, with a model card beside it.
 
     The file maps raw observations (B, O) to the mode's actions in the environment's units, for any B. It is compared
-    with `load_policy` before it takes its name: a file that differs is never there.
+    with `load_policy` before it is moved into place; a file that differs is not kept.
 
     Args:
         folder: a run's checkpoint folder, or what `awac export` wrote.
@@ -52,21 +52,21 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
     if out.is_dir():
         raise ExportError(f"{out} is a folder; --out takes the name of a file")
     about = {"task": policy.task, "episode": str(policy.episode), "awac": __version__}
-    noted: dict[str, float] = {}
+    measured: dict[str, float] = {}
 
     def fill(temp: Path) -> None:
         module.write(temp, Network.of(policy), about)
-        noted["difference"] = difference(policy, module.load(temp))
-        if not noted["difference"] <= TOLERANCE:
+        measured["difference"] = difference(policy, module.load(temp))
+        if not measured["difference"] <= TOLERANCE:
             raise ExportError(
-                f"{out} was not kept: its actions differ from the checkpoint's by {noted['difference']:.1e}, more than "
-                f"{TOLERANCE:.0e}"
+                f"{out} was not kept: its actions differ from the checkpoint's by {measured['difference']:.1e}, "
+                f"more than {TOLERANCE:.0e}"
             )
 
     beside = out.with_name(out.name + ".md")
     try:
         files.write(out, fill)
-        text = card.text(folder, policy, out.name, module.USE, noted["difference"])
+        text = card.text(folder, policy, out.name, module.USE, measured["difference"])
         files.write(beside, lambda temp: temp.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise ExportError(f"{error.filename or out} could not be written ({error.strerror or error})") from error
@@ -74,13 +74,13 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
     return [
         *(f"Warning: {item.message}" for item in caught if item.category is UserWarning),
         f"Checkpoint {policy.episode} of {folder} exported to {out}; its model card is {beside.name}",
-        f"Largest difference from the checkpoint's policy on {ROWS} random observations is {noted['difference']:.1e} "
-        f"{unit}",
+        f"Largest difference from the checkpoint's policy on {ROWS} random observations is "
+        f"{measured['difference']:.1e} {unit}",
     ]
 
 
 def difference(policy: DeployedPolicy, act, rows: int = ROWS, seed: int = 0) -> float:
-    """How far a function's actions are from the policy's, on observations spread as the data's; 0 is equal.
+    """How far a function's actions are from the policy's, on observations distributed like the data's.
 
     Args:
         policy: from `load_policy`.
@@ -89,29 +89,29 @@ def difference(policy: DeployedPolicy, act, rows: int = ROWS, seed: int = 0) -> 
         seed: of the observations.
 
     Returns:
-        Continuous actions: the largest |difference| / max(|low|, |high|). Discrete ones: the largest distance of the
-        chosen action's logit from the best one's, as a share of the logits' size where that is above 1; so equal
-        logits, between which rounding decides, count as equal.
+        Continuous actions: the largest |difference| / max(|low|, |high|). Discrete ones: the largest gap between the
+            best logit and the chosen action's, relative to the logits' size if that is above 1; ties that rounding
+            decides count as equal.
 
     Raises:
         ExportError: the actions have another shape or are outside the bounds.
     """
-    observations = spread_observations(policy.network.normalizer, rows, seed)
+    observations = sample_observations(policy.network.normalizer, rows, seed)
     batches = np.split(observations, [1, 8])
     expected = policy(observations)
     try:
-        found = np.concatenate([np.asarray(act(batch)) for batch in batches])
+        actions = np.concatenate([np.asarray(act(batch)) for batch in batches])
     except files.READ_ERRORS as error:
         raise ExportError(f"the exported file can't be run ({files.first_line(error)})") from error
-    if found.shape != expected.shape:
-        raise ExportError(f"the exported file gives actions of shape {found.shape}, the checkpoint {expected.shape}")
+    if actions.shape != expected.shape:
+        raise ExportError(f"the exported file gives actions of shape {actions.shape}, the checkpoint {expected.shape}")
     if isinstance(policy.space, spaces.Box):
         low, high = policy.space.low, policy.space.high
-        if (found < low).any() or (found > high).any():
+        if (actions < low).any() or (actions > high).any():
             raise ExportError("the exported file gives actions outside the environment's bounds")
         size = np.maximum(np.abs(low), np.abs(high))
-        return float((np.abs(found - expected) / np.where(size > 0, size, 1.0)).max())
-    chosen = found.astype(np.int64) - int(policy.space.start)
+        return float((np.abs(actions - expected) / np.where(size > 0, size, 1.0)).max())
+    chosen = actions.astype(np.int64) - int(policy.space.start)
     logits = policy.network.outputs(observations)
     if (chosen < 0).any() or (chosen >= logits.shape[1]).any():
         raise ExportError("the exported file gives an action that the environment does not have")
@@ -119,8 +119,8 @@ def difference(policy: DeployedPolicy, act, rows: int = ROWS, seed: int = 0) -> 
     return float((lost / np.maximum(np.abs(logits).max(-1), 1.0)).max())
 
 
-def spread_observations(normalizer: Normalizer, rows: int, seed: int = 0) -> np.ndarray:
-    """(rows, O) float32: half as normal as the data, half uniform over ±3 std, a few beyond where they are clipped.
+def sample_observations(normalizer: Normalizer, rows: int, seed: int = 0) -> np.ndarray:
+    """(rows, O) float32: half normal like the data, half uniform over ±3 std, a few beyond the clip.
 
     Columns that were constant in the data, which the policy does not see, are noise.
     """

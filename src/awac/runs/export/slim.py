@@ -13,7 +13,7 @@ _KEPT = ("config", "spaces", "data", "action_bounds", "action_start", "versions"
 
 
 def export(folder: Path, out: Path, episode: int | None = None) -> str:
-    """Copies a checkpoint's networks and config without the training state: what one ships for others to evaluate.
+    """Copies a checkpoint's networks and config without the training state: for others to evaluate.
 
     Args:
         folder: a run's checkpoint folder.

@@ -1,7 +1,7 @@
-"""Where a run's figures go besides the log and the CSV files, which are always written: a logger is one module here.
+"""Loggers besides the log and the CSV files, which are always written; each is one module here.
 
 A logger is a mindspore-rl callback made from the run's folder and its configuration. After an episode, `params` holds
-`metrics`, `cur_episode`, `phase`, `train_return`, `gradient_steps`, `env_steps`, and `evaluation` (None where none was
+`metrics`, `cur_episode`, `phase`, `train_return`, `gradient_steps`, `env_steps`, and `evaluation` (None if none was
 due); `figures` makes one flat mapping of them.
 """
 
@@ -17,11 +17,11 @@ from awac.config import Config
 from awac.errors import ConfigError, LogError, did_you_mean
 
 ALWAYS = "csv"
-"""A name that may be given, and changes nothing."""
+"""Accepted as a name, without effect."""
 
 
 def names() -> list[str]:
-    """The loggers there are, each the name of a module in this folder, and `csv`."""
+    """The available loggers: the modules of this folder, and `csv`."""
     return [ALWAYS, *(module.name for module in pkgutil.iter_modules(__path__))]
 
 
@@ -29,7 +29,7 @@ def make(chosen: Iterable[str], folder: Path, config: Config) -> list:
     """The loggers of those names for a run in `folder`.
 
     Raises:
-        ConfigError: there is none of a name, or the package that it needs is missing.
+        ConfigError: a name is unknown, or the package that it needs is missing.
     """
     loggers = []
     for name in dict.fromkeys(chosen):
@@ -46,10 +46,10 @@ def make(chosen: Iterable[str], folder: Path, config: Config) -> list:
 
 
 def run_id(folder: Path, *, new: bool) -> str:
-    """The id that a service knows the run by: of the run that goes on, or a new one, noted in `folder/awac_run_id`.
+    """The run's id at a logging service, kept in `folder/awac_run_id`: the stored one, or a new one.
 
     Raises:
-        LogError: it can't be noted.
+        LogError: it can't be stored.
     """
     note = folder / "awac_run_id"
     try:
@@ -63,7 +63,7 @@ def run_id(folder: Path, *, new: bool) -> str:
 
 
 def figures(params) -> dict[str, float]:
-    """The figures of an episode that ended, by names such as `train/critic_loss` and `eval/return`."""
+    """The metrics of an episode that ended, by names such as `train/critic_loss` and `eval/return`."""
     values = {f"train/{name}": value for name, value in params.metrics.items()}
     if params.train_return is not None:
         values["train/return"] = params.train_return

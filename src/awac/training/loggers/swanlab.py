@@ -29,7 +29,7 @@ class Logger(Callback):
     """One run of SwanLab for a run of awac, also over `--resume` if it is online.
 
     Raises:
-        LogError: nobody is logged in, and the mode is online.
+        LogError: there is no login, and the mode is online.
     """
 
     def __init__(self, folder: Path, config):
@@ -44,7 +44,7 @@ class Logger(Callback):
         """Opens the run.
 
         Raises:
-            LogError: SwanLab can't.
+            LogError: SwanLab can't open it.
         """
         with _one_line():
             self._run = swanlab.init(
@@ -58,7 +58,7 @@ class Logger(Callback):
             )
 
     def episode_end(self, params):
-        """Writes the episode's figures."""
+        """Writes the episode's metrics."""
         assert self._run is not None, "begin() opens it"
         self._run.log(figures(params), step=params.gradient_steps)
 

@@ -23,7 +23,7 @@ class Logger(Callback):
         self._writer = SummaryWriter(str(self._folder))
 
     def episode_end(self, params):
-        """Writes the episode's figures."""
+        """Writes the episode's metrics."""
         assert self._writer is not None, "begin() opens it"
         for name, value in figures(params).items():
             self._writer.add_scalar(name, value, params.gradient_steps)

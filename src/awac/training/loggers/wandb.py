@@ -30,7 +30,7 @@ class Logger(Callback):
     """One run of W&B for a run of awac, also over `--resume`. W&B's own variables (WANDB_PROJECT, …) count.
 
     Raises:
-        LogError: nobody is logged in, and the mode is online.
+        LogError: there is no login, and the mode is online.
     """
 
     def __init__(self, folder: Path, config):
@@ -44,7 +44,7 @@ class Logger(Callback):
         """Opens the run.
 
         Raises:
-            LogError: W&B can't.
+            LogError: W&B can't open it.
         """
         with _one_line():
             self._run = wandb.init(
@@ -60,7 +60,7 @@ class Logger(Callback):
         self._run.define_metric("*", step_metric=STEP)
 
     def episode_end(self, params):
-        """Writes the episode's figures."""
+        """Writes the episode's metrics."""
         assert self._run is not None, "begin() opens it"
         self._run.log({STEP: params.gradient_steps, **figures(params)})
 

@@ -1,7 +1,7 @@
-"""The file formats of `awac export --format`: one module each, its name being the format's and the file's suffix.
+"""The file formats of `awac export --format`: one module each, named as the format and the file's suffix.
 
 A module has `write(path, network, about)`, `load(path)`, which gives a function from raw observations (B, O) float32 to
-actions (B, A) or indices (B,), and `USE`, the Python that a reader of the model card needs.
+actions (B, A) or indices (B,), and `USE`, Python code for the model card.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from awac.errors import ConfigError, did_you_mean
 
 
 def names() -> list[str]:
-    """The formats there are."""
+    """The available formats."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
@@ -21,7 +21,7 @@ def get(name: str):
     """The module of a format.
 
     Raises:
-        ConfigError: there is none of that name, or the package that it needs is missing.
+        ConfigError: the format is unknown, or the package that it needs is missing.
     """
     if name not in names():
         raise ConfigError(f"format {name!r} is unknown{did_you_mean(name, names())} (one of {', '.join(names())})")

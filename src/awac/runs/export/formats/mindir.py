@@ -18,7 +18,7 @@ action = policy(ms.Tensor(observation)).asnumpy()"""
 
 
 class _Policy(nn.Cell):
-    """The network as a graph; the number of rows is free."""
+    """The network as a graph, for any number of rows."""
 
     def __init__(self, network: Network):
         super().__init__()
@@ -54,7 +54,7 @@ def _tanh(x):
 
 
 def write(path: Path, network: Network, about: dict[str, str]) -> None:
-    """Writes the graph; MindIR has no place for `about`."""
+    """Writes the graph; MindIR can't hold `about`."""
     rows = Tensor(shape=[None, network.obs_size], dtype=ms.float32)
     ms.export(_Policy(network), rows, file_name=str(path), file_format="MINDIR")
     _name_ends(path)

@@ -1,4 +1,4 @@
-"""NumPy's .npz: arrays that 15 lines of plain numpy make a policy of."""
+"""NumPy's .npz: arrays, and 15 lines of plain numpy that run them as a policy."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from awac.runs.export.network import Network
 
 OPSET, IR_VERSION = 13, 8
-"""Of 2021: runtimes from then on read the file."""
+"""From 2021; runtimes since then can read the file."""
 
 USE = """import onnxruntime
 
@@ -43,7 +43,7 @@ class _Graph:
 
 
 def write(path: Path, network: Network, about: dict[str, str]) -> None:
-    """Writes the graph; the number of rows is free, and `about` is in the model's metadata."""
+    """Writes the graph, for any number of rows, with `about` in the model's metadata."""
     graph = _Graph("observation")
     if len(network.columns) < network.obs_size:
         graph.add("Gather", network.columns, axis=1)
