@@ -37,9 +37,9 @@ def panels(draws: Sequence[Callable], path: str | os.PathLike, columns: int = 4)
     """
     columns = min(columns, len(draws))
     rows = -(-len(draws) // columns)
-    size = {"figsize": (3.4 * columns, 2.6 * rows + 0.5), "dpi": 120}
-    with _axes(nrows=rows, ncols=columns, squeeze=False, **size) as (drawn, grid):
-        labels = {}
+    width, height = 3.4 * columns, 2.6 * rows + 0.5
+    with _axes(nrows=rows, ncols=columns, squeeze=False, figsize=(width, height), dpi=120) as (drawn, grid):
+        labels: dict = {}
         for place, axes in enumerate(grid.flat):
             if place >= len(draws):
                 axes.set_axis_off()
@@ -53,7 +53,7 @@ def panels(draws: Sequence[Callable], path: str | os.PathLike, columns: int = 4)
                 axes.set_xlabel("")
             if place % columns:
                 axes.set_ylabel("")
-        drawn.tight_layout(rect=(0, 0.4 / size["figsize"][1], 1, 1))
+        drawn.tight_layout(rect=(0, 0.4 / height, 1, 1))
         drawn.legend(labels.values(), labels, loc="lower center", ncols=max(1, len(labels)), frameon=False)
         _save(drawn, path)
 
