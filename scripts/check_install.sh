@@ -81,10 +81,13 @@ echo "$(basename "$wheel"): $(du -k "$wheel" | cut -f1) kB; $(cd "$work/dist" &&
 echo "| | pip check | packages | its command |"
 echo "|---|---|---|---|"
 mkdir "$work/run"
-"$python" -m venv "$work/base" && check base "$work/base" "$wheel" || exit 1
+# An old pip fetches whole wheels of MindSpore to read what they need.
+"$python" -m venv "$work/base" && "$work/base/bin/python" -m pip install -q -U pip >>"$logs/build.log" 2>&1 && check base "$work/base" "$wheel" || exit 1
 [[ $# -gt 0 ]] || set -- $(sed -n '/^\[project.optional-dependencies\]/,/^# No/s/^\([a-z]*\) = .*/\1/p' pyproject.toml)
 for extra in "$@"; do
     cp -al "$work/base" "$work/$extra" # pip replaces files and changes none in place, so links serve
+    printf '#!/bin/sh\nexec "%s" -m awac.cli "$@"\n' "$work/$extra/bin/python" >"$work/awac" && chmod +x "$work/awac" &&
+        mv "$work/awac" "$work/$extra/bin/awac" # the copy's would start the original
     check "$extra" "$work/$extra" "$wheel[$extra]"
     rm -rf "${work:?}/$extra"
 done
