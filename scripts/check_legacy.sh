@@ -15,7 +15,7 @@ python=${PYTHON:-}
 if [[ -z $python ]]; then
     while read -r candidate; do # names on PATH can be shims that fail
         "$candidate" -I -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null && python=$candidate && break
-    done < <(type -aP python3.10 python3 python)
+    done < <(type -aP python3.10 python3 python; ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.10.*/bin/python 2>/dev/null)
 fi
 [[ -n $python ]] || { echo "check_legacy.sh: needs Python 3.10; set PYTHON=/path/to/python3.10" >&2; exit 1; }
 for tool in gcc patchelf; do

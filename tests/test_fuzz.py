@@ -326,7 +326,7 @@ def fuzz(check, strategy, cases, folder, monkeypatch, **options):
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is not ours
     before = peak()
 
-    @settings(max_examples=cases, deadline=10_000, database=None, suppress_health_check=list(HealthCheck), **options)
+    @settings(max_examples=cases, deadline=60_000, database=None, suppress_health_check=list(HealthCheck), **options)
     @given(strategy)
     def run(case):
         check(folder / "x", case)
