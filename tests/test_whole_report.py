@@ -153,6 +153,23 @@ def test_clones_and_the_data_are_level_lines_of_a_curve(swept):
     assert [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == ":"] == [[20, 20]]
 
 
+def test_a_results_file_gives_the_same_tables_and_curves(swept, tmp_path, capsys):
+    made = tmp_path / "benchmark.json"
+    assert cli.main(["report", str(swept), "--json", str(made)]) == 0
+    first = capsys.readouterr().out
+    shutil.rmtree(swept)
+    assert cli.main(["report", str(made), "--markdown", str(tmp_path / "again.md")]) == 0
+    again = capsys.readouterr().out
+    assert first.split("Report:")[0] == again.split("Report:")[0] and "| ant-medium-v2 |" in again
+    assert (tmp_path / "figures" / "curves_ant-medium-v2.png").is_file()
+    made.write_text('{"format": 1, "runs": []}')
+    assert cli.main(["report", str(made)]) == 1
+    assert "is not a sweep's results" in capsys.readouterr().err
+    run = run_folder(tmp_path / "single", {10: 100.0})
+    assert cli.main(["report", str(run), "--json", str(made)]) == 1
+    assert "--json is for the results of a sweep" in capsys.readouterr().err
+
+
 def test_all_tasks_are_panels_of_one_figure(swept, tmp_path, capsys, monkeypatch):
     from matplotlib.figure import Figure
 

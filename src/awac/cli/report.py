@@ -19,12 +19,13 @@ def add(parser) -> None:
         type=named_folder,
         nargs="+",
         metavar="[NAME=]FOLDER",
-        help="runs; those of one name are seeds of a curve. Or the results folder of one sweep",
+        help="runs; those of one name are seeds of a curve. Or one sweep: its results folder, or the file of --json",
     )
     parser.add_argument("--figure", type=path, metavar="PNG", help="image to write; of a sweep, all its tasks")
     parser.add_argument("--reference", type=float, help="mean return of the behaviour data, drawn as a line")
     parser.add_argument("--title", help="title of the figure or report (default: the task, or the sweep's folder)")
     parser.add_argument("--html", type=path, metavar="FILE", help="the whole report as one HTML page")
+    parser.add_argument("--json", type=path, metavar="FILE", help="a sweep's results, for a later `awac report FILE`")
     parser.add_argument(
         "--markdown", type=path, metavar="FILE", help="the whole report, figures beside it (a sweep: FOLDER/report.md)"
     )
@@ -39,8 +40,12 @@ def run(args) -> None:
     if swept:
         if args.reference is not None:
             raise ConfigError("--reference is for single runs; the report of a sweep knows its data")
-        args.markdown = args.markdown or str(Path(args.runs[0]) / "report.md")
+        if Path(args.runs[0]).is_dir():
+            args.markdown = args.markdown or str(Path(args.runs[0]) / "report.md")
     else:
+        if args.json:
+            raise ConfigError("--json is for the results of a sweep")
         print(report(args.runs, args.figure, args.reference, args.title))
-    if args.html or args.markdown:
-        write_report(args.runs, args.title, args.html, args.markdown, args.figure if swept else None)
+    if swept or args.html or args.markdown:
+        figure = args.figure if swept else None
+        write_report(args.runs, args.title, args.html, args.markdown, figure, args.json)
