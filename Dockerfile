@@ -1,4 +1,4 @@
-# AWAC on a CPU: docker build -t awac . (see docs/containers.md). Not tested: no container engine was at hand.
+# AWAC on a CPU: docker build -t awac . (see docs/containers.md). Not tested: no container engine was available.
 FROM python:3.11-slim-bookworm
 
 # g++ compiles the learner's operator at first use; the rest draws films without a display.

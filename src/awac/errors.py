@@ -16,7 +16,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(name, known: Iterable[str]) -> str:
-    """`: did you mean 'x'?` where a known name is like `name`, else nothing."""
+    """`: did you mean 'x'?` if a known name is like `name`, else nothing."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f": did you mean {close[0]!r}?" if close else ""
 

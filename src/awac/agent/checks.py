@@ -37,7 +37,7 @@ def below_1(name: str, value) -> float:
 
 
 def copy(actor: nn.Cell) -> nn.Cell:
-    """A copy of the actor with parameters of its own.
+    """A copy of the actor with its own parameters.
 
     Raises:
         ConfigError: it can't be copied.

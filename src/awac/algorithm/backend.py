@@ -1,7 +1,7 @@
 """Imports MindSpore with the settings that it needs; every package that uses MindSpore imports this first.
 
 MindSpore 2.7 comes with protobuf files of an old format, which only protobuf's pure Python implementation loads. If
-another package (wandb, onnx, ray, tensorboardX) has already loaded the compiled one, MindSpore gets a copy of its own.
+another package (wandb, onnx, ray, tensorboardX) has already loaded the compiled one, MindSpore gets its own copy.
 """
 
 from __future__ import annotations

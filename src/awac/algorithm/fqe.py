@@ -19,7 +19,7 @@ from awac.algorithm.policy import assign_array
 
 
 class FittedQ(nn.Cell):
-    """C independent critics Q_i(s, a) in one compiled graph, each with rows of its own.
+    """C independent critics Q_i(s, a) in one compiled graph, each with its own rows.
 
     Args:
         obs_size: O, after the normaliser.

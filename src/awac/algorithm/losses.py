@@ -39,7 +39,8 @@ def critic_loss(q_data, target):
 def td_error(q_data, target):
     """Root mean square of Q_i(s, a) − y over the twins and the batch; no gradient flows through it.
 
-    As a unit of λ it makes the weights independent of the scale of the rewards, and flatter where the critics err more.
+    As a unit of λ it makes the weights independent of the scale of the rewards, and flatter if the critics' errors are
+    larger.
     """
     return ops.stop_gradient(ops.sqrt(ops.square(q_data - target).mean()))
 

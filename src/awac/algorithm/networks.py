@@ -36,7 +36,7 @@ class MLP(nn.Cell):
         self.product = ops.MatMul() if copies is None else ops.BatchMatMul()
 
     def construct(self, x):
-        """(B, sizes[0]) → (B, sizes[-1]), or (copies, B, sizes[-1]) where there are copies."""
+        """(B, sizes[0]) → (B, sizes[-1]), or (copies, B, sizes[-1]) with copies."""
         if self.copies is not None and x.ndim == 2:
             x = ops.tile(ops.expand_dims(x, 0), (self.copies, 1, 1))
         for i in range(self.depth):

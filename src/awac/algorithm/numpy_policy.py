@@ -27,7 +27,7 @@ class NumpyPolicy:
         self.normalizer, self.config, self.discrete = normalizer, config, discrete
 
     def __call__(self, observations, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Actions for raw observations (B, O): the mode, or a sample where a generator is given.
+        """Actions for raw observations (B, O): the mode, or a sample if a generator is given.
 
         Returns:
             (B, A) float32 in [−1, 1], or (B,) int64 indices for a discrete policy.

@@ -118,7 +118,7 @@ def parameter_arrays(cell: nn.Cell) -> dict[str, np.ndarray]:
 
 def assign_array(parameter: Parameter, value: np.ndarray) -> None:
     """Sets a parameter's value, even if a compiled graph already uses it."""
-    # Not set_data: a compiled graph would go on using the old memory, which is freed.
+    # Not set_data: a compiled graph would keep using the old memory, which is freed.
     ops.assign(parameter, Tensor(np.asarray(value, order="C")))
 
 

@@ -47,7 +47,7 @@ def load_config(
     """Builds a configuration: preset, then YAML files, then overrides; later ones win.
 
     Args:
-        preset: a name in `PRESETS`; None: `default`, or nothing where there is a base.
+        preset: a name in `PRESETS`; None: `default`, or none if there is a base.
         env_yaml: path of a YAML mapping with `EnvConfig` keys.
         algo_yaml: path of a YAML mapping with `AlgoConfig` and `TrainConfig` keys.
         overrides: mapping of keys to values.

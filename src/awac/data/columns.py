@@ -45,7 +45,7 @@ class Loaded:
     """A data set that was read.
 
     Attributes:
-        data: the rows that can be trained on; actions in [-1, 1] where an action space was given, else as stored.
+        data: the rows that can be trained on; actions in [-1, 1] if an action space was given, else as stored.
         rows: number of rows in the file; those without a next observation are not in `data`.
         returns: (E,) float64, undiscounted return of each episode, over all rows of the file.
         notes: what was read under another name, or scaled; one line each.

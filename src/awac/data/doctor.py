@@ -28,7 +28,7 @@ from awac.errors import AWACError, DataError
 
 
 def doctor(dataset: str, task: str | Task | None = None, download: bool = False, action_unit: str = "auto") -> int:
-    """Prints the report; returns the exit code: 0 for fit (warnings included), 1 where a check fails."""
+    """Prints the report; returns the exit code: 0 for fit (warnings included), 1 if a check fails."""
     counts = {"ok": 0, "warn": 0, "fail": 0}
     for finding in examine(dataset, task, download, action_unit):
         counts[finding.verdict] += 1

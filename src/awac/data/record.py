@@ -217,7 +217,7 @@ def write_hdf5(path: str | os.PathLike, columns: dict[str, np.ndarray], metadata
 
 
 def _hdf5_image(columns: dict[str, np.ndarray], metadata: dict[str, object]) -> bytes:
-    """The bytes of the file, made in memory: HDF5 crashes the process where a disk is full while it closes a file."""
+    """The bytes of the file, made in memory: HDF5 crashes the process if a disk is full when it closes a file."""
     with h5py.File("rows", "w", libver=("earliest", "v110"), driver="core", backing_store=False) as file:
         for key in sorted(columns):
             values = columns[key]

@@ -21,7 +21,7 @@ from awac.envs.tasks import MIXES, NAMESPACE, VERSIONS, Task, known_d4rl_ids
 from awac.errors import AWACError, TaskError, nearest
 
 DEFAULT_LIMIT = 10_000
-"""Steps after which an episode is cut where the environment has no limit of its own."""
+"""Step limit of an episode if the environment has none."""
 
 
 def make_env(

@@ -54,7 +54,7 @@ class DeployedPolicy:
 def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
     """Loads the policy of a run, or of an exported folder; needs no MindSpore and no data set.
 
-    A checkpoint of a version that did not note the environment's bounds gives actions in [−1, 1], with a warning if
+    A checkpoint of a version that did not store the environment's bounds gives actions in [−1, 1], with a warning if
     that may not be the environment's unit.
 
     Args:

@@ -153,12 +153,12 @@ def npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> t
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type where it has none."""
+    """The first line of an exception's message, or its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power loss, where the file system can."""
+    """Makes a rename in `folder` survive a power loss, if the file system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Runs a plan's trials through Ray: a worker process each, resumed where they were, until all have ended."""
+"""Runs a plan's trials through Ray, one worker process each; a restarted trial is resumed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def sweep(
         dry: print the table and run nothing.
 
     Returns:
-        The exit code: 0, or 1 where a trial failed.
+        The exit code: 0, or 1 if a trial failed.
 
     Raises:
         ConfigError: Ray is missing, or no cluster answers.

@@ -1,7 +1,7 @@
 """Reads a sweep's YAML file: tasks × presets × seeds, and the settings of each trial.
 
-    tasks: [hopper-medium-v2, ant-medium-v2]     # or a mapping: label → settings (`task` where the label is no task)
-    presets: [default, bc]                           # or a mapping: label → settings (`preset` where the label is none)
+    tasks: [hopper-medium-v2, ant-medium-v2]     # or a mapping: label → settings (`task` if the label is no task)
+    presets: [default, bc]                           # or a mapping: label → settings (`preset` if the label is none)
     seeds: 3                                     # 0, 1, 2; or a list
     episode: 150                                 # training episodes of a trial
     set: {eval_every: 10}                        # settings of all trials

@@ -31,7 +31,7 @@ class RunContext:
         task: of the configuration, parsed.
         env: the environment to collect in.
         evaluator: runs evaluation episodes.
-        manifest: checkpoint to go on from or to evaluate, or None.
+        manifest: checkpoint to resume or to evaluate, or None.
         replay: filled with the offline data; None for evaluation.
         source: folder and manifest of the run whose learner a new one starts with, or None.
         about: JSON-able facts for the manifest.

@@ -50,7 +50,7 @@ class Ranked:
         folder: its run.
         episode: its checkpoint.
         estimate: of its value.
-        mean_return: undiscounted, from the run's own evaluation of that checkpoint; None where there is none.
+        mean_return: undiscounted, from the run's own evaluation of that checkpoint; None if there is none.
         normalized_score: likewise.
     """
 

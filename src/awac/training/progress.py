@@ -26,7 +26,7 @@ class Progress(Callback):
         self._bar: tqdm | None = None
 
     def begin(self, params):
-        """Shows the bar; a resumed run's begins where it stands."""
+        """Shows the bar; a resumed run's starts at the episodes done."""
         self._bar = bar(params.episodes_num, "training", "episodes", params.cur_episode)
         if not self._bar.disable:
             self._stack.enter_context(contextlib.redirect_stdout(_LinesAboveBars(sys.stdout)))

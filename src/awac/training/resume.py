@@ -82,7 +82,7 @@ def stored_normalizer(folder: Path, manifest: dict) -> Normalizer:
 
 
 def stored_config(folder: Path) -> Config | None:
-    """The configuration of a run that can be resumed, or None where it has no checkpoint yet.
+    """The configuration of a run that can be resumed, or None if it has no checkpoint yet.
 
     Raises:
         CheckpointError: it has checkpoints, but none that is sound.
@@ -93,7 +93,7 @@ def stored_config(folder: Path) -> Config | None:
 
 
 def manifest_to_resume(folder: Path, config: Config) -> dict:
-    """The newest sound checkpoint, if a run with this configuration can go on from it.
+    """The newest sound checkpoint, if a run with this configuration can be resumed from it.
 
     Raises:
         CheckpointError: there is none, or a setting that changes the result differs.

@@ -1,6 +1,6 @@
-"""TrainingState: everything that a checkpoint holds so that a resumed run goes on exactly.
+"""TrainingState: everything that a checkpoint holds so that a resumed run continues exactly.
 
-It owns the counters and the random generators; learner, replay and rollout keep a state of their own. The trainer
+It owns the counters and the random generators; learner, replay and rollout keep their own state. The trainer
 advances it; `runs.store` writes its snapshots.
 """
 
@@ -109,8 +109,8 @@ class TrainingState:
     def start_from(self, folder: Path, manifest: dict, offline_steps: int) -> None:
         """Takes over another run's learner: networks, targets, optimiser moments.
 
-        Counters, generators and online rows are this run's own. The offline phase goes on where the source stood in
-        its own; a source that has finished it starts this run at the switch.
+        Counters, generators and online rows are this run's own. The offline phase continues at the source's gradient
+        steps; if the source has finished its own, this run starts at the switch.
 
         Args:
             folder: of the source.

@@ -125,7 +125,7 @@ def open_film(task: Task, steps: int, size: int) -> Film:
 def _backend() -> str:
     """The first way to render without a display that works here.
 
-    Each is tried in a process of its own: once PyOpenGL is loaded for one of them, it can't be used for another.
+    Each is tried in a separate process: once PyOpenGL is loaded for one of them, it can't be used for another.
 
     Raises:
         TaskError: none does.

@@ -32,7 +32,7 @@ _FOREIGN = {
     b"\x1f\x8b": "compressed with gzip; unpack it first",
 }
 _UNIT_KEYS = ("metadata/action_unit", "action_unit")
-_OLD_RECORDING = "Recorded with awac"  # the description in recordings of awac before it noted the unit: [-1, 1]
+_OLD_RECORDING = "Recorded with awac"  # the description in recordings of awac before it stored the unit: [-1, 1]
 _MAX_BYTES = 16 << 30
 
 

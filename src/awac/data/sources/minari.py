@@ -34,7 +34,7 @@ def dataset_path(name: str) -> tuple[str, Path]:
     """The id behind `minari:`, and the folder of that data set.
 
     Raises:
-        DataError: it is no id.
+        DataError: it is not an id.
     """
     dataset_id = name[len(PREFIX) :]
     if not _ID.fullmatch(dataset_id) or ".." in dataset_id:

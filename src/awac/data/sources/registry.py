@@ -21,7 +21,7 @@ class Request:
         rows: rows to generate; None for the source's default.
         seed: of a generation.
         progress: show bars on stderr if that is a terminal.
-        extra: further columns wanted where the file has them, such as `infos/qpos`.
+        extra: further columns to read if the file has them, such as `infos/qpos`.
     """
 
     download: bool = False
