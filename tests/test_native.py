@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
+import subprocess
 
+import mindspore as ms
 import pytest
-from tiny import algo, learner, networks
+from tiny import algo, experience, learner, networks
 
 from awac.algorithm import native
 from awac.algorithm.native import build, cpus
@@ -79,6 +82,34 @@ def test_a_library_in_a_folder_that_others_may_write_to_is_not_loaded(compiler, 
 def test_a_damaged_library_is_not_loaded(tmp_path):
     (tmp_path / "learner.so").write_bytes(b"\x7fELF")
     assert not build._loads(tmp_path / "learner.so")
+
+
+needs_a_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None and "CI" not in os.environ, reason="there is no g++ on this machine"
+)
+
+
+@needs_a_compiler
+def test_a_library_of_another_version_is_not_loaded(tmp_path):
+    def made(version: int):
+        path = tmp_path / f"learner-{version}.so"
+        source = f'extern "C" int AwacVersion() {{ return {version}; }}'
+        command = ["g++", "-x", "c++", "-shared", "-fPIC", "-o", str(path), "-"]
+        subprocess.run(command, input=source.encode(), check=True)
+        return path
+
+    assert build._loads(made(build.VERSION)) and not build._loads(made(build.VERSION + 1))
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("change", ["version", "size"])
+def test_the_operator_refuses_settings_of_another_version(change):
+    our = learner(algo())
+    settings = our.steps.settings.asnumpy().copy()
+    settings[0] += change == "version"
+    our.steps.settings = ms.Tensor(settings if change == "version" else settings[:-1])
+    with pytest.raises(RuntimeError, match="error code|return"):
+        our.learn(experience(False, steps=1))
 
 
 def test_what_the_operator_does_not_know_is_named():
