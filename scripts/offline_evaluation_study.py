@@ -95,10 +95,10 @@ def main() -> None:
     print(f"{time.perf_counter() - begin:.0f} s, {time.process_time() - cpu:.0f} s of CPU time", flush=True)
     with open(args.out, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("policy", "estimate", "spread", "drift", "off_data", "true_value", "true_error", "true_return"))
+        table.writerow(("policy", "estimate", "std", "drift", "off_data", "true_value", "true_error", "true_return"))
         for (name, (discounted, plain)), e in zip(truth.items(), estimates, strict=True):
             error = discounted.std(ddof=1) / np.sqrt(len(discounted))
-            row = (e.value, e.spread, e.drift, e.off_data, discounted.mean(), error, plain.mean())
+            row = (e.value, e.std, e.drift, e.off_data, discounted.mean(), error, plain.mean())
             table.writerow((name, *(f"{x:.4g}" for x in row)))
             print(name, *(f"{x:.4g}" for x in row), sep="\t", flush=True)
     found, true = np.array([e.value for e in estimates]), np.array([d.mean() for d, _ in truth.values()])

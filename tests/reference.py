@@ -141,7 +141,7 @@ class Reference:
         else:
             weights = np.minimum(np.exp(adv / lam), config.weight_clip)
         weights = np.maximum(weights, config.weight_floor)
-        log_prob, spread, backward = self.actor_terms(obs, action)
+        log_prob, std, backward = self.actor_terms(obs, action)
         share = weights / (batch if config.loss_reduction == "mean" else 1)
         actor_loss, actor_gradients = -(log_prob * share).sum(), backward(-share)
         if config.update_order == "together":
@@ -153,7 +153,7 @@ class Reference:
         return {
             "critic_loss": critic_loss,
             "actor_loss": actor_loss,
-            "mean_std": spread,
+            "mean_std": std,
             "q_mean": np.mean(q_data),
             "adv_mean": adv.mean(),
             "ess": weights.sum() ** 2 / (batch * (weights**2).sum()),
@@ -174,10 +174,10 @@ class Reference:
             log_probs = self.log_softmax(obs)
             taken = np.eye(log_probs.shape[1])[action[:, 0].astype(int)]
             probs = np.exp(log_probs)
-            spread = np.sqrt((probs * (1 - probs)).sum(axis=1)).mean()
+            std = np.sqrt((probs * (1 - probs)).sum(axis=1)).mean()
             return (
                 (log_probs * taken).sum(axis=1),
-                spread,
+                std,
                 lambda g: self.actor.backward(g[:, None] * (taken - probs), cache),
             )
         mean, log_std, cache = self.gaussian(obs)

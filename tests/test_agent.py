@@ -151,9 +151,9 @@ class TestExpectation:
     def test_the_sampled_one_converges_to_it(self, twin, samples):
         value, probs, q = self.value(twin, samples)
         exact = (probs * q).sum(axis=1)
-        spread = np.sqrt((probs * (q - exact[:, None]) ** 2).sum(axis=1) / samples)
+        error = np.sqrt((probs * (q - exact[:, None]) ** 2).sum(axis=1) / samples)
         assert np.abs(value - exact).max() > 0
-        assert (np.abs(value - exact) < 4.5 * spread).all()
+        assert (np.abs(value - exact) < 4.5 * error).all()
 
 
 class TestActions:

@@ -55,7 +55,7 @@ def test_it_finds_the_value_of_a_chain(continuous):
     go, stay = fitted_q(data, [policy(True), policy(False)], None if continuous else 2, SMALL)
     assert go.value == pytest.approx(truth(True), rel=0.1)
     assert abs(stay.value - truth(False)) < 0.1 * truth(True)  # 0: it never earns anything
-    assert go.spread < 0.1 * truth(True) and abs(go.drift) < 0.1 * truth(True)
+    assert go.std < 0.1 * truth(True) and abs(go.drift) < 0.1 * truth(True)
     expected = 0.5 if not continuous else np.sqrt(0.5 * 1.4**2)
     assert go.off_data == pytest.approx(expected, rel=0.05)
 
@@ -85,7 +85,7 @@ def test_estimates_stay_within_what_rewards_can_sum_up_to():
 def test_one_critic_has_no_spread():
     data, single = chain(continuous=False, rows=300), Settings(steps=25, critics=1, hidden=(8,))
     (estimate,) = fitted_q(data, [lambda o: np.ones(len(o), int)], 2, single)
-    assert np.isnan(estimate.spread)
+    assert np.isnan(estimate.std)
 
 
 @pytest.mark.parametrize("wrong", [{"gamma": 1.0}, {"steps": 0}, {"critics": 0}])
@@ -147,7 +147,7 @@ class TestCommand:
             (str(two), "5", ""),
         }
         values = [float(row["estimate"]) for row in table]
-        assert values == sorted(values, reverse=True) and all(float(row["spread"]) >= 0 for row in table)
+        assert values == sorted(values, reverse=True) and all(float(row["std"]) >= 0 for row in table)
         constant = [tuple(row[name] for name in ("steps", "critics", "gamma", "rows")) for row in table]
         assert constant == 3 * [("25", "2", "0.99", "300")]
         best = table[0]

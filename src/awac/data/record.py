@@ -52,7 +52,7 @@ def collect(
         seed: of everything random.
         part: further seed, for the parts of a mix.
         deterministic: record mean actions.
-        workers: processes to spread the episodes over; the result is the same for any number.
+        workers: processes that share the episodes; the result is the same for any number.
         progress: show a bar on stderr if that is a terminal.
 
     Returns:

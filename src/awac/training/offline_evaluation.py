@@ -57,7 +57,7 @@ class Estimate:
 
     Attributes:
         value: mean over the critics.
-        spread: standard deviation over the critics; NaN with a single one. It tells how far they agree, not how far
+        std: standard deviation over the critics; NaN with a single one. It tells how far they agree, not how far
             they are right.
         drift: change of the value over the last fifth of the steps.
         off_data: how far the policy's actions are from the data's: root mean square over the rows, in the policy's unit
@@ -65,7 +65,7 @@ class Estimate:
     """
 
     value: float
-    spread: float
+    std: float
     drift: float
     off_data: float
 
@@ -130,11 +130,11 @@ def fitted_q(
             history.append(batches.scale * critics.values(obs, first).mean(-1).astype(np.float64))
     values = np.stack(history).reshape(len(history), len(policies), settings.critics)
     last, before = values[-AVERAGED:].mean(0), values[-AVERAGED - POINTS // 5 :][:AVERAGED].mean(0)
-    spread = last.std(-1, ddof=1) if settings.critics > 1 else np.full(len(policies), np.nan)
+    std = last.std(-1, ddof=1) if settings.critics > 1 else np.full(len(policies), np.nan)
     drift = (last - before).mean(-1)
     return [
         Estimate(float(value), float(s), float(d), distance)
-        for value, s, d, distance in zip(last.mean(-1), spread, drift, batches.off_data, strict=True)
+        for value, s, d, distance in zip(last.mean(-1), std, drift, batches.off_data, strict=True)
     ]
 
 

@@ -27,7 +27,7 @@ COLUMNS = (
     "folder",
     "episode",
     "estimate",
-    "spread",
+    "std",
     "drift",
     "off_data",
     "mean_return",
@@ -177,12 +177,12 @@ def _number(row: dict[str, str], name: str) -> float | None:
 
 
 def _table(ranked: list[Ranked]) -> list[str]:
-    head = ("policy", "checkpoint", "estimate", "spread", "drift", "off data", "return")
+    head = ("policy", "checkpoint", "estimate", "std", "drift", "off data", "return")
     lines = [head]
     for row in ranked:
         e = row.estimate
         known = "" if row.mean_return is None else f"{row.mean_return:.1f}"
-        figures = (f"{e.value:.2f}", f"{e.spread:.2f}", f"{e.drift:+.2f}", f"{e.off_data:.2f}", known)
+        figures = (f"{e.value:.2f}", f"{e.std:.2f}", f"{e.drift:+.2f}", f"{e.off_data:.2f}", known)
         lines.append((str(row.folder), str(row.episode), *figures))
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
@@ -192,13 +192,13 @@ def _remarks(ranked: list[Ranked]) -> list[str]:
     """What a reader should know besides the table."""
     lines, best = [], ranked[0]
     if len(ranked) > 1:
-        noise = [float(np.nan_to_num(row.estimate.spread)) for row in ranked]
+        noise = [float(np.nan_to_num(row.estimate.std)) for row in ranked]
         near = [
             r
             for r, s in zip(ranked[1:], noise[1:], strict=True)
             if best.estimate.value - r.estimate.value < noise[0] + s
         ]
-        also = f"; not told apart from it: {', '.join(_name(row) for row in near)}" if near else ""
+        also = f"; not distinguishable from it: {', '.join(_name(row) for row in near)}" if near else ""
         lines.append(f"Highest estimate: {_name(best)}{also}")
     known = [row for row in ranked if row.mean_return is not None]
     if len(known) > 2:
@@ -220,7 +220,7 @@ def _write(path: Path, ranked: list[Ranked], settings: Settings, dataset: str, r
     table.writerow(COLUMNS)
     for row in ranked:
         e = row.estimate
-        figures = (e.value, e.spread, e.drift, e.off_data, row.mean_return, row.normalized_score)
+        figures = (e.value, e.std, e.drift, e.off_data, row.mean_return, row.normalized_score)
         shown = ["" if x is None or np.isnan(x) else f"{x:.6g}" for x in figures]
         constant = (settings.gamma, settings.steps, settings.critics, dataset, rows)
         table.writerow((row.folder, row.episode, *shown, *constant))

@@ -127,7 +127,7 @@ def sample_observations(normalizer: Normalizer, rows: int, seed: int = 0) -> np.
     rng, size = np.random.default_rng(seed), normalizer.size
     half = rows // 2
     far = max(1, half // 16)
-    spread = np.concatenate(
+    normalised = np.concatenate(
         [
             rng.standard_normal((half, size)),
             rng.uniform(-3.0, 3.0, (rows - half - far, size)),
@@ -136,5 +136,5 @@ def sample_observations(normalizer: Normalizer, rows: int, seed: int = 0) -> np.
     )
     observations = rng.standard_normal((rows, normalizer.obs_size))
     rest = 0.0 if normalizer.mean_rest is None else normalizer.mean_rest
-    observations[:, normalizer.columns] = normalizer.mean.astype(np.float64) + rest + normalizer.std * spread
+    observations[:, normalizer.columns] = normalizer.mean.astype(np.float64) + rest + normalizer.std * normalised
     return rng.permutation(observations).astype(np.float32)
