@@ -211,7 +211,7 @@ class Training:
         mean = dense.pop()
         if "Dense_3" in params:
             log_std = params["Dense_3"]["kernel"], params["Dense_3"]["bias"]
-        else:  # PPO's log-log_std does not depend on the state
+        else:  # PPO's log-std does not depend on the state
             log_std = np.zeros_like(mean[0]), params["log_std"]
         dense.append((np.concatenate([mean[0], log_std[0]], axis=1), np.concatenate([mean[1], log_std[1]])))
         for i, (scale, offset) in enumerate(self._normalisations(state, params)):

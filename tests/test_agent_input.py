@@ -72,7 +72,7 @@ def test_networks_that_do_not_go_together():
     for nets, words in cases:
         with pytest.raises(ConfigError, match=words):
             AWAC(*nets)
-    with pytest.raises(ConfigError, match=r"4 logits a state, the critic values of shape \(3,\)"):
+    with pytest.raises(ConfigError, match=r"4 logits per state, the critic values of shape \(3,\)"):
         AWAC(critic, target, wide).update(batch())
     with pytest.raises(ConfigError, match="exact expectation"):
         agent(gaussian=True, num_action_samples=None).update(batch(True))

@@ -53,7 +53,7 @@ def start(single):
 
 @pytest.fixture(scope="module")
 def many():
-    """A learner of STEPS steps a call."""
+    """A learner of STEPS steps per call."""
     return learner(algo("ant"))
 
 

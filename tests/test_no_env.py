@@ -129,7 +129,7 @@ def test_what_counts_as_an_index(values, options, count):
     [
         (np.array([0, -2]), {}, "has index -2"),
         (np.array([[0.0], [np.nan]]), {}, "NaN or infinite values, first in row 1"),
-        (np.ones((3, 2)), {"low": (0.0, 0.0, 0.0)}, "holds 2 values a row, but action_low has 3"),
+        (np.ones((3, 2)), {"low": (0.0, 0.0, 0.0)}, "holds 2 values per row, but action_low has 3"),
         (np.ones((3, 2)), {"low": (2.0,)}, "value 0 has bounds 2 to 1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tiny networks, rows and settings for the tests of the algorithm: widths (16, 16), 8 rows a batch, 4 steps a call."""
+"""Tiny networks, rows and settings for tests of the algorithm: widths (16, 16), 8 rows per batch, 4 steps per call."""
 
 from __future__ import annotations
 

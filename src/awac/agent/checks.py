@@ -99,7 +99,7 @@ def probe(critics, actor, state_size: int) -> tuple[int, bool]:
         extra = () if discrete else (Tensor(np.zeros((PROBES, size), np.float32)),)
         shape_of_q = tuple(getattr(_try("critic", critic, obs, *extra), "shape", ()))
         if discrete and shape_of_q not in ((PROBES, size), (1, PROBES, size), (2, PROBES, size)):
-            raise ConfigError(f"the actor gives {size} logits a state, the critic values of shape {shape_of_q[1:]}")
+            raise ConfigError(f"the actor gives {size} logits per state, the critic values of shape {shape_of_q[1:]}")
         if not discrete and shape_of_q not in ((PROBES, 1), (PROBES,), (2, PROBES)):
             raise ConfigError(
                 f"the critic gives shape {shape_of_q} for {PROBES} states and actions; expected (B, 1) or (2, B)"

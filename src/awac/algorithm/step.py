@@ -1,7 +1,7 @@
 """The gradient step of AWAC (Nair et al. 2020, algorithm 1), used by `AWACLearner` and the class `AWAC`.
 
 `Updates` holds everything that a step changes: weights, optimisers, targets, running average. `GradientSteps` computes
-the losses and applies their gradients, K steps a call. On a CPU with a C++ compiler the K steps run as one operator
+the losses and applies their gradients, K steps per call. On a CPU with a C++ compiler the K steps run as one operator
 (`native`); this module is then the reference that the tests compare it with.
 """
 

@@ -14,8 +14,8 @@ INTERRUPTED = "all trials are kept as they were; the same command continues them
 def add(parser) -> None:
     """Adds the options."""
     parser.description = (
-        "Trains every task with every preset and seed of a YAML file through Ray (extra `sweep`), a core a trial. The "
-        "same command continues a sweep that was stopped."
+        "Trains every task with every preset and seed of a YAML file through Ray (extra `sweep`), one core per trial. "
+        "The same command continues a sweep that was stopped."
     )
     parser.add_argument("file", type=path, metavar="FILE.yaml", help="the sweep, see docs/sweeps.md")
     parser.add_argument("--results", type=path, metavar="FOLDER", help="results folder (default: sweeps/FILE)")

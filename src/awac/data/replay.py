@@ -103,7 +103,7 @@ class Replay:
         Args:
             rng: source of the indices.
             steps: number of batches K.
-            batch_size: rows a batch B.
+            batch_size: rows per batch B.
             offline_share: each batch has exactly round(offline_share · B) offline rows, which come first in it; if one
                 region is empty, all rows come from the other. None draws uniformly from the union of both.
 

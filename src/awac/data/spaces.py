@@ -63,5 +63,5 @@ def action_space(
 def _bound(key: str, given: Bound, default, size: tuple[int], where: str) -> np.ndarray:
     values = np.asarray(default if given is None else given, np.float32)
     if values.size not in (1, *size):
-        raise DataError(f"{where} holds {size[0]} values a row, but {key} has {values.size}; give one, or one for each")
+        raise DataError(f"{where} holds {size[0]} values per row, but {key} has {values.size}; give one, or one each")
     return np.broadcast_to(values.reshape(-1), size).copy()

@@ -31,7 +31,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Runs episodes in several environments, one policy call a step for all that are still running.
+    """Runs episodes in several environments, one policy call per step for all that are still running.
 
     Where fewer environments than episodes can be made (a robot, a licence), the episodes share those there are.
 
