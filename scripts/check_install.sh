@@ -32,7 +32,7 @@ print(awac.__version__, load_policy('ckpt')([0.0] * 111))"
 }
 use_behaviour() { python "$root/scripts/train_behaviour.py" --help && python -c "import sbx, stable_baselines3"; }
 use_completion() { awac completion bash >complete.bash && bash -n complete.bash && awac completion zsh | grep -q '#compdef awac'; }
-use_dev() { for tool in pytest ruff mypy hatchling; do python -m $tool --version || return; done; }
+use_dev() { for tool in pytest ruff mypy; do python -m $tool --version || return; done && python -c "import hatchling.build"; }
 use_docs() { (cd "$root" && python -m mkdocs build --strict --quiet --config-file scripts/mkdocs.yml --site-dir "$work/site"); }
 use_legacy() {
     [[ $(python -c 'import sys; print(sys.version_info[:2] == (3, 10))') == True ]] || return

@@ -10,7 +10,8 @@ Makes .venv-MINDSPORE-PYTHON for each pair (default: 2.7.0/3.10 2.7.0/3.11 2.10.
 with that MindSpore in place of the lock's, runs the tests in it, times `awac bench`, and prints a table in Markdown. An
 environment takes 3 GB, the tests some minutes. What the tests print goes to .venv-MINDSPORE-PYTHON/tests.log, the pair's line
 of the table to .venv-MINDSPORE-PYTHON/result as soon as it is there. A pair that passed is not run again for the same code, so
-the same command goes on where an interrupted one stopped. The exit code is 0 only if all pairs pass. Pythons are looked for
+the same command goes on where an interrupted one stopped. Failed tests are run once more by themselves, and both results are
+in the table. The exit code is 0 only if all pairs pass. Pythons are looked for
 on PATH and among pyenv's.
 USAGE
     exit 0
@@ -41,6 +42,12 @@ make_environment() { # FOLDER MINDSPORE PYTHON
         "${pip[@]}" --require-hashes -r requirements.lock && "${pip[@]}" "mindspore==$2" -e . && echo "$stamp" >"$1/.done"
 }
 
+run_tests() { # FOLDER LOG [ARGUMENT ...]
+    "$1/bin/python" -m pytest -q -o cache_dir="$PWD/$1/pytest_cache" "${@:3}" tests >"$1/$2.log" 2>&1 </dev/null
+}
+
+last_line() { tail -n 1 "$1" | sed -E 's/^=* ?//; s/ in .*//; s/ ?=*$//'; }
+
 export PYTHONPATH=$PWD/src MPLBACKEND=Agg OMP_NUM_THREADS=1
 code=$(find src tests scripts example ckpt *.toml *.lock -name __pycache__ -prune -o -type f -print0 | sort -z | xargs -0 cat | sha256sum)
 rows=() failed=0
@@ -56,9 +63,13 @@ for pair in "$@"; do
         continue
     fi
     say "MindSpore $mindspore, Python $version: tests, in $folder/tests.log"
-    "$folder/bin/python" -m pytest -q tests >"$folder/tests.log" 2>&1 </dev/null || passed=0
-    result=$(tail -n 1 "$folder/tests.log" | sed -E 's/^=* ?//; s/ in .*//; s/ ?=*$//')
-    speed=$("$folder/bin/python" -m awac.cli bench --implementation awac --workload ant --rounds 3 --seconds 1 |
+    if run_tests "$folder" tests; then
+        result=$(last_line "$folder/tests.log")
+    else # a limit of time may have been too short for a busy machine
+        run_tests "$folder" again --lf || passed=0
+        result="$(last_line "$folder/tests.log"); the failed ones again: $(last_line "$folder/again.log")"
+    fi
+    speed=$("$folder/bin/python" -m awac.cli bench --implementation awac --workload default --rounds 3 --seconds 1 |
         awk -F '|' '$2 ~ /awac/ { gsub(/ /, "", $3); print $3 }')
     [[ -n $speed ]] || passed=0
     [[ $passed == 1 ]] && word=passed || word=failed failed=1
@@ -66,5 +77,5 @@ for pair in "$@"; do
     printf '%s\n' "$word $code" "${rows[-1]}" >"$folder/result"
     say "${rows[-1]}"
 done
-printf '%s\n' "| MindSpore | Python | tests | steps/s (\`ant\`) |" "|---|---|---|---|" "${rows[@]}"
+printf '%s\n' "| MindSpore | Python | tests | steps/s (\`default\`) |" "|---|---|---|---|" "${rows[@]}"
 exit $failed
