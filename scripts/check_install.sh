@@ -59,16 +59,17 @@ use_video() { awac eval --ckpt_path ckpt --eval_episodes 1 --video film.mp4 --vi
 use_wandb() { WANDB_MODE=offline awac train "${tiny[@]}" --logger wandb; }
 
 check() { # NAME FOLDER REQUIREMENT: installs, checks, uses; a line of the table
-    local log=$logs/$1.log bin=$2/bin checked used=failed packages
+    local log=$logs/$1.log bin=$2/bin checked used=failed packages mindspore
     "$bin/python" -m pip install -q "$3" >"$log" 2>&1 || {
-        echo "| $1 | not installed | – | – |" && failed=1
+        echo "| $1 | not installed | – | – | – |" && failed=1
         return
     }
     checked=$("$bin/python" -m pip check 2>&1 | tee -a "$log" | grep -v '^WARNING' | head -n 1)
-    packages=$("$bin/python" -m pip list 2>/dev/null | tail -n +3 | wc -l)
+    packages=$("$bin/python" -m pip list 2>/dev/null | tail -n +3)
+    mindspore=$(awk '$1 == "mindspore" { print $2 }' <<<"$packages")
     (cd "$work/run" && PATH=$bin:$PATH && hash -r && "use_$1") >>"$log" 2>&1 </dev/null && used=passed
     [[ $checked == "No broken requirements found." && $used == passed ]] || failed=1
-    echo "| $1 | $checked | $packages | $used |"
+    echo "| $1 | $checked | $(wc -l <<<"$packages") | $mindspore | $used |"
 }
 
 python=${PYTHON:-python3}
@@ -78,8 +79,8 @@ python=${PYTHON:-python3}
 rm -rf "$work/build"
 wheel=$(echo "$work"/dist/*.whl)
 echo "$(basename "$wheel"): $(du -k "$wheel" | cut -f1) kB; $(cd "$work/dist" && ls ./*.tar.gz): $(du -k "$work"/dist/*.tar.gz | cut -f1) kB; $("$python" -V)"
-echo "| | pip check | packages | its command |"
-echo "|---|---|---|---|"
+echo "| | pip check | packages | MindSpore | its command |"
+echo "|---|---|---|---|---|"
 mkdir "$work/run"
 # An old pip fetches whole wheels of MindSpore to read what they need.
 "$python" -m venv "$work/base" && "$work/base/bin/python" -m pip install -q -U pip >>"$logs/build.log" 2>&1 && check base "$work/base" "$wheel" || exit 1
