@@ -93,6 +93,18 @@ def test_a_file_joined_to_itself(tmp_path, columns):
     assert found(findings, "warn", "rows", "50% of the rows")
 
 
+@pytest.mark.parametrize("switched", [False, True])
+def test_without_a_task_actions_have_the_range_of_the_data(tmp_path, columns, switched):
+    valve = np.random.default_rng(0).uniform(0, 100, columns["actions"].shape)  # percent
+    columns["actions"] = np.where(valve < 50, 0, 100) if switched else valve
+    path = tmp_path / "logs.npz"
+    np.savez(path, **columns)
+    (finding,) = (finding for finding in examine(str(path)) if finding.check == "actions")
+    share = 100 if switched else 0
+    assert finding.verdict == ("warn" if switched else "ok")
+    assert f"to 100, {share}% of the values at the ends of their range" in finding.text
+
+
 def test_without_a_task_it_says_what_was_left_out(tmp_path, columns):
     assert found(verdicts(tmp_path, columns, task=None), "warn", "task", "give --task")
 

@@ -28,7 +28,11 @@ class Finding(NamedTuple):
 
 
 def check_rows(
-    data: Transitions, task: Task | None = None, limit: int | None = None, returns: np.ndarray | None = None
+    data: Transitions,
+    task: Task | None = None,
+    limit: int | None = None,
+    returns: np.ndarray | None = None,
+    scaled: bool = True,
 ) -> Iterator[Finding]:
     """Yields the findings about the rows.
 
@@ -37,13 +41,14 @@ def check_rows(
         task: for the normalised score; None leaves it out.
         limit: the task's time limit in steps; None if it has none.
         returns: (E,) of the episodes, including rows that are not in `data`; None takes those of `data`.
+        scaled: the actions are in [-1, 1]; else their bounds are not known, and each column's own range stands in.
     """
-    yield from _check_columns(data)
+    yield from _check_columns(data, scaled)
     yield from _check_rewards(data)
     yield from _check_episodes(data, task, limit, data.episode_returns() if returns is None else returns)
 
 
-def _check_columns(data: Transitions) -> Iterator[Finding]:
+def _check_columns(data: Transitions, scaled: bool) -> Iterator[Finding]:
     varies = varying_columns(data.observations)
     yield Finding("ok" if varies.any() else "fail", "observations", describe_columns(varies))
     sample = data.observations[:: max(1, len(data) // _SAMPLE)]
@@ -65,8 +70,12 @@ def _check_columns(data: Transitions) -> Iterator[Finding]:
         yield Finding(
             "warn", "actions", f"{still} of {data.action_size} columns are constant: the policy can't vary them"
         )
-    edge = float((np.abs(data.actions) > _SATURATED).mean())
-    text = f"{data.actions.min():.3g} to {data.actions.max():.3g}, {edge:.0%} of the values at the bounds"
+    actions, bounds = data.actions, "bounds"
+    if not scaled:
+        low, span = actions.min(axis=0), np.maximum(np.ptp(actions, axis=0), np.finfo(np.float32).tiny)
+        actions, bounds = 2 * (actions - low) / span - 1, "ends of their range"
+    edge = float((np.abs(actions) > _SATURATED).mean())
+    text = f"{data.actions.min():.3g} to {data.actions.max():.3g}, {edge:.0%} of the values at the {bounds}"
     hint = "; the Gaussian policy fits such actions badly" if edge > 0.5 else ""
     yield Finding("warn" if hint else "ok", "actions", text + hint)
 

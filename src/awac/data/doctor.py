@@ -62,7 +62,7 @@ def examine(
         if task is None:
             loaded = load(recording.columns, str(recording.path), action_unit=action_unit)
             text = "unknown, so sizes, bounds and physics are not checked against it; give --task ID"
-            yield from (*_check_reading(loaded), *check_rows(loaded.data, returns=loaded.returns))
+            yield from (*_check_reading(loaded), *check_rows(loaded.data, returns=loaded.returns, scaled=False))
             yield Finding("warn", "task", text)
             return
     except DataError as error:
@@ -97,7 +97,7 @@ def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action
         yield Finding("fail", "task", f"{task.id}: {str(error).removeprefix(f'{source}: ')}")
         loaded = load(recording.columns, source, limit=time_limit(env))
     yield from _check_reading(loaded)
-    yield from check_rows(loaded.data, task, time_limit(env), loaded.returns)
+    yield from check_rows(loaded.data, task, time_limit(env), loaded.returns, scaled=fits)
     if fits:
         kind = "0..n-1" if isinstance(space, spaces.Discrete) else f"[-1, 1] ± {BOUND_TOLERANCE:g}"
         yield Finding("ok", "task", f"{task.id}: {loaded.data.obs_size} observations, actions in {kind}")
