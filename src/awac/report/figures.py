@@ -53,6 +53,7 @@ def panels(draws: Sequence[Callable], path: str | os.PathLike, columns: int = 4)
                 axes.set_xlabel("")
             if place % columns:
                 axes.set_ylabel("")
+            axes.xaxis.label.set_size("small")
         drawn.tight_layout(rect=(0, 0.4 / height, 1, 1))
         drawn.legend(labels.values(), labels, loc="lower center", ncols=max(1, len(labels)), frameon=False)
         _save(drawn, path)
