@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -24,18 +25,17 @@ def figure(path: str | os.PathLike):
         _save(drawn, path)
 
 
-def panels(draws: Sequence[Callable], path: str | os.PathLike, columns: int = 4) -> None:
+def panels(draws: Sequence[Callable], path: str | os.PathLike) -> None:
     """Draws several figures as panels of one, with one legend for all of them.
 
     Args:
         draws: each draws on matplotlib's axes.
         path: the image; its suffix says the format.
-        columns: panels beside each other, at most.
 
     Raises:
         ConfigError: the image can't be written, or not in that format.
     """
-    columns = min(columns, len(draws))
+    columns = min(4, math.ceil(math.sqrt(len(draws))))
     rows = -(-len(draws) // columns)
     width, height = 3.4 * columns, 2.6 * rows + 0.5
     with _axes(nrows=rows, ncols=columns, squeeze=False, figsize=(width, height), dpi=120) as (drawn, grid):
