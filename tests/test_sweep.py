@@ -252,12 +252,17 @@ def ray():
     return pytest.importorskip("ray")
 
 
-def sweep(path: Path, *options) -> subprocess.Popen:
+def sweep(path: Path, *options, **how) -> subprocess.Popen:
     """The command, in a process of its own; its output is in `sweep.log` beside the file."""
     with open(path.parent / "sweep.log", "w") as log:
         command = [sys.executable, "-m", "awac.cli", "sweep", str(path), "--results", str(path.parent / "results")]
         options = ("--workers", "2", "--every", "2", *options)
-        return subprocess.Popen([*command, *options], stdout=log, stderr=log)
+        return subprocess.Popen([*command, *options], stdout=log, stderr=log, **how)
+
+
+def ignore_sigint() -> None:
+    """What a shell does for a script's background jobs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def wait(condition, seconds: float = LIMIT):
@@ -290,18 +295,19 @@ def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
     plan = {"episode": 1_000_000, "presets": {"ant": None, "other": {"preset": "ant", "lam": 3}}}
     path = write(tmp_path / "small.yaml", **plan, set={**SMALL["set"], "eval_every": 100})
     folder = tmp_path / "results" / "ant-expert-v2"
-    process = sweep(path)
+    process = sweep(path, preexec_fn=ignore_sigint)
     saved = wait(lambda: [p.parent for p in folder.glob("*/seed_0/manifest_*.json")])[0]
     first = max(run_folder.episodes(saved))
     os.kill(int((saved / "run.lock").read_text()), signal.SIGKILL)
     wait(lambda: (saved / LOG).read_text().count("ready in") == 2)
     wait(lambda: run_folder.episodes(saved) and max(run_folder.episodes(saved)) > first)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(LIMIT) == 130
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LIMIT) == 143
     log = (tmp_path / "sweep.log").read_text()
     assert log.splitlines()[-1] == (
-        "awac: stopped by SIGINT: all trials are kept as they were; the same command continues them"
+        "awac: stopped by SIGTERM: all trials are kept as they were; the same command continues them"
     )
+    assert "awac: stopped; " in (saved / LOG).read_text()
     newest = [max(run_folder.episodes(path)) for path in folder.glob("*/seed_0")]
     last = max(newest) + 20
     path = write(tmp_path / "small.yaml", **{**plan, "episode": last})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -67,6 +68,8 @@ def run(trial: Trial, folder: str, place: str) -> tuple[str, str]:
             os.chdir(place)
         if "" not in sys.path:
             sys.path.insert(0, "")
+        # Ray stops a trial by SIGINT, which it would ignore if the sweep is a script's background job.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return _train(trial, target)
 
 
