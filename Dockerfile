@@ -8,7 +8,7 @@ RUN apt-get update \
 
 WORKDIR /opt/awac
 COPY . .
-RUN bash scripts/setup.sh && chmod -R a+rX /opt/awac && rm -rf /root/.cache
+RUN bash scripts/setup.sh && chmod -R a+rX /opt/awac && rm -rf ~/.cache
 
 # Runs, logs and the cache lie in one mounted folder, whoever the user is.
 ENV PATH=/opt/awac/.venv/bin:$PATH AWAC_CACHE_DIR=/data/cache

@@ -135,7 +135,7 @@ def plain(monkeypatch):
         ("ant", {"weighting": "exp", "weight_clip": 1.05, "lam": 0.5, "reward_scale": 2.0}, False),
         ("ant", {"weighting": "exp", "weight_clip": 1.05, "lam": 0.5}, True),
         ("paper", {}, True),
-        ("bc", {}, True),
+        ("bc", {"weight_floor": 2.0}, True),
         ("ant", {"update_order": "critic_first", "squash_mean": False, "log_std_bound": "clamp"}, False),
         ("ant", {"log_std_bound": "clamp", "state_dependent_std": True, "log_std_min": -0.1}, False),
         ("ant", {"update_order": "critic_first", "weighting": "exp"}, True),

@@ -96,7 +96,7 @@ def _scores(results: Results) -> Iterator[Section]:
             [score_table(results, held, digits=2, mean=False)],
         )
     yield Section(
-        "Best evaluation", "Chosen by looking: beside the last one, not in its place.", [score_table(results, best)]
+        "Best evaluation", "Selected afterwards, so it does not replace the last one.", [score_table(results, best)]
     )
 
 

@@ -76,10 +76,15 @@ class Run:
         if not len(rows):
             raise DataError(f"{path} holds no evaluation yet")
         manifest = checkpoint.newest(folder, warn=lambda _: None)
-        config = manifest["config"]
-        steps = config["train"]["n_steps_per_episode"]
-        switch = config["train"]["offline_train_steps"] // steps
-        return cls(name, episodes, returns, scores, switch, steps, config["env"]["task"], folder, manifest)
+        return cls.with_settings(name, episodes, returns, scores, folder, manifest)
+
+    @classmethod
+    def with_settings(cls, name: str, episodes, returns, scores, folder: Path, manifest: dict) -> Run:
+        """Evaluations, with the task and the switch of the manifest's configuration."""
+        train = manifest["config"]["train"]
+        steps = train["n_steps_per_episode"]
+        switch = train["offline_train_steps"] // steps
+        return cls(name, episodes, returns, scores, switch, steps, manifest["config"]["env"]["task"], folder, manifest)
 
     def summary(self) -> dict:
         """The figures of one row of the table; None where the run has no such evaluation.

@@ -61,17 +61,7 @@ def read(path: Path) -> Results:
         for row in values["runs"]:
             columns = {name: np.array([np.nan if x is None else x for x in row[name]], float) for name in _COLUMNS}
             columns["episodes"] = columns["episodes"].astype(int)
-            train = row["manifest"]["config"]["train"]
-            steps = train["n_steps_per_episode"]
-            run = Run(
-                row["preset"],
-                **columns,
-                switch=train["offline_train_steps"] // steps,
-                steps=steps,
-                task=row["manifest"]["config"]["env"]["task"],
-                folder=path,
-                manifest=row["manifest"],
-            )
+            run = Run.with_settings(row["preset"], **columns, folder=path, manifest=row["manifest"])
             runs.setdefault((row["task"], row["preset"]), []).append(run)
         if not runs:
             raise ValueError("no runs in it")

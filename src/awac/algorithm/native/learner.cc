@@ -199,7 +199,7 @@ class Learner {
 
   // The advantage weights, eq. (13).
   void weigh() {
-    if (s.weighting == kUniform) return std::fill(weight.begin(), weight.end(), 1.0f);
+    if (s.weighting == kUniform) return std::fill(weight.begin(), weight.end(), std::max(1.0f, s.weight_floor));
     const bool softmax = s.weighting == kSoftmax;
     const double squares = std::accumulate(loss.begin(), loss.end(), 0.0);
     const float lam = s.td_error > 0 ? s.lam * std::sqrt(squares / (2 * batch)) : s.lam;
