@@ -21,6 +21,7 @@ from awac.report.content import sections
 from awac.report.curves import Run
 from awac.report.page import html
 from awac.report.results import Results, at_switch, best, held, last, score_table
+from awac.report.summary import read
 from awac.sweep.plan import PLAN
 
 SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
@@ -170,6 +171,42 @@ def test_a_results_file_gives_the_same_tables_and_curves(swept, tmp_path, capsys
     assert "--json is for the results of a sweep" in capsys.readouterr().err
 
 
+def test_the_parts_of_a_sweep_are_one_report(swept, tmp_path, capsys):
+    """Of a trial in both the longer run counts; what one part lacks the other may have."""
+    part = tmp_path / "other"
+    shutil.copytree(swept, part)
+    shutil.rmtree(part / "ant-expert-v2")
+    run_folder(part / "ant-medium-v2/bc/seed_1", {10: 1000, 20: 2000, 35: 2400}, weighting="uniform", seed=1)
+    longer = part / "ant-medium-v2/ant/seed_1/eval.csv"
+    longer.write_text(longer.read_text() + "35,4000,100\n")
+    first = tmp_path / "first.json"
+    assert cli.main(["report", str(swept), "--markdown", str(tmp_path / "r.md"), "--json", str(first)]) == 0
+    capsys.readouterr()
+    joined = Results.joined([read(first), Results.of_sweep(part)])
+    assert score_table(joined, last).rows == [
+        ["ant-expert-v2", "91.0", "105.0 ± 3.5", "80.0 ± 3.5"],
+        ["ant-medium-v2", "91.0", "88.8 ± 15.9", "56.2 ± 5.3"],
+        ["mean of 2 tasks", "", "96.9", "68.1"],
+    ]
+    assert (joined.missing, joined.unfinished) == ([], ["ant-expert-v2/ant/seed_1", "ant-expert-v2/bc/seed_1"])
+    assert cli.main(["report", str(first), str(part), "--title", "both"]) == 0
+    assert "| ant-medium-v2 | 91.0 | 88.8 ± 15.9 | 56.2 ± 5.3 |" in capsys.readouterr().out
+
+
+def test_parts_with_other_settings_are_refused(swept, tmp_path, capsys):
+    part = tmp_path / "other"
+    shutil.copytree(swept, part)
+    manifest = next((part / "ant-medium-v2/ant/seed_1").glob("manifest_*.json"))
+    values = json.loads(manifest.read_text())
+    values["config"]["algo"]["lam"], values["config"]["train"]["save_every"] = 7.0, 3
+    manifest.write_text(json.dumps(values))
+    shutil.rmtree(swept / "ant-medium-v2/ant/seed_1")
+    assert cli.main(["report", str(swept), str(part)]) == 1
+    error = capsys.readouterr().err
+    assert "ant-medium-v2/ant/seed_0 and ant-medium-v2/ant/seed_1 differ in lam, so" in error
+    assert error.count("\n") == 1
+
+
 def test_all_tasks_are_panels_of_one_figure(swept, tmp_path, capsys, monkeypatch):
     from matplotlib.figure import Figure
 
@@ -194,8 +231,10 @@ def test_a_folder_without_an_evaluation_is_one_line(swept, tmp_path, capsys):
     assert "is not a sweep's plan" in error and error.count("\n") == 1
     assert cli.main(["report", str(swept), "--reference", "1"]) == 1
     assert "--reference is for single runs" in capsys.readouterr().err
-    assert cli.main(["report", str(swept), str(swept)]) == 1
-    assert "give it alone" in capsys.readouterr().err
+    assert cli.main(["report", str(swept), str(tmp_path / "empty")]) == 1
+    assert "is not a sweep's plan" in capsys.readouterr().err
+    assert cli.main(["report", str(swept), str(swept / "ant-medium-v2/bc/seed_0")]) == 1
+    assert "holds no sweep's results; give sweeps alone" in capsys.readouterr().err
     assert cli.main(["report", str(swept), "--html", str(tmp_path / "none" / "x.html")]) == 1
     assert "can't be written" in capsys.readouterr().err
 

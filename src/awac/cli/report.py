@@ -19,7 +19,8 @@ def add(parser) -> None:
         type=named_folder,
         nargs="+",
         metavar="[NAME=]FOLDER",
-        help="runs; those of one name are seeds of a curve. Or one sweep: its results folder, or the file of --json",
+        help="runs; those of one name are seeds of a curve. Or a sweep's results: the folder, or the file of --json; "
+        "several are parts of one sweep",
     )
     parser.add_argument("--figure", type=path, metavar="PNG", help="image to write; of a sweep, all its tasks")
     parser.add_argument("--reference", type=float, help="mean return of the behaviour data, drawn as a line")
@@ -34,7 +35,7 @@ def add(parser) -> None:
 def run(args) -> None:
     """Runs the command."""
     from awac.report.curves import report
-    from awac.report.whole import is_sweep, write_report
+    from awac.report.whole import Outputs, is_sweep, write_report
 
     swept = is_sweep(args.runs[0])
     if swept:
@@ -48,4 +49,4 @@ def run(args) -> None:
         print(report(args.runs, args.figure, args.reference, args.title))
     if swept or args.html or args.markdown:
         figure = args.figure if swept else None
-        write_report(args.runs, args.title, args.html, args.markdown, figure, args.json)
+        write_report(args.runs, args.title, Outputs(args.html, args.markdown, figure, args.json))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from awac.envs.tasks import normalized_score
 from awac.errors import DataError
 from awac.report.curves import Run
 from awac.runs import files
-from awac.sweep.plan import PLAN
+from awac.sweep.plan import PLAN, trial_name
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,36 @@ class Results:
         return cls(folder.resolve().name, ordered, missing, unfinished)
 
     @classmethod
+    def joined(cls, parts: list[Results]) -> Results:
+        """A sweep that ran in parts. Of a trial in several parts the longest run counts, or the first of those.
+
+        Raises:
+            DataError: the seeds of a task and preset differ in their settings.
+        """
+        runs: dict[tuple[str, str], dict[str, Run]] = {}
+        ended = set()
+        for part in parts:
+            for pair, name, run in part.named():
+                seeds = runs.setdefault(pair, {})
+                if name not in seeds or run.episodes[-1] > seeds[name].episodes[-1]:
+                    seeds[name] = run
+                if name not in part.unfinished:
+                    ended.add(name)
+        for seeds in runs.values():
+            (first, reference), *others = seeds.items()
+            for name, run in others:
+                if differing := different_settings(reference, run):
+                    raise DataError(
+                        f"{first} and {name} differ in {', '.join(differing)}, so they are not seeds of one setting; "
+                        "give the parts one by one"
+                    )
+        begun = {name for seeds in runs.values() for name in seeds}
+        missing = dict.fromkeys(name for part in parts for name in part.missing if name not in begun)
+        unfinished = dict.fromkeys(name for part in parts for name in part.unfinished if name not in ended)
+        ordered = {pair: [seeds[name] for name in sorted(seeds)] for pair, seeds in runs.items()}
+        return cls(parts[0].title, ordered, list(missing), list(unfinished))
+
+    @classmethod
     def of_runs(cls, runs: list[Run], title: str) -> Results:
         """Sorts single runs by task and name; those of one name are seeds."""
         sorted_runs: dict[tuple[str, str], list[Run]] = {}
@@ -79,6 +109,12 @@ class Results:
             longest = max(run.episodes[-1] for run in seeds)
             unfinished += [str(run.folder) for run in seeds if run.episodes[-1] < longest]
         return cls(title, sorted_runs, [], unfinished)
+
+    def named(self) -> Iterator[tuple[tuple[str, str], str, Run]]:
+        """(task, preset), TASK/PRESET/seed_N and run of every trial of a sweep that has an evaluation."""
+        for (task, preset), seeds in self.runs.items():
+            for run in seeds:
+                yield (task, preset), trial_name(task, preset, run.manifest["config"]["train"]["seed"]), run
 
     @property
     def tasks(self) -> list[str]:
@@ -99,6 +135,13 @@ class Results:
         run = self.of_task(task)[0]
         value = run.manifest.get("data", {}).get("mean_return")
         return normalized_score(run.task, value) if value is not None and is_normalised(run) else value
+
+
+def different_settings(a: Run, b: Run) -> list[str]:
+    """Keys of algorithm and schedule in which two runs differ, but for the seed and what is written how often."""
+    ignored = {"seed", "log_every", "save_every", "max_checkpoints"}
+    pairs = [(a.manifest["config"][part], b.manifest["config"][part]) for part in ("algo", "train")]
+    return [key for x, y in pairs for key in {**x, **y} if key not in ignored and x.get(key) != y.get(key)]
 
 
 def has_evaluation(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from awac.errors import ConfigError
@@ -19,23 +20,30 @@ def is_sweep(name: str) -> bool:
     return (Path(name) / PLAN).is_file() or summary.is_summary(name)
 
 
-def write_report(
-    runs: list[str],
-    title: str | None,
-    html: str | None,
-    text: str | None,
-    image: str | None = None,
-    results_file: str | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write, each None for none.
+
+    Attributes:
+        html: one page with everything.
+        markdown: text, with its figures beside it.
+        figure: image with the curves of all tasks.
+        results: JSON with a sweep's results, of which the report can be made again.
+    """
+
+    html: str | None = None
+    markdown: str | None = None
+    figure: str | None = None
+    results: str | None = None
+
+
+def write_report(runs: list[str], title: str | None, outputs: Outputs) -> None:
     """Writes the report of a sweep, whose tables it prints, or of single runs.
 
     Args:
-        runs: the results folder or file of a sweep, or `[NAME=]FOLDER` of each run.
+        runs: results folders or files of a sweep and its parts, or `[NAME=]FOLDER` of each run.
         title: of the report; None for the folder's or the tasks' names.
-        html: file for the page.
-        text: file for Markdown, with figures beside it.
-        image: file for the curves of all tasks in one figure.
-        results_file: JSON file for the results, of which the report can be made again.
+        outputs: what to write.
 
     Raises:
         DataError: nothing to report there.
@@ -43,10 +51,7 @@ def write_report(
     """
     swept = is_sweep(runs[0])
     if swept:
-        if len(runs) > 1:
-            raise ConfigError(f"{runs[0]} holds a sweep's results; give it alone, or single runs")
-        place = Path(runs[0])
-        results = summary.read(place) if place.is_file() else Results.of_sweep(place)
+        results = Results.joined([_read_sweep(name) for name in runs])
     else:
         read = [Run.read(name) for name in runs]
         results = Results.of_runs(read, ", ".join(dict.fromkeys(run.task for run in read)))
@@ -56,15 +61,22 @@ def write_report(
         for section in content[: next(i for i, s in enumerate(content) if s.title == "Curves")]:
             print(f"\n{section.title}\n{section.text}\n")
             print("\n\n".join(markdown.markdown(block) for block in section.blocks if isinstance(block, Table)))
-    if text:
-        markdown.write(title, content, Path(text))
-        print(f"\nReport: {text}", flush=True)
-    if image:
-        panels([picture.draw for picture in curves(results)], image)
-        print(f"Figure: {image}", flush=True)
-    if results_file:
-        summary.write(results, Path(results_file))
-        print(f"Results: {results_file}", flush=True)
-    if html:
-        page.write(title, [*content, *verdicts(results)], Path(html))
-        print(f"Page: {html}", flush=True)
+    if outputs.markdown:
+        markdown.write(title, content, Path(outputs.markdown))
+        print(f"\nReport: {outputs.markdown}", flush=True)
+    if outputs.figure:
+        panels([picture.draw for picture in curves(results)], outputs.figure)
+        print(f"Figure: {outputs.figure}", flush=True)
+    if outputs.results:
+        summary.write(results, Path(outputs.results))
+        print(f"Results: {outputs.results}", flush=True)
+    if outputs.html:
+        page.write(title, [*content, *verdicts(results)], Path(outputs.html))
+        print(f"Page: {outputs.html}", flush=True)
+
+
+def _read_sweep(name: str) -> Results:
+    if not is_sweep(name):
+        raise ConfigError(f"{name} holds no sweep's results; give sweeps alone, or single runs")
+    place = Path(name)
+    return summary.read(place) if place.is_file() else Results.of_sweep(place)

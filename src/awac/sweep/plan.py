@@ -57,7 +57,12 @@ class Trial:
     @property
     def name(self) -> str:
         """TASK/PRESET/seed_N, the trial's folder in the results folder."""
-        return f"{_file_name(self.task)}/{_file_name(self.preset)}/seed_{self.seed}"
+        return trial_name(self.task, self.preset, self.seed)
+
+
+def trial_name(task: str, preset: str, seed: int) -> str:
+    """A trial's folder in the results folder, from its labels."""
+    return f"{_file_name(task)}/{_file_name(preset)}/seed_{seed}"
 
 
 def read_plan(path: str | os.PathLike) -> list[Trial]:
