@@ -46,7 +46,9 @@ IMPLEMENTATIONS = {
     "awac": Implementation("awac_learner.py"),
     "torch-eager": Implementation("torch_corl.py", packages=("torch",)),
     "torch-compile": Implementation("torch_corl.py", ("--compile",), packages=("torch",)),
-    "jax-scan": Implementation("jax_scan.py", packages=("jax", "optax"), workloads=("w1", "w2", "w3", "default")),
+    "jax-scan": Implementation(  # its products round otherwise: 1.1e-4 in w1 on a processor with AVX-512
+        "jax_scan.py", packages=("jax", "optax"), workloads=("w1", "w2", "w3", "default"), tolerance=2e-4
+    ),
     "mindspore-rl": Implementation("mindspore_rl_awac.py", workloads=("w1", "w2"), noise=False, tolerance=1e-3),
     "d3rlpy": Implementation("torch_d3rlpy.py", packages=("d3rlpy",), workloads=("d3rlpy",)),
 }
