@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from awac import cli
 from awac.bench import growth, machine, output, run
+from awac.bench.peers import libraries
 from awac.bench.workloads import WORKLOADS
 
 FIELDS = {
@@ -93,6 +94,20 @@ def test_an_implementation_that_is_not_limited_as_asked_is_refused():
         limits.check("it", {"isa": {"BLAS": "AVX-512"}, "threads": 1})
     with pytest.raises(machine.BenchError, match="should use 1 threads and uses 2"):
         limits.check("it", {"isa": {}, "threads": 2})
+
+
+@pytest.mark.parametrize(
+    ("line", "isa"),
+    [
+        ("MKL_VERBOSE oneMKL for Intel(R) 64 architecture Intel(R) Advanced Vector Extensions 512 (AVX-512)", "AVX-512"),
+        ("MKL_VERBOSE oneMKL for Intel(R) 64 architecture Intel(R) AVX2 enabled processors", "AVX2"),
+        ("MKL_VERBOSE oneMKL for Intel(R) 64 architecture Intel(R) Architecture processors, Lnx", "AVX2"),
+        ("onednn_verbose,info,cpu,isa:Intel AVX10.1/512", "AVX-512"),
+        ("onednn_verbose,info,cpu,isa:SSE4.1", "onednn_verbose,info,cpu,isa:SSE4.1"),
+    ],
+)  # fmt: skip
+def test_libraries_name_their_instructions_or_are_on_amd(line, isa):
+    assert libraries._family(line) == isa
 
 
 @pytest.mark.parametrize(

@@ -76,13 +76,10 @@ def jax_isa() -> dict[str, str]:
 
 
 def _family(line: str) -> str:
-    return (
-        "AVX-512"
-        if any(name in line for name in ("AVX-512", "AVX512", "AVX10"))
-        else "AVX2"
-        if "AVX2" in line
-        else line
-    )
+    if any(name in line for name in ("AVX-512", "AVX512", "AVX10")):
+        return "AVX-512"
+    # On AMD, MKL takes its kernels for Zen, which are AVX2's, and names no instructions.
+    return "AVX2" if "AVX2" in line or "for Intel(R) 64 architecture Intel(R) Architecture processors" in line else line
 
 
 class _Printed:
