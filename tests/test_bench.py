@@ -99,9 +99,9 @@ def test_an_implementation_that_is_not_limited_as_asked_is_refused():
 @pytest.mark.parametrize(
     ("line", "isa"),
     [
-        ("MKL_VERBOSE oneMKL for Intel(R) 64 architecture Intel(R) Advanced Vector Extensions 512 (AVX-512)", "AVX-512"),
-        ("MKL_VERBOSE oneMKL for Intel(R) 64 architecture Intel(R) AVX2 enabled processors", "AVX2"),
-        ("MKL_VERBOSE oneMKL for Intel(R) 64 architecture Intel(R) Architecture processors, Lnx", "AVX2"),
+        ("MKL_VERBOSE for Intel(R) 64 architecture Intel(R) Advanced Vector Extensions 512 (AVX-512)", "AVX-512"),
+        ("MKL_VERBOSE for Intel(R) 64 architecture Intel(R) AVX2 enabled processors", "AVX2"),
+        ("MKL_VERBOSE for Intel(R) 64 architecture Intel(R) Architecture processors, Lnx", "AVX2"),
         ("onednn_verbose,info,cpu,isa:Intel AVX10.1/512", "AVX-512"),
         ("onednn_verbose,info,cpu,isa:SSE4.1", "onednn_verbose,info,cpu,isa:SSE4.1"),
     ],
