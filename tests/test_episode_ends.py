@@ -91,6 +91,17 @@ def test_gymnasiums_terminal_flag_comes_before_d4rls_which_then_marks_ends(name)
     assert data.terminated.sum() == EPISODES
 
 
+@pytest.mark.parametrize("cut", ["truncated", "timeouts"])
+@pytest.mark.parametrize("flag", ["done", "dones"])
+def test_done_beside_truncated_is_old_gyms_end_for_any_reason(flag, cut):
+    first = LAST & (np.arange(ROWS) < LENGTH)
+    loaded = load(columns(**{flag: LAST, cut: LAST & ~first}), "d")
+    assert loaded.data.terminated.sum() == 1 and stray(loaded.data) == 0
+    assert f"{EPISODES - 1} rows are in '{flag}' and '{cut}': read as cut, the task went on" in loaded.notes
+    apart = load(columns(**{flag: first, cut: LAST & ~first}), "d")
+    assert apart.data.terminated.sum() == 1 and not any("rows are in" in note for note in apart.notes)
+
+
 def test_masks_are_terminals_turned_round_and_terminals_then_mark_ends():
     """OGBench and jaxrl: masks are 0 where the task ended, terminals are 1 where the episode ended."""
     masks = np.where(LAST & (np.arange(ROWS) < LENGTH), 0.0, 1.0)

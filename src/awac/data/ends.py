@@ -15,19 +15,10 @@ TERMINATED = ("terminations", "terminated", "terminateds", "is_terminal")
 """The task ended. Gymnasium's names say only that; D4RL's are also used for "the episode ended"."""
 DONES = ("dones", "done", "dones_float")
 """The end of an episode for any reason if the file also has a terminal flag; else the terminal flag."""
-ENDS = (
-    "timeouts",
-    "timeout",
-    "truncations",
-    "truncated",
-    "truncateds",
-    "truncation",
-    "episode_terminals",
-    "episode_ends",
-    "episode_end",
-    "is_last",
-)
-"""The recording of the episode ends in this row."""
+CUTS = ("timeouts", "timeout", "truncations", "truncated", "truncateds", "truncation")
+"""The recording of the episode ends in this row although the task went on."""
+ENDS = (*CUTS, "episode_terminals", "episode_ends", "episode_end", "is_last")
+"""The recording of the episode ends in this row, some say for any reason."""
 MASKS = ("masks",)
 """0 where the task ended."""
 STARTS = ("episode_starts", "is_first")
@@ -67,6 +58,15 @@ def find_ends(columns: dict[str, np.ndarray], source: str) -> Ends:
     groups = ((*TERMINATED, *MASKS), TERMINALS, DONES)
     terminal_names = next(names for group in groups if (names := [name for name in group if name in present]))
     terminated = np.logical_or.reduce([present[name] for name in terminal_names])
+    notes = []
+    if terminal_names != ["terminals"]:
+        notes.append(f"terminals from {_quoted(terminal_names)}")
+    if terminal_names[0] in DONES and (cut_names := [name for name in CUTS if name in present]):
+        both = terminated & np.logical_or.reduce([present[name] for name in cut_names])
+        terminated = terminated & ~both  # old gym: done = terminated or truncated
+        if both.any():
+            rows = f"{int(both.sum())} rows are in {_quoted([*terminal_names, *cut_names])}"
+            notes.append(f"{rows}: read as cut, the task went on")
     # Beside an unambiguous terminal flag, `terminals` and `dones` mark the ends of episodes.
     end_names = [name for name in (*ENDS, *TERMINALS, *DONES) if name in present and name not in terminal_names]
     cut = np.zeros(len(terminated), bool)
@@ -79,9 +79,6 @@ def find_ends(columns: dict[str, np.ndarray], source: str) -> Ends:
         values = columns[name].reshape(-1)
         cut[:-1] |= values[1:] != values[:-1]
         end_names.append(name)
-    notes = []
-    if terminal_names != ["terminals"]:
-        notes.append(f"terminals from {_quoted(terminal_names)}")
     if end_names not in ([], ["timeouts"]):
         notes.append(f"episode ends from {_quoted(end_names)}")
     return Ends(terminated, cut & ~terminated, bool(end_names), notes)
