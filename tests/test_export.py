@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import saved
 
-from awac import cli, load_policy
+from awac import __version__, cli, load_policy
 from awac.errors import ConfigError, ExportError
 from awac.runs.export import formats, policy_file
 from awac.runs.export.network import Network
@@ -231,7 +231,7 @@ class TestCard:
             "| 20 | offline | 20.5 | 1.25 | 0 | 0.5 |  |",
             "lam: 0.4",
             "| mindspore | 2.7.0 |",
-            "Exported with awac 0.1.0.",
+            f"Exported with awac {__version__}.",
         ):
             assert part in text, part
         assert "| 40 |" not in text and "!!python" not in text

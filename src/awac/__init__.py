@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from awac.training.policy_ranking import evaluate_offline
     from awac.training.session import evaluate, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "AWAC",

@@ -13,7 +13,9 @@ INTERRUPTED = "the check is incomplete; the data are as they were"
 def add(parser) -> None:
     """Adds the options."""
     parser.description = "Checks a data set, with a verdict (ok, warn, fail) per line; the exit code is 1 if one fails."
-    parser.add_argument("dataset", type=path, metavar="DATASET", help="D4RL id, CartPole-v1 or an .hdf5/.npz file")
+    parser.add_argument(
+        "dataset", type=path, metavar="DATASET", help="id, minari:ID, d4rl:ID, or an .hdf5, .npz, .csv or .parquet file"
+    )
     parser.add_argument("--task", help="environment to check it against (default: from the id or file name)")
     add_keys(parser, names=("env_kwargs", "max_episode_steps"))
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")

@@ -27,9 +27,11 @@ def weightings() -> tuple[str, ...]:
 class EnvConfig:
     """Where the data and the environment come from."""
 
-    task: str = key("ant-expert-v2", "D4RL data set id, Gymnasium id, or `gym:` and an old gym id.")
+    task: str = key("ant-expert-v2", "D4RL data set id, Gymnasium id, module:Id-v0, or `gym:` and an old gym id.")
     dataset: str | None = key(
-        None, "Data set id, minari:ID, or path to an .hdf5/.npz/.csv file; None takes `task` as the id."
+        None,
+        "Data set id, minari:ID, d4rl:ID, or path to an .hdf5, .npz, .csv or .parquet file; None takes `task` as the "
+        "id.",
     )
     action_unit: str = key(
         "auto",

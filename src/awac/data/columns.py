@@ -144,6 +144,8 @@ def missing_key(source: str, key: str, keys: Iterable[str]) -> str:
     hint = ""
     if key == "rewards" and {"observations", "actions", "terminals"} <= set(known):
         hint = "; OGBench's goal-conditioned files have none: compute them for your goal first"
+    if key == "terminals":
+        hint = "; if the task never ends by itself, it is a column of zeros"
     needed = f"a data set needs {', '.join(REQUIRED)}, this one has {listed or 'no arrays'}"
     return f"{source}: key '{key}' is missing; {needed}{hint}"
 
