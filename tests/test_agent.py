@@ -261,6 +261,18 @@ class TestNormalizer:
         with pytest.raises(DataError, match="normaliser"):
             raw.learn(self.scaled(), B)
 
+    def test_networks_from_a_file_that_were_trained_on_raw_states_stay_so(self, tmp_path):
+        raw, loaded = agent(), agent(net_seed=3)
+        raw.update(batch())
+        raw.save(tmp_path / "agent.ckpt")
+        loaded.load(tmp_path / "agent.ckpt")
+        with pytest.raises(DataError, match="normaliser"):
+            loaded.learn(self.scaled(), B)
+        fresh = agent()
+        fresh.save(tmp_path / "fresh.ckpt")
+        loaded.load(tmp_path / "fresh.ckpt")
+        loaded.learn(self.scaled(), B)
+
 
 def test_only_the_first_call_compiles():
     our, times = agent(), []

@@ -91,6 +91,14 @@ def test_only_the_newest_are_kept(tmp_path):
     assert not any("_8." in name or "_9." in name for name in tree(tmp_path))
 
 
+def test_a_damaged_one_of_a_higher_number_pushes_out_no_sound_one(tmp_path):
+    save(tmp_path, 40, keep=1)
+    (tmp_path / "manifest_50.json").write_text("{")
+    save(tmp_path, 43, keep=1)
+    assert checkpoint.newest(tmp_path)["episode"] == 43
+    assert not (tmp_path / "manifest_40.json").exists()
+
+
 def fail(*_, **__):
     raise OSError(28, "No space left on device")
 

@@ -109,6 +109,20 @@ def test_masks_are_terminals_turned_round_and_terminals_then_mark_ends():
     assert data.terminated.sum() == 1 and stray(data) == 0
 
 
+def test_rldss_last_step_has_an_observation_and_no_action():
+    """The flags are those of a step; the transition into a terminal state is the one before it."""
+    died = NUMBER < 2
+    given = columns(is_first=np.roll(LAST, 1), is_last=LAST, is_terminal=LAST & died)
+    given["rewards"], given["actions"][LAST] = np.where(LAST, -99.0, 1.0), 0.5
+    loaded = load(given, "d", limit=LENGTH)
+    data = loaded.data
+    assert len(data) == EPISODES * (LENGTH - 1) and not (data.rewards < 0).any() and stray(data) == 0
+    assert data.terminated.sum() == 2 and data.truncated.sum() == EPISODES - 2
+    assert loaded.returns.tolist() == [LENGTH - 1] * EPISODES
+    assert any("RLDS" in note for note in loaded.notes)
+    np.testing.assert_array_equal(data.next_observations[LENGTH - 2], given["observations"][LENGTH - 1])
+
+
 def test_other_names_of_the_other_columns_are_read(tmp_path):
     given = columns(terminals=LAST, timeouts=NEVER)
     given["next_observations"] = given["observations"] + 1

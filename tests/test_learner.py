@@ -322,3 +322,22 @@ def test_names_stay_the_same_in_other_cells_and_old_ones_are_taken(many, start):
     many.load_state_dict({f"msrl.learner.{name}": value for name, value in doubled.items()})
     for name, value in many.state_dict().items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+@pytest.mark.parametrize("native", ["1", "0"])
+def test_tiny_weights_have_an_effective_sample_size(native, monkeypatch):
+    """Their squares are 0 in float32; all are alike here, so ESS/B is 1."""
+    monkeypatch.setenv("AWAC_NATIVE", native)
+    our = learner(algo("corl", lam=1 / 80, weight_floor=0.0), discrete=True)
+    arrays = our.state_dict()
+    for name, value in arrays.items():
+        if re.match(r"(target_)?value\.", name) or name.startswith("policy."):
+            value[...] = 0.0
+    last = max(name for name in arrays if re.fullmatch(r"value\.\d+\.bias", name))
+    for name in (last, f"target_{last}"):
+        arrays[name][..., 1:] = ACT / (ACT - 1)  # V is 1, and the taken action's Q is 0: weights are exp(−80)
+    our.load_state_dict(arrays)
+    rows, noise = experience(discrete=True)
+    rows[..., 2 * OBS] = 0
+    metrics, bad_step = our.learn((rows[:1], noise[:1]))
+    assert bad_step == 1 and dict(zip(METRICS, metrics, strict=True))["ess"] == pytest.approx(1.0, abs=1e-3)

@@ -3,6 +3,7 @@
 import http.server
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,14 @@ def test_a_download_lands_where_d4rl_keeps_it_and_is_used(server, home):
     assert server.requests == [("/data/gym_mujoco_v2/ant_expert-v2.hdf5", 0)]
     resolve_dataset("ant-expert-v2", download=True)
     assert len(server.requests) == 1
+
+
+def test_two_that_want_the_same_file_fetch_it_once(server, home):
+    """As the trials of a sweep do; flock also keeps threads apart, since each opens the lock file itself."""
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(download, ["ant-expert-v2"] * 4))
+    assert len(set(paths)) == 1 and len(server.requests) == 1
+    assert datasets(home) == {"ant_expert-v2.hdf5": CONTENT}
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(server, home):

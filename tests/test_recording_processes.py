@@ -1,5 +1,6 @@
 """Recording in several processes: in a Pool's worker, stopped by Ctrl-C, and without its parent."""
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -15,7 +16,8 @@ import pytest
 import awac
 from awac.data.behaviour import shipped_policy
 from awac.data.record import collect
-from awac.data.recorder import Recorder
+from awac.data.recorder import Recorder, episodes_of
+from awac.envs.tasks import Task
 
 TASK = "ant-medium-v2"
 
@@ -106,3 +108,12 @@ def test_a_worker_whose_parent_ends_in_a_message_ends_silently(share):
         timeout=30,
     )
     assert (worker.returncode, worker.stdout, worker.stderr) == (0, b"", b"")
+
+
+def test_an_environment_that_cannot_be_sent_to_a_process_is_recorded_in_this_one(capsys):
+    recorder = Recorder(Task.parse(TASK), shipped_policy("ant_medium"), 0, 0, True)
+    recorder.unsendable = lambda: None
+    with contextlib.closing(episodes_of(recorder, 2)) as stream:
+        assert len(next(stream)["rewards"]) > 0
+    recorder.close()
+    assert "Recording in one process: in another, the environment can't be made" in capsys.readouterr().out

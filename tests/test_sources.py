@@ -213,6 +213,40 @@ def test_a_mapping_beside_a_table_names_its_columns(tmp_path):
         load_dataset(tmp_path / "plant.csv")
 
 
+def test_the_numbers_of_a_vectors_columns_decide_their_order(tmp_path):
+    """Not the header: sorted by name, obs_10 comes before obs_2."""
+    header = (
+        "obs_0",
+        "obs_1",
+        "obs_10",
+        *(f"obs_{i}" for i in range(2, 10)),
+        "action",
+        "reward",
+        "terminated",
+        "episode",
+    )
+    rows = [(*(int(name[4:]) for name in header[:11]), 0, 1, i % 2, i // 2) for i in range(4)]
+    data = load_dataset(table(tmp_path / "d.csv", header, rows))
+    np.testing.assert_array_equal(data.observations[0], np.arange(11))
+
+
+def test_the_next_observations_columns_are_paired_by_name(tmp_path):
+    header = ("obs.speed", "obs.height", "action", "reward", "done", "next_obs.height", "next_obs.speed")
+    rows = [(i, 10 + i, 0, 1, i % 2, 11 + i, i + 1) for i in range(4)]
+    data = load_dataset(table(tmp_path / "d.csv", header, rows))
+    np.testing.assert_array_equal(data.next_observations, data.observations + 1)
+    with pytest.raises(DataError, match="'depth' is in only one of observations and next_observations"):
+        load_dataset(table(tmp_path / "e.csv", (*header[:5], "next_obs.depth", "next_obs.speed"), rows))
+
+
+@pytest.mark.parametrize("key", ["observations", "rewards"])
+def test_a_mapping_to_no_column_is_refused(tmp_path, key):
+    path = table(tmp_path / "d.csv", ("obs_0", "action", "reward", "done"), [(0, 0, 1, 0)])
+    (tmp_path / "d.columns.yaml").write_text(f"{key}: []\n")
+    with pytest.raises(DataError, match=f"{key}: names no column"):
+        load_dataset(path)
+
+
 @pytest.mark.parametrize("cell", ["", "n/a"])
 def test_a_cell_of_a_table_that_is_no_number_is_named(tmp_path, cell):
     path = table(tmp_path / "d.csv", ("obs_0", "action", "reward", "done"), [(0, 0, 1, 0), (cell, 0, 1, 0)])

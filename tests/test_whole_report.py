@@ -83,6 +83,17 @@ def test_the_measures_of_a_run(tmp_path):
     assert (last(early), at_switch(early), held(early)) == (90.0, None, None)
 
 
+def test_a_run_that_started_from_anothers_learner_has_its_own_switch(tmp_path):
+    """Its offline phase is what that run left of it: nothing, or 8 of 20 episodes."""
+    folder = run_folder(tmp_path / "a", {10: 3000, 20: 4000})
+    assert Run.of("a", folder).switch == 20
+    write_table(folder / "train.csv", ["episode", "gradient_steps"], [(10, 30_000), (20, 40_000)])
+    run = Run.of("a", folder)
+    assert (run.switch, at_switch(run), held(run)) == (0, None, None)
+    write_table(folder / "train.csv", ["episode", "gradient_steps"], [(10, 22_000)])
+    assert Run.of("a", folder).switch == 8
+
+
 def test_the_tables_have_mean_and_deviation_over_seeds_and_the_mean_over_tasks(swept):
     results = Results.of_sweep(swept)
     assert results.missing == ["ant-medium-v2/bc/seed_1"]

@@ -209,6 +209,8 @@ class AWAC(nn.Cell):
         arrays, self.rngs, self.normalizer = agent_file.read(path, parameters, STREAMS)
         for name, parameter in parameters.items():
             assign_array(parameter, arrays[name])
+        powers = [float(adam.beta1_power.asnumpy()) for adam in (self.updates.critic_adam, self.updates.actor_adam)]
+        self.trained_raw = self.normalizer is None and min(powers) < 1.0
 
     def _adopt(self, normalizer: Normalizer) -> None:
         """Makes a memory's normaliser the agent's; later memories must have the same."""

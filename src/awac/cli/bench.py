@@ -16,8 +16,8 @@ def add(parser) -> None:
     from awac.bench.workloads import TIMED, WORKLOADS
 
     parser.description = (
-        "Times training steps, alternating between implementations; scripts/bench_setup.sh installs PyTorch and JAX (not "
-        "d3rlpy). " + "; ".join(f"{w.name}: {w.about}" for w in WORKLOADS.values())
+        "Times training steps, alternating between implementations; scripts/bench_setup.sh installs PyTorch and JAX, "
+        "but not d3rlpy. " + "; ".join(f"{w.name}: {w.about}" for w in WORKLOADS.values())
     )
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(TIMED), help="(default: %(default)s)")
     parser.add_argument("--implementation", nargs="+", choices=IMPLEMENTATIONS, help="(default: all)")

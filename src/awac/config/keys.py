@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import reprlib
 import types
@@ -126,7 +127,7 @@ def _typed(known: Key, value, source: str):
         if option is str and isinstance(value, str):
             return value
         if option is dict and isinstance(value, dict) and all(isinstance(name, str) for name in value):
-            return value
+            return _stored(known, value, source)
         if option is bool and isinstance(value, bool):
             return value
         if option is int and _is_whole(value):
@@ -141,6 +142,17 @@ def _typed(known: Key, value, source: str):
     expected = expected.replace("tuple[float, ...]", "list of numbers").replace("dict", "mapping")
     expected = expected.replace("tuple", "list of positive whole numbers")
     raise ConfigError(f"{source}: {known.name} = {_shown(value)} is not a valid {expected}")
+
+
+def _stored(known: Key, value: dict, source: str) -> dict:
+    """A mapping as a checkpoint's manifest gives it back: a tuple becomes a list."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{source}: {known.name} = {_shown(value)} can't be stored with the run ({error}); use numbers, text, "
+            "lists and mappings"
+        ) from None
 
 
 def _is_whole(value) -> bool:

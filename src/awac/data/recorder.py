@@ -25,6 +25,7 @@ from awac.data.behaviour import BehaviourPolicy
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
 from awac.errors import AWACError, TaskError
+from awac.runs.files import first_line
 
 
 class Recorder:
@@ -77,7 +78,8 @@ def episodes_of(recorder: Recorder, workers: int) -> Generator[dict[str, np.ndar
     """Episodes 0, 1, 2, … in order, for as long as the caller takes them.
 
     In a worker of a `multiprocessing.Pool` no further processes are started, as there are enough. This process also
-    records alone if others can't make the environment, because it is registered here only or may exist only once.
+    records alone if others can't make the environment, because it is registered here only, can't be sent there, or may
+    exist only once.
     """
     done = 0
     if workers > 1 and not multiprocessing.current_process().daemon:
@@ -148,6 +150,8 @@ class _Worker:
         except (OSError, EOFError, pickle.UnpicklingError):
             text = "a process that records data was ended from outside, perhaps for lack of memory"
             self._results.put(AWACError(text))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:  # of a lambda and the like
+            self._results.put(TaskError(f"the environment can't be made, since it can't be sent there ({error})"))
 
 
 def serve() -> None:
@@ -162,6 +166,8 @@ def serve() -> None:
                 reply = pickle.dumps(recorder(number))
             except AWACError as error:
                 reply = pickle.dumps(error)
+            except Exception as error:  # of the environment; a traceback in the worker would tell the parent nothing
+                reply = pickle.dumps(AWACError(f"recording failed: {type(error).__name__}: {first_line(error)}"))
             replies.write(reply)
             replies.flush()
     except (EOFError, OSError, pickle.UnpicklingError):  # the parent has ended, perhaps in the middle of a message

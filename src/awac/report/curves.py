@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +77,20 @@ class Run:
         if not len(rows):
             raise DataError(f"{path} holds no evaluation yet")
         manifest = checkpoint.newest(folder, warn=lambda _: None)
-        return cls.with_settings(name, episodes, returns, scores, folder, manifest)
+        inherited = _inherited_steps(folder, manifest["config"]["train"]["n_steps_per_episode"])
+        return cls.with_settings(name, episodes, returns, scores, folder, manifest, inherited)
 
     @classmethod
-    def with_settings(cls, name: str, episodes, returns, scores, folder: Path, manifest: dict) -> Run:
-        """Evaluations, with the task and the switch of the manifest's configuration."""
+    def with_settings(
+        cls, name: str, episodes, returns, scores, folder: Path, manifest: dict, inherited: int = 0
+    ) -> Run:
+        """Evaluations, with the task and the switch of the manifest's configuration.
+
+        `inherited`: gradient steps of the run that this one started from, which count for the offline phase.
+        """
         train = manifest["config"]["train"]
         steps = train["n_steps_per_episode"]
-        switch = train["offline_train_steps"] // steps
+        switch = max(0, math.ceil((train["offline_train_steps"] - inherited) / steps))
         return cls(name, episodes, returns, scores, switch, steps, manifest["config"]["env"]["task"], folder, manifest)
 
     def summary(self) -> dict:
@@ -99,6 +106,16 @@ class Run:
         last, best, score = float(self.returns[-1]), float(self.returns.max()), float(self.scores[-1])
         values = (self.name, at.get(10), base, lowest, dip, last, best, score)
         return dict(zip(COLUMNS, values, strict=True))
+
+
+def _inherited_steps(folder: Path, steps: int) -> int:
+    """Gradient steps at the start of a run: not 0 after `--init_from`. Its train.csv tells."""
+    try:
+        with open(folder / "train.csv", newline="", encoding="utf-8") as file:
+            row = next(csv.DictReader(file))
+        return int(row["gradient_steps"]) - int(row["episode"]) * steps
+    except (OSError, StopIteration, KeyError, ValueError, TypeError):
+        return 0
 
 
 def _name_and_folder(text: str) -> tuple[str, Path]:

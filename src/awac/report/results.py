@@ -84,7 +84,7 @@ class Results:
                     seeds[name] = run
                 if name not in part.unfinished:
                     ended.add(name)
-        for seeds in runs.values():
+        for seeds in runs.values() if len(parts) > 1 else ():
             (first, reference), *others = seeds.items()
             for name, run in others:
                 if differing := different_settings(reference, run):

@@ -59,9 +59,10 @@ def read(path: Path) -> Results:
             raise ValueError(f"format {values['format']}")
         runs: dict[tuple[str, str], list[Run]] = {}
         for row in values["runs"]:
-            columns = {name: np.array([np.nan if x is None else x for x in row[name]], float) for name in _COLUMNS}
-            columns["episodes"] = columns["episodes"].astype(int)
-            run = Run.with_settings(row["preset"], **columns, folder=path, manifest=row["manifest"])
+            episodes, returns, scores = (
+                np.array([np.nan if x is None else x for x in row[name]], float) for name in _COLUMNS
+            )
+            run = Run.with_settings(row["preset"], episodes.astype(int), returns, scores, path, row["manifest"])
             runs.setdefault((row["task"], row["preset"]), []).append(run)
         if not runs:
             raise ValueError("no runs in it")

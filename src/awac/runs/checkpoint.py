@@ -55,7 +55,9 @@ def save(folder: Path, episode: int, networks: dict, state: dict | None, about: 
     except (OSError, RuntimeError, ValueError) as error:
         reason = files.first_line(error)
         raise CheckpointError(f"checkpoint {episode} could not be written to {folder} ({reason})") from error
-    for old in episodes(folder)[keep:]:
+    # Higher numbers are damaged ones that training went back behind: they may not push out sound ones.
+    numbers = [number for number in episodes(folder) if number <= episode]
+    for old in numbers[keep:]:
         remove(folder, old)
 
 

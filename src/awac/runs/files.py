@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import math
@@ -12,6 +13,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,30 @@ def cache_folder() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "awac"
     except RuntimeError:
         raise HomeError from None
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Lets one process at a time make a file: all trials of a sweep start with the same data set.
+
+    Raises:
+        DataError: the folder can't be written to.
+    """
+    lock = path.with_suffix(".lock")
+    try:
+        while True:
+            file = open(lock, "wb")  # noqa: SIM115
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                break
+            file.close()  # the one that held it has removed it, so it locks nobody out any more
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+    with file:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def write(target: Path, fill, mark: str = "tmp") -> dict:

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 from mindspore import Tensor
+from threadpoolctl import threadpool_limits
 
 from awac.algorithm.mindrl import EVAL, CallbackManager, CallbackParam, Trainer
 from awac.algorithm.numpy_critic import NumpyCritic
@@ -152,6 +153,7 @@ class AWACTrainer(Trainer):
                     f"the last checkpoint in {self.context.folder} is kept (try a lower learning rate)"
                 )
 
+    @threadpool_limits.wrap(limits=1, user_api="blas")  # numpy's rounding depends on its number of threads
     def collect(self, steps: int) -> list[float]:
         """Acts for `steps` environment steps with the current policy; returns the returns of finished episodes."""
         assert self.replay is not None

@@ -4,6 +4,7 @@
 // Work is cut into units that don't depend on the number of threads, so the results don't either.
 
 #include <array>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -231,18 +232,21 @@ class Learner {
   // In the order of METRICS in step.py.
   std::array<float, 7> metrics() const {
     double critic_loss = 0, actor_loss = 0, std = 0, advantage = 0, sum = 0, squares = 0, reward = 0;
+    const double most = std::max(*std::max_element(weight.begin(), weight.end()), std::numeric_limits<float>::min());
     for (int64_t r = 0; r < batch; ++r) {
+      const double share = weight[r] / most;  // squares of tiny weights would be 0
       critic_loss += loss[r];
       actor_loss -= log_prob[r] * weight[r];
       std += mean_std[r];
       advantage += adv[r];
-      sum += weight[r];
-      squares += weight[r] * weight[r];
+      sum += share;
+      squares += share * share;
       reward += rows[r * width + 2 * obs + columns];
     }
     const double n = batch;
     const std::array<double, 7> all = {critic_loss / n, s.sum > 0 ? actor_loss : actor_loss / n, std / n,
-                                       q_sum / (2 * n), advantage / n, sum * sum / (n * squares), reward / n};
+                                       q_sum / (2 * n), advantage / n, squares > 0 ? sum * sum / (n * squares) : 0.0,
+                                       reward / n};
     std::array<float, 7> found;
     std::copy(all.begin(), all.end(), found.begin());
     return found;

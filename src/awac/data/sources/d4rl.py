@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from awac.data.record import make_folder
 from awac.data.sources.download import fetch
 from awac.data.sources.files import HDF5_MAGIC, read_file
 from awac.data.sources.generated import GENERATED, generated
@@ -15,6 +16,7 @@ from awac.data.sources.registry import Recording, Request, source
 from awac.envs.old_gym import import_gym, register_d4rl
 from awac.envs.tasks import Task, known_d4rl_ids
 from awac.errors import DataError, HomeError, nearest
+from awac.runs.files import alone
 
 PREFIX = "d4rl:"
 # $AWAC_D4RL_URL replaces the part before the folder, for mirrors.
@@ -90,7 +92,10 @@ def _download(task: Task, progress: bool) -> Path:
     if not _places(task):
         raise HomeError
     target = _places(task)[0]
-    if not target.is_file():
+    make_folder(target.parent, "set D4RL_DATASET_DIR to a folder you can write")
+    with alone(target):
+        if target.is_file():  # another process fetched it while this one waited
+            return target
         base = os.environ.get("AWAC_D4RL_URL", _BASE_URL).rstrip("/")
         url = DATASET_URL.format(base=base, folder=_FOLDERS[task.version], file=dataset_file(task))
         fetch(url, target, HDF5_MAGIC, progress)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from awac.data.sources.registry import Recording, Request, source
 from awac.envs.mujoco_v2 import ROBOTS
 from awac.envs.tasks import MIXES, VERSIONS, Task
 from awac.errors import DataError
-from awac.runs.files import cache_folder
+from awac.runs.files import alone, cache_folder
 
 # Of each robot's ten policies, 1 to 4 lie below medium and 5 to 8 between medium and expert (ckpt/behaviour/README.md).
 # Each policy of a mix records an equal share of its rows, in this order.
@@ -101,7 +99,7 @@ def generate(
     policies = _policies(dataset_id)
     workers = workers or worker_count(size)
     shares = np.diff(np.linspace(0, size, len(policies) + 1).astype(int)).tolist()
-    with _alone(path), nothing_written(path):
+    with alone(path), nothing_written(path):
         if path.is_file():  # another process made it while this one waited
             return path
         parts = [
@@ -148,22 +146,6 @@ def _size(dataset_id: str, rows: int | None) -> tuple[bool, int]:
 
 def _policies(dataset_id: str) -> list[BehaviourPolicy]:
     return [named_policy(dataset_id, name) for name in GENERATED[dataset_id]]
-
-
-@contextlib.contextmanager
-def _alone(path: Path):
-    """Lets one process at a time make a file: all trials of a sweep start with the same one."""
-    lock = path.with_suffix(".lock")
-    try:
-        file = open(lock, "wb")  # noqa: SIM115
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def _default_rows(dataset_id: str) -> int:

@@ -45,7 +45,7 @@ def table(name: str, request: Request) -> Recording:
             first = file.readline()
             delimiter = max(",;\t", key=first.count)
             header = [part.strip() for part in next(csv.reader([first], delimiter=delimiter), [])]
-            groups = _mapped(path, header) or _by_name(header)
+            groups = _mapped(path, header) or _by_name(header, str(path))
             _check_complete(groups, header, str(path))
             used = list(dict.fromkeys(column for columns in groups.values() for column in columns))
             values = _numbers(file, delimiter, header, used, str(path))
@@ -68,7 +68,7 @@ def parquet(name: str, request: Request) -> Recording:
     try:
         with ParquetFile(path) as file:
             header = file.schema_arrow.names
-            groups = _mapped(path, header) or _by_name(header)
+            groups = _mapped(path, header) or _by_name(header, str(path))
             _check_complete(groups, header, str(path))
             used = list(dict.fromkeys(column for columns in groups.values() for column in columns))
             read = file.read(columns=used)
@@ -98,18 +98,44 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
 
 
-def _by_name(header: list[str]) -> dict[str, list[str]]:
+def _by_name(header: list[str], source: str) -> dict[str, list[str]]:
     """The columns of each key, from names such as `obs_0`, `obs.speed`, `action[1]` or `reward`."""
     groups: dict[str, list[str]] = {}
+    parts: dict[str, list[str]] = {}  # what follows a vector's name in each of its columns
     for column in header:
         lowered = column.lower()
         if lowered in FLAGS:
             groups.setdefault(lowered, []).append(column)
             continue
         for key, aliases in VECTORS.items():
-            if any(re.fullmatch(alias + _PARTS.get(key, ""), lowered) for alias in aliases):
+            found = [re.fullmatch(f"{alias}({_PARTS.get(key, '')})", lowered) for alias in aliases]
+            if match := next(filter(None, found), None):
                 groups.setdefault(key, []).append(column)
+                parts.setdefault(key, []).append(match[1].strip("_.[] -"))
                 break
+    return _ordered(groups, parts, source)
+
+
+def _ordered(groups: dict[str, list[str]], parts: dict[str, list[str]], source: str) -> dict[str, list[str]]:
+    """A vector's columns by their numbers, else as in the header; the next observation's as the observation's.
+
+    Raises:
+        DataError: the columns of the next observation are not those of the observation.
+    """
+    named_parts = {key: dict(zip(names, groups[key], strict=True)) for key, names in parts.items()}
+    for key, names in parts.items():
+        if all(name.isdecimal() for name in names):
+            groups[key] = [column for _, column in sorted(zip(map(int, names), groups[key], strict=True))]
+    own, following = (named_parts.get(key, {}) for key in ("observations", "next_observations"))
+    if len(following) > 1:
+        if own.keys() != following.keys():
+            odd = sorted(own.keys() ^ following.keys())[0]
+            raise DataError(
+                f"{source}: '{odd}' is in only one of observations and next_observations; rename the columns, or map "
+                "them in a file .columns.yaml"
+            )
+        name_of = {column: name for name, column in own.items()}
+        groups["next_observations"] = [following[name_of[column]] for column in groups["observations"]]
     return groups
 
 
@@ -128,6 +154,8 @@ def _mapped(path: Path, header: list[str]) -> dict[str, list[str]] | None:
     listed = {key: names if isinstance(names, list) else [names] for key, names in mapping.items()}
     groups = {key: [str(name) for name in names] for key, names in listed.items()}
     for key, names in groups.items():
+        if not names:
+            raise DataError(f"{beside}: {key}: names no column; write its columns or leave the line out")
         unknown = [name for name in names if name not in header]
         if unknown:
             has = ", ".join(header[:12])
