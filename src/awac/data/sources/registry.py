@@ -39,8 +39,8 @@ class Recording:
         kind: of the source, for `Origin`: "file", "d4rl", "generated", "minari", …
         path: the file that was read.
         detail: for the log, such as `D4RL's recording, /path`.
-        columns: new arrays of N rows under any of the names that `awac.data.columns` knows; training frees their memory,
-            so a source that keeps them for later returns copies.
+        columns: new arrays of N rows under any of the names that `awac.data.columns` knows; training frees their
+            memory, so a source that keeps them for later returns copies.
         action_unit: `env` or `scaled` if the source knows it.
     """
 
