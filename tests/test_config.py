@@ -365,6 +365,7 @@ class TestCommandLine:
             (["--weighting", "sofmax"], "did you mean 'softmax'?"),
             (["--env_kwargs", "level"], "--env_kwargs takes KEY=VALUE, not 'level'"),
             (["--env_kwargs", "start=2024-01-01"], "env_kwargs = {'start': datetime.date(2024, 1, 1)} can't be stored"),
+            (["--env_kwargs", "{a: {1: 2}}"], "keys must be text"),
             (["--env_kwargs", "level=[1"], "--env_kwargs '[1': the value is not readable"),
             (["--set", "lamm=1"], "unknown key 'lamm': did you mean 'lam'?"),
         ],

@@ -9,6 +9,7 @@ from tiny import settings
 from awac import cli
 from awac.data.columns import load
 from awac.data.sources import load_dataset, resolve_dataset
+from awac.data.sources.resolve import resolve_alone
 from awac.envs import make_env
 from awac.errors import DataError
 
@@ -109,18 +110,44 @@ def test_masks_are_terminals_turned_round_and_terminals_then_mark_ends():
     assert data.terminated.sum() == 1 and stray(data) == 0
 
 
-def test_rldss_last_step_has_an_observation_and_no_action():
+def rlds(path):
+    """Steps with RLDS's flags: two episodes end in a terminal state; the last steps' actions and rewards are NaN."""
+    given = columns(is_first=np.roll(LAST, 1), is_last=LAST, is_terminal=LAST & (NUMBER < 2))
+    given["rewards"], given["actions"][LAST] = np.where(LAST, np.nan, 1.0), np.nan
+    np.savez(path, **given)
+    return given
+
+
+def test_rldss_last_step_has_an_observation_and_no_action(tmp_path):
     """The flags are those of a step; the transition into a terminal state is the one before it."""
-    died = NUMBER < 2
-    given = columns(is_first=np.roll(LAST, 1), is_last=LAST, is_terminal=LAST & died)
-    given["rewards"], given["actions"][LAST] = np.where(LAST, -99.0, 1.0), 0.5
-    loaded = load(given, "d", limit=LENGTH)
-    data = loaded.data
-    assert len(data) == EPISODES * (LENGTH - 1) and not (data.rewards < 0).any() and stray(data) == 0
+    given = rlds(tmp_path / "d.npz")
+    data, origin = resolve_dataset(tmp_path / "d.npz")
+    assert len(data) == EPISODES * (LENGTH - 1) and stray(data) == 0
     assert data.terminated.sum() == 2 and data.truncated.sum() == EPISODES - 2
-    assert loaded.returns.tolist() == [LENGTH - 1] * EPISODES
-    assert any("RLDS" in note for note in loaded.notes)
+    assert (origin.episodes, origin.mean_return) == (EPISODES, LENGTH - 1)
+    assert origin.detail.endswith("d.npz, RLDS's steps")
     np.testing.assert_array_equal(data.next_observations[LENGTH - 2], given["observations"][LENGTH - 1])
+
+
+def test_rldss_steps_are_the_same_to_convert_doctor_and_training_without_an_environment(tmp_path, capsys):
+    rlds(tmp_path / "d.npz")
+    assert cli.main(["convert", str(tmp_path / "d.npz"), str(tmp_path / "e.npz")]) == 0
+    one, other = (load_dataset(tmp_path / name) for name in ("d.npz", "e.npz"))
+    for name in ("observations", "actions", "rewards", "next_observations", "terminated", "truncated"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert cli.main(["doctor", str(tmp_path / "d.npz")]) == 0
+    data, _, env = resolve_alone(tmp_path / "d.npz")
+    assert len(data) == EPISODES * (LENGTH - 1) and np.abs(env.action_space.high).max() <= 1
+
+
+@pytest.mark.parametrize("flag", ["is_first", "episode_id"])
+def test_an_episode_of_rlds_that_was_broken_off_is_not_glued_to_the_next(tmp_path, flag):
+    given = columns(is_last=LAST & (NUMBER > 0), is_terminal=LAST & (NUMBER > 0))
+    given[flag] = np.roll(LAST, 1) if flag == "is_first" else NUMBER
+    np.savez(tmp_path / "d.npz", **given)
+    data = load_dataset(tmp_path / "d.npz")
+    assert stray(data) == 0 and data.truncated.sum() == 1 and data.terminated.sum() == EPISODES - 1
+    assert len(data) == EPISODES * (LENGTH - 1)
 
 
 def test_other_names_of_the_other_columns_are_read(tmp_path):

@@ -329,6 +329,8 @@ def test_tiny_weights_have_an_effective_sample_size(native, monkeypatch):
     """Their squares are 0 in float32; all are alike here, so ESS/B is 1."""
     monkeypatch.setenv("AWAC_NATIVE", native)
     our = learner(algo("corl", lam=1 / 80, weight_floor=0.0), discrete=True)
+    if native == "1" and not our.path.startswith("native"):
+        pytest.skip(our.path)
     arrays = our.state_dict()
     for name, value in arrays.items():
         if re.match(r"(target_)?value\.", name) or name.startswith("policy."):

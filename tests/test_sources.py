@@ -235,8 +235,24 @@ def test_the_next_observations_columns_are_paired_by_name(tmp_path):
     rows = [(i, 10 + i, 0, 1, i % 2, 11 + i, i + 1) for i in range(4)]
     data = load_dataset(table(tmp_path / "d.csv", header, rows))
     np.testing.assert_array_equal(data.next_observations, data.observations + 1)
-    with pytest.raises(DataError, match="'depth' is in only one of observations and next_observations"):
+    with pytest.raises(DataError, match="'obs.height' has no partner among observations and next_observations"):
         load_dataset(table(tmp_path / "e.csv", (*header[:5], "next_obs.depth", "next_obs.speed"), rows))
+
+
+def test_columns_that_pair_by_their_order_are_read(tmp_path):
+    """Two names for one vector stay as in the header; numbers from 0 pair with numbers from 1."""
+    header = ("obs_0", "obs_1", "state_0", "action", "reward", "terminated", "episode")
+    rows = [(i, 10 + i, 20 + i, 0, 1, i % 2, i // 2) for i in range(4)]
+    successors = ("next_obs_0", "next_obs_1", "next_state_0")
+    both = [(*row, *(x + 1 for x in row[:3])) for row in rows]
+    data = load_dataset(table(tmp_path / "d.csv", (*header, *successors), both))
+    np.testing.assert_array_equal(data.observations[0], [0, 10, 20])
+    np.testing.assert_array_equal(data.next_observations, data.observations + 1)
+    header = ("obs_00", "obs_01", *header[3:], "next_obs_1", "next_obs_2")
+    data = load_dataset(
+        table(tmp_path / "e.csv", header, [(*row[:2], *row[3:], row[0] + 1, row[1] + 1) for row in rows])
+    )
+    np.testing.assert_array_equal(data.next_observations, data.observations + 1)
 
 
 @pytest.mark.parametrize("key", ["observations", "rewards"])

@@ -220,6 +220,36 @@ def test_parts_with_other_settings_are_refused(swept, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("env", "eval_episodes", 3, "differ in eval_episodes, so"),
+        ("data", "sha256", "0" * 64, "differ in the rows of the data set, so"),
+    ],
+)
+def test_parts_with_another_environment_or_other_rows_are_refused(swept, tmp_path, capsys, section, key, value, words):
+    part = tmp_path / "other"
+    shutil.copytree(swept, part)
+    manifest = next((part / "ant-medium-v2/ant/seed_1").glob("manifest_*.json"))
+    values = json.loads(manifest.read_text())
+    (values["config"] if section == "env" else values)[section][key] = value
+    manifest.write_text(json.dumps(values))
+    shutil.rmtree(swept / "ant-medium-v2/ant/seed_1")
+    assert cli.main(["report", str(swept), str(part)]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_seeds_are_in_the_order_of_their_numbers_and_the_longest_run_says_whether_it_is_finished(tmp_path):
+    runs = {
+        seed: Run.of("ant", run_folder(tmp_path / f"s{seed}", {10: 100 * seed, 20: 1}, seed=seed)) for seed in (2, 10)
+    }
+    longer = Run.of("ant", run_folder(tmp_path / "long", {10: 1, 20: 2, 30: 3}, seed=2))
+    short = Results("a", {("t", "ant"): [runs[10], runs[2]]}, [], [])
+    long = Results("b", {("t", "ant"): [longer]}, [], ["t/ant/seed_2"])
+    joined = Results.joined([short, long])
+    assert joined.runs["t", "ant"] == [longer, runs[10]] and joined.unfinished == ["t/ant/seed_2"]
+
+
 def test_all_tasks_are_panels_of_one_figure(swept, tmp_path, capsys, monkeypatch):
     from matplotlib.figure import Figure
 

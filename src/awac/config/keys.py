@@ -147,12 +147,20 @@ def _typed(known: Key, value, source: str):
 def _stored(known: Key, value: dict, source: str) -> dict:
     """A mapping as a checkpoint's manifest gives it back: a tuple becomes a list."""
     try:
+        if not _has_text_keys(value):
+            raise TypeError("keys must be text")
         return json.loads(json.dumps(value))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{source}: {known.name} = {_shown(value)} can't be stored with the run ({error}); use numbers, text, "
             "lists and mappings"
         ) from None
+
+
+def _has_text_keys(value) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _has_text_keys(part) for name, part in value.items())
+    return not isinstance(value, (list, tuple)) or all(map(_has_text_keys, value))
 
 
 def _is_whole(value) -> bool:

@@ -23,7 +23,6 @@ from awac.data.ends import (
     guessed_ends,
     limit_warnings,
     time_limit,
-    transitions_of_steps,
 )
 from awac.data.transitions import Transitions, check_observations
 from awac.envs.actions import environment_action_space
@@ -102,10 +101,6 @@ def load(
     missing = [name for name in REQUIRED if name not in keys]
     if missing:
         raise DataError(missing_key(source, missing[0], columns))
-    rlds = "next_observations" not in keys and {"is_last", "is_terminal"} <= columns.keys()
-    if rlds:
-        columns = transitions_of_steps(columns, keys, source)
-        keys = named(columns)
     observations = _matrix(columns[keys["observations"]])
     where = f"{source}: key '{keys['actions']}'"
     if env is not None:
@@ -116,8 +111,6 @@ def load(
     rewards = columns[keys["rewards"]].reshape(-1).astype(np.float32, copy=False)
     ends = find_ends(columns, source)
     renamed = [f"{name} from '{key}'" for name, key in keys.items() if name not in ("terminals", key)]
-    if rlds:
-        renamed.append("is_last marks a step that has only an observation (RLDS)")
     notes, warnings = [*renamed, *ends.notes, *actions.notes], [*actions.warnings]
     rows = len(rewards)
     successors = _successors(columns, keys, observations, source)

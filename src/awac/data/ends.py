@@ -47,35 +47,13 @@ class Ends:
     notes: list[str] = field(default_factory=list)
 
 
-def transitions_of_steps(columns: dict[str, np.ndarray], keys: dict[str, str], source: str) -> dict[str, np.ndarray]:
-    """RLDS's steps as transitions: an episode's last step has an observation, and neither action nor reward.
-
-    Args:
-        columns: with `is_last` and `is_terminal`, of N steps.
-        keys: the names of observations, actions and rewards in `columns`.
-        source: for messages.
-
-    Raises:
-        DataError: a flag is NaN, or there is no step with a successor.
-    """
-    last, terminal = (_flags(columns[name], f"{source}: key '{name}'") for name in ("is_last", "is_terminal"))
-    first = np.flatnonzero(~last[:-1])
-    if not len(first):
-        raise DataError(f"{source}: every step is an episode's last one, which has no action; record it again")
-    made = {name: columns[keys[name]][first] for name in ("observations", "actions", "rewards")}
-    made["next_observations"] = columns[keys["observations"]][first + 1]
-    made["terminals"] = (last & terminal)[first + 1]
-    made["timeouts"] = (last & ~terminal)[first + 1]
-    return made
-
-
 def find_ends(columns: dict[str, np.ndarray], source: str) -> Ends:
     """Terminal flag and ends of episodes from all columns that mark them.
 
     Raises:
         DataError: a flag is NaN.
     """
-    present = {name: _flags(columns[name], f"{source}: key '{name}'") for name in FLAGS if name in columns}
+    present = {name: flags(columns[name], f"{source}: key '{name}'") for name in FLAGS if name in columns}
     present.update({name: ~present[name] for name in MASKS if name in present})
     groups = ((*TERMINATED, *MASKS), TERMINALS, DONES)
     terminal_names = next(names for group in groups if (names := [name for name in group if name in present]))
@@ -165,7 +143,12 @@ def _capped(terminated: np.ndarray, limit: int) -> np.ndarray:
     return (age % limit == limit - 1) & ~terminated
 
 
-def _flags(values: np.ndarray, where: str) -> np.ndarray:
+def flags(values: np.ndarray, where: str) -> np.ndarray:
+    """A column of marks as (N,) bool.
+
+    Raises:
+        DataError: one is NaN or infinite.
+    """
     values = values.reshape(-1)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])

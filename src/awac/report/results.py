@@ -76,14 +76,13 @@ class Results:
             DataError: the seeds of a task and preset differ in their settings.
         """
         runs: dict[tuple[str, str], dict[str, Run]] = {}
-        ended = set()
+        unfinished: set[str] = set()
         for part in parts:
             for pair, name, run in part.named():
                 seeds = runs.setdefault(pair, {})
                 if name not in seeds or run.episodes[-1] > seeds[name].episodes[-1]:
                     seeds[name] = run
-                if name not in part.unfinished:
-                    ended.add(name)
+                    (unfinished.add if name in part.unfinished else unfinished.discard)(name)
         for seeds in runs.values() if len(parts) > 1 else ():
             (first, reference), *others = seeds.items()
             for name, run in others:
@@ -94,9 +93,9 @@ class Results:
                     )
         begun = {name for seeds in runs.values() for name in seeds}
         missing = dict.fromkeys(name for part in parts for name in part.missing if name not in begun)
-        unfinished = dict.fromkeys(name for part in parts for name in part.unfinished if name not in ended)
-        ordered = {pair: [seeds[name] for name in sorted(seeds)] for pair, seeds in runs.items()}
-        return cls(parts[0].title, ordered, list(missing), list(unfinished))
+        ordered = {pair: sorted(seeds.values(), key=seed_of) for pair, seeds in runs.items()}
+        in_order = [name for seeds in runs.values() for name in seeds if name in unfinished]
+        return cls(parts[0].title, ordered, list(missing), in_order)
 
     @classmethod
     def of_runs(cls, runs: list[Run], title: str) -> Results:
@@ -114,7 +113,7 @@ class Results:
         """(task, preset), TASK/PRESET/seed_N and run of every trial of a sweep that has an evaluation."""
         for (task, preset), seeds in self.runs.items():
             for run in seeds:
-                yield (task, preset), trial_name(task, preset, run.manifest["config"]["train"]["seed"]), run
+                yield (task, preset), trial_name(task, preset, seed_of(run)), run
 
     @property
     def tasks(self) -> list[str]:
@@ -137,11 +136,20 @@ class Results:
         return normalized_score(run.task, value) if value is not None and is_normalised(run) else value
 
 
+def seed_of(run: Run) -> int:
+    """A run's seed."""
+    return run.manifest["config"]["train"]["seed"]
+
+
 def different_settings(a: Run, b: Run) -> list[str]:
-    """Keys of algorithm and schedule in which two runs differ, but for the seed and what is written how often."""
-    ignored = {"seed", "log_every", "save_every", "max_checkpoints"}
-    pairs = [(a.manifest["config"][part], b.manifest["config"][part]) for part in ("algo", "train")]
-    return [key for x, y in pairs for key in {**x, **y} if key not in ignored and x.get(key) != y.get(key)]
+    """Keys in which two runs differ, but for the seed, what is written how often, and where the rows were read."""
+    ignored = {"seed", "log_every", "save_every", "max_checkpoints", "download"}
+    data = [run.manifest.get("data", {}).get("sha256") for run in (a, b)]
+    if all(data):
+        ignored.add("dataset")
+    pairs = [(a.manifest["config"][part], b.manifest["config"][part]) for part in ("env", "algo", "train")]
+    differing = [key for x, y in pairs for key in {**x, **y} if key not in ignored and x.get(key) != y.get(key)]
+    return [*differing, *(["the rows of the data set"] if all(data) and data[0] != data[1] else [])]
 
 
 def has_evaluation(folder: Path) -> bool:

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -54,27 +55,39 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path, remedy: str) -> Iterator[None]:
     """Lets one process at a time make a file: all trials of a sweep start with the same data set.
 
     Raises:
-        DataError: the folder can't be written to.
+        DataError: the folder can't be written to; it ends in `remedy`.
     """
     lock = path.with_suffix(".lock")
-    try:
-        while True:
-            file = open(lock, "wb")  # noqa: SIM115
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                break
-            file.close()  # the one that held it has removed it, so it locks nobody out any more
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
-    with file:
+    with contextlib.ExitStack() as stack:
         try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+            file = _locked(lock)
+            while file is None:
+                file = _locked(lock)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
+        stack.enter_context(file)
+        stack.callback(lock.unlink, missing_ok=True)
+        yield
+
+
+def _locked(lock: Path) -> BinaryIO | None:
+    """The lock file, held by this process; None if the one that held it before has removed it."""
+    file = open(lock, "wb")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
+            return file
+    except FileNotFoundError:
+        pass
+    except OSError:
+        file.close()
+        raise
+    file.close()
+    return None
 
 
 def write(target: Path, fill, mark: str = "tmp") -> dict:

@@ -92,8 +92,9 @@ def _download(task: Task, progress: bool) -> Path:
     if not _places(task):
         raise HomeError
     target = _places(task)[0]
-    make_folder(target.parent, "set D4RL_DATASET_DIR to a folder you can write")
-    with alone(target):
+    remedy = "set D4RL_DATASET_DIR to a folder you can write"
+    make_folder(target.parent, remedy)
+    with alone(target, remedy):
         if target.is_file():  # another process fetched it while this one waited
             return target
         base = os.environ.get("AWAC_D4RL_URL", _BASE_URL).rstrip("/")

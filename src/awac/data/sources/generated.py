@@ -94,12 +94,13 @@ def generate(
     path = cache_file(dataset_id, rows, seed)
     if path.is_file():
         return path
-    make_folder(path.parent, "set AWAC_CACHE_DIR to a folder you can write")
+    remedy = "set AWAC_CACHE_DIR to a folder you can write"
+    make_folder(path.parent, remedy)
     whole, size = _size(dataset_id, rows)
     policies = _policies(dataset_id)
     workers = workers or worker_count(size)
     shares = np.diff(np.linspace(0, size, len(policies) + 1).astype(int)).tolist()
-    with alone(path), nothing_written(path):
+    with alone(path, remedy), nothing_written(path):
         if path.is_file():  # another process made it while this one waited
             return path
         parts = [

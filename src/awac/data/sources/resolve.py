@@ -17,6 +17,7 @@ import gymnasium
 
 from awac.data.columns import Loaded, load, named
 from awac.data.ends import D4RL_LIMIT
+from awac.data.rlds import is_rlds, transitions_of_steps
 from awac.data.sources.d4rl import d4rl_files
 from awac.data.sources.files import read_file
 from awac.data.sources.generated import GENERATED, cache_file
@@ -179,12 +180,19 @@ def resolve_alone(
 
 
 def find(id_or_path: str | os.PathLike, request: Request | None = None) -> Recording:
-    """The columns of a data set as they are stored.
+    """The columns of a data set as they are stored, but for RLDS's steps, which become transitions.
 
     Raises:
         DataError: as `resolve_dataset`.
     """
-    request = request or Request()
+    recording = _find(id_or_path, request or Request())
+    if is_rlds(recording.columns):
+        recording.columns = transitions_of_steps(recording.columns, str(recording.path))
+        recording.detail += ", RLDS's steps"
+    return recording
+
+
+def _find(id_or_path: str | os.PathLike, request: Request) -> Recording:
     name = str(id_or_path)
     entry = claimed(name)
     if entry is not None:

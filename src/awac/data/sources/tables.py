@@ -119,23 +119,29 @@ def _by_name(header: list[str], source: str) -> dict[str, list[str]]:
 def _ordered(groups: dict[str, list[str]], parts: dict[str, list[str]], source: str) -> dict[str, list[str]]:
     """A vector's columns by their numbers, else as in the header; the next observation's as the observation's.
 
+    Columns under several names, such as `obs_0` and `state_0`, stay as in the header.
+
     Raises:
-        DataError: the columns of the next observation are not those of the observation.
+        DataError: the columns of the next observation have other names than those of the observation.
     """
-    named_parts = {key: dict(zip(names, groups[key], strict=True)) for key, names in parts.items()}
-    for key, names in parts.items():
-        if all(name.isdecimal() for name in names):
-            groups[key] = [column for _, column in sorted(zip(map(int, names), groups[key], strict=True))]
-    own, following = (named_parts.get(key, {}) for key in ("observations", "next_observations"))
-    if len(following) > 1:
-        if own.keys() != following.keys():
-            odd = sorted(own.keys() ^ following.keys())[0]
-            raise DataError(
-                f"{source}: '{odd}' is in only one of observations and next_observations; rename the columns, or map "
-                "them in a file .columns.yaml"
-            )
-        name_of = {column: name for name, column in own.items()}
-        groups["next_observations"] = [following[name_of[column]] for column in groups["observations"]]
+    numbered = {key for key, names in parts.items() if all(name.isdecimal() for name in names)}
+    for key in numbered:
+        if len({int(name) for name in parts[key]}) == len(parts[key]):
+            groups[key] = [column for _, column in sorted(zip(map(int, parts[key]), groups[key], strict=True))]
+    own, following = (parts.get(key, []) for key in ("observations", "next_observations"))
+    alike = {"observations", "next_observations"} <= numbered  # paired by order
+    several = min(len(own), len(following)) > 1 and len(set(own)) == len(own) and len(set(following)) == len(following)
+    if alike or not several:
+        return groups
+    column_of = dict(zip(following, groups["next_observations"], strict=True))
+    if odd := set(own) ^ set(following):
+        columns = [*groups["observations"], *groups["next_observations"]]
+        odd_column = next(column for column, part in zip(columns, [*own, *following], strict=True) if part in odd)
+        raise DataError(
+            f"{source}: '{odd_column}' has no partner among observations and next_observations; rename the columns, or "
+            "map them in a file .columns.yaml"
+        )
+    groups["next_observations"] = [column_of[part] for part in own]
     return groups
 
 
