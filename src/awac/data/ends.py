@@ -47,6 +47,23 @@ class Ends:
     notes: list[str] = field(default_factory=list)
 
 
+def before_starts(columns: dict[str, np.ndarray], rows: int, source: str) -> tuple[np.ndarray, list[str]]:
+    """(`rows`,) bool, rows before an episode's start or a new episode number; and the columns that say so.
+
+    Raises:
+        DataError: a flag is NaN.
+    """
+    names = [name for name in (*STARTS, *IDS) if name in columns]
+    before = np.zeros(rows, bool)
+    for name in names:
+        if name in STARTS:
+            before[:-1] |= flags(columns[name], f"{source}: key '{name}'")[1:]
+        else:
+            numbers = columns[name].reshape(-1)
+            before[:-1] |= numbers[1:] != numbers[:-1]
+    return before, names
+
+
 def find_ends(columns: dict[str, np.ndarray], source: str) -> Ends:
     """Terminal flag and ends of episodes from all columns that mark them.
 
@@ -72,13 +89,9 @@ def find_ends(columns: dict[str, np.ndarray], source: str) -> Ends:
     cut = np.zeros(len(terminated), bool)
     for name in end_names:
         cut |= present[name]
-    for name in (name for name in STARTS if name in present):
-        cut[:-1] |= present[name][1:]
-        end_names.append(name)
-    for name in (name for name in IDS if name in columns):
-        values = columns[name].reshape(-1)
-        cut[:-1] |= values[1:] != values[:-1]
-        end_names.append(name)
+    before, names = before_starts(columns, len(terminated), source)
+    cut |= before
+    end_names += names
     if end_names not in ([], ["timeouts"]):
         notes.append(f"episode ends from {_quoted(end_names)}")
     return Ends(terminated, cut & ~terminated, bool(end_names), notes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from awac.data.columns import PHYSICS, named
-from awac.data.ends import CUTS, IDS, STARTS, flags
+from awac.data.ends import CUTS, before_starts, flags
 from awac.errors import DataError
 
 
@@ -33,17 +33,10 @@ def transitions_of_steps(columns: dict[str, np.ndarray], source: str) -> dict[st
     lengths = {name: len(columns[name]) for name in (*used, "is_last", "is_terminal")}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{source}: columns differ in length ({', '.join(f'{k} {n}' for k, n in lengths.items())})")
-    present = {name: flags(columns[name], f"{source}: key '{name}'") for name in columns if name in (*CUTS, *STARTS)}
-    terminal = flags(columns["is_terminal"], f"{source}: key 'is_terminal'")
-    last = flags(columns["is_last"], f"{source}: key 'is_last'") | terminal
-    for name, marks in present.items():
-        if name in STARTS:
-            last[:-1] |= marks[1:]
-        else:
-            last |= marks
-    for name in (name for name in IDS if name in columns):
-        numbers = columns[name].reshape(-1)
-        last[:-1] |= numbers[1:] != numbers[:-1]
+    last, terminal, *cuts = (
+        flags(columns[name], f"{source}: key '{name}'") for name in ("is_last", "is_terminal", *CUTS) if name in columns
+    )
+    last = np.logical_or.reduce([last, terminal, *cuts, before_starts(columns, len(terminal), source)[0]])
     steps = np.flatnonzero(~last[:-1])
     if not len(steps):
         raise DataError(f"{source}: no step has a successor in its episode; record it again")
