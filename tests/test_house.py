@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 from pathlib import Path
+
+import pytest
 
 from awac.config import AlgoConfig, EnvConfig, TrainConfig
 
-SOURCE = Path(__file__).parents[1] / "src" / "awac"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "awac"
 ORDER = (
     "errors",
     "runs.files",
@@ -82,6 +86,28 @@ def test_every_setting_is_read():
     read |= {node.value for node in nodes if is_text(node)}
     keys = [field.name for cls in (EnvConfig, AlgoConfig, TrainConfig) for field in dataclasses.fields(cls)]
     assert [key for key in keys if key not in read] == []
+
+
+@pytest.mark.parametrize("folder", ["example", "scripts"])
+def test_scripts_import_what_the_package_has(folder):
+    """Most of them run by hand only, so nothing else would notice a name that has moved."""
+    missing = [
+        f"{path.relative_to(ROOT)}, line {node.lineno}: {node.module}.{alias.name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "awac"
+        for alias in node.names
+        if not exists(node.module, alias.name)
+    ]
+    assert missing == []
+
+
+def exists(module: str, name: str) -> bool:
+    """Whether `from module import name` works."""
+    try:
+        return hasattr(importlib.import_module(module), name) or bool(importlib.import_module(f"{module}.{name}"))
+    except ImportError:
+        return False
 
 
 def is_text(node) -> bool:

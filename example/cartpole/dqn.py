@@ -15,8 +15,9 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 
 from awac import make_env
 from awac.algorithm.networks import MLP
-from awac.algorithm.optim import Adam, unpack
+from awac.algorithm.optim import Adam
 from awac.algorithm.policy import assign_array, at_action, parameter_arrays
+from awac.algorithm.step import unpack
 from awac.data.behaviour import BehaviourPolicy
 from awac.data.normalizer import Normalizer
 from awac.data.record import collect
