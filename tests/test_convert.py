@@ -5,11 +5,13 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from gymnasium import spaces
 from tiny import RECORDED
 
 from awac import cli
 from awac.data.convert import convert
-from awac.data.sources import load_dataset
+from awac.data.sources import load_dataset, resolve_alone
+from awac.envs import environment_action_space
 from awac.errors import DataError
 
 FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
@@ -42,6 +44,27 @@ def test_every_format_holds_the_same_rows(tmp_path, suffix, options):
     before, after = load_dataset(path), load_dataset(tmp_path / f"out{suffix}")
     for field in FIELDS:
         np.testing.assert_array_equal(getattr(after, field).ravel(), getattr(before, field).ravel())
+
+
+@pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".csv"])
+def test_indices_of_a_table_stay_indices(tmp_path, suffix):
+    convert(str(source(tmp_path / "d.npz", discrete=True)), tmp_path / "d.csv")
+    convert(str(tmp_path / "d.csv"), tmp_path / f"out{suffix}")
+    for low, kind in ((None, spaces.Discrete), ((0.0,), spaces.Box)):
+        before, after = (resolve_alone(tmp_path / name, low=low) for name in ("d.csv", f"out{suffix}"))
+        assert isinstance(environment_action_space(before[2]), kind)
+        assert environment_action_space(before[2]) == environment_action_space(after[2])
+        np.testing.assert_array_equal(after[0].actions, before[0].actions)
+
+
+def test_a_vector_of_a_table_stays_one(tmp_path):
+    for name, action in (("half.csv", "0.5"), ("signed.csv", "-1"), ("two.csv", "1,0")):
+        header = "obs,action_0,action_1" if "," in action else "obs,action"
+        rows = [f"{i},{action},0,0" for i in range(ROWS)]
+        (tmp_path / name).write_text("\n".join([f"{header},reward,terminated", *rows]))
+        convert(str(tmp_path / name), tmp_path / f"{name}.npz")
+        with np.load(tmp_path / f"{name}.npz") as file:
+            assert file["actions"].dtype == np.float32 and file["actions"].ndim == 2
 
 
 @pytest.mark.parametrize(

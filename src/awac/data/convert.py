@@ -16,6 +16,7 @@ from awac.data.record import write_hdf5
 from awac.data.sources.minari import PREFIX
 from awac.data.sources.registry import Columns, Request
 from awac.data.sources.resolve import find
+from awac.data.spaces import are_whole
 from awac.errors import DataError
 from awac.runs.files import write, write_npz
 
@@ -54,6 +55,9 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
     recording = find(dataset, Request(download, extra=PHYSICS))
     load(recording.columns, str(recording.path))  # raises for rows that can't be trained on
     columns = _d4rl_columns(recording.columns, str(recording.path))
+    actions = columns["actions"]
+    if recording.kind == "table" and actions.size == len(actions) and are_whole(actions):
+        columns["actions"] = actions.reshape(-1).astype(np.int64)  # a table has no types, the other formats have
     lost = ["metadata and other columns"]
     try:
         if path.suffix.lower() in (".csv", ".parquet"):

@@ -41,7 +41,7 @@ def action_space(
         whole = values.dtype.kind in "biu"
         if whole and values.min() < 0:
             raise DataError(f"{where} has index {values.min()}; count from 0, or give action_low and action_high")
-        if whole or (text and values.min() >= 0 and (vectors == np.floor(vectors)).all()):
+        if whole or (text and are_whole(values)):
             count = int(values.max()) + 1
             hint = "" if whole else " (whole numbers in one column; action_low and action_high make it a vector)"
             return spaces.Discrete(count), f"actions are indices 0..{count - 1}{hint}"
@@ -58,6 +58,11 @@ def action_space(
     return spaces.Box(
         lowest, highest, dtype=np.float32
     ), f"action bounds {'[-1, 1]' if scaled and not bounded else source}"
+
+
+def are_whole(values: np.ndarray) -> bool:
+    """Whether all values are whole numbers from 0, as a table holds indices."""
+    return bool(((values >= 0) & (values == np.floor(values))).all())
 
 
 def _bound(key: str, given: Bound, default, size: tuple[int], where: str) -> np.ndarray:
