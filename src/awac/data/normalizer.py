@@ -7,6 +7,8 @@ import numpy as np
 from awac.errors import CheckpointError, DataError
 
 CLIP = 10.0
+PREFIX = "normalizer."
+"""Of its arrays' names in a checkpoint."""
 # A column is constant if its range is below 4 float32 rounding steps of its largest value, or below what cancellation
 # in double precision leaves of values near 1.
 _ROUNDING_STEPS = 4
@@ -122,6 +124,16 @@ class Normalizer:
         if rest is not None and rest.shape != mean.shape:
             raise CheckpointError("the normaliser's arrays in the checkpoint do not fit each other")
         return cls(columns.astype(np.int64), mean.astype(np.float32), std.astype(np.float32), obs_size, rest)
+
+    @classmethod
+    def from_policy(cls, arrays: dict[str, np.ndarray]) -> Normalizer:
+        """Rebuilds the normaliser that a checkpoint keeps with its policy, each array under `normalizer.NAME`.
+
+        Raises:
+            CheckpointError: as `from_arrays`.
+        """
+        names = [name for name in arrays if name.startswith(PREFIX)]
+        return cls.from_arrays({name.removeprefix(PREFIX): arrays[name] for name in names})
 
 
 def varying_columns(observations: np.ndarray) -> np.ndarray:

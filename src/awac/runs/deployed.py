@@ -77,8 +77,7 @@ def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
             raise CheckpointError(f"{folder / name} is damaged; give another episode")
         config, discrete = Config.from_dict(manifest["config"]), bool(manifest["spaces"]["discrete"])
         arrays = ckpt_file.read(folder / name)
-        normalizer = Normalizer.from_arrays({k[11:]: v for k, v in arrays.items() if k.startswith("normalizer.")})
-        network = NumpyPolicy(arrays, normalizer, config.algo, discrete)
+        network = NumpyPolicy(arrays, Normalizer.from_policy(arrays), config.algo, discrete)
         space = _action_space(manifest, config)
         policy = DeployedPolicy(network, space, manifest)
     except AWACError as error:
