@@ -14,6 +14,7 @@ from tiny import settings
 
 from awac import cli, load_policy
 from awac.errors import CheckpointError
+from awac.runs import deployed
 
 SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
 
@@ -122,3 +123,20 @@ def test_the_first_index_of_discrete_actions_is_noted(graph_mode):
     facts = about(load_config(), {}, data, origin, gymnasium.spaces.Discrete(2, start=5))
     assert facts["action_start"] == 5
     assert "action_start" not in about(load_config(), {}, data, origin, gymnasium.spaces.Discrete(2))
+
+
+def test_bounds_are_rounded_into_the_environment_s():
+    def space(low, high):
+        manifest = {"spaces": {"action_size": len(low), "discrete": False}, "action_bounds": [low, high]}
+        return deployed._action_space(manifest, None)
+
+    for side in (1.0, 2.0, 0.5, float(np.float32(0.4))):  # exact in float32
+        assert space([-side], [side]).high == side and space([-side], [side]).low == -side
+    low, high = [-0.4, 0.1, 0.3, -1 / 3], [0.4, 0.2, 0.3, 0.7]
+    ours, theirs = space(low, high), gymnasium.spaces.Box(np.array(low), np.array(high), dtype=np.float64)
+    movable = np.array([True, True, False, True])  # the third one is locked
+    for side in (ours.low, ours.high):
+        assert ((side >= theirs.low) & (side <= theirs.high))[movable].all()
+        np.testing.assert_allclose(side[2], 0.3, rtol=1e-7)
+    np.testing.assert_allclose(ours.low, low, rtol=1e-7)
+    np.testing.assert_allclose(ours.high, high, rtol=1e-7)

@@ -102,5 +102,14 @@ def _action_space(manifest: dict, config: Config) -> spaces.Box | spaces.Discret
     size = int(manifest["spaces"]["action_size"])
     if manifest["spaces"]["discrete"]:
         return spaces.Discrete(size, start=int(manifest.get("action_start", 0)))
-    low, high = (np.asarray(side, np.float32) for side in manifest.get("action_bounds", ([-1.0] * size, [1.0] * size)))
-    return spaces.Box(low, high, (size,), dtype=np.float32)
+    low, high = (np.asarray(side, np.float64) for side in manifest.get("action_bounds", ([-1.0] * size, [1.0] * size)))
+    return spaces.Box(*_inside(low, high), (size,), dtype=np.float32)
+
+
+def _inside(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds as the float32 numbers next to them on the inside; on either side where there is none inside."""
+    lowest, highest = low.astype(np.float32), high.astype(np.float32)
+    lowest_in = np.where(lowest < low, np.nextafter(lowest, np.float32(np.inf)), lowest)
+    highest_in = np.where(highest > high, np.nextafter(highest, np.float32(-np.inf)), highest)
+    between = lowest_in <= highest_in  # not so where low = high, a value that the environment locks
+    return np.where(between, lowest_in, lowest), np.where(between, highest_in, highest)
