@@ -7,6 +7,7 @@ from gymnasium import spaces
 
 from awac.envs import environment_action_space, make_env, to_environment, to_policy
 from awac.envs.actions import PolicyActions
+from awac.errors import EnvironmentFault
 
 BOX = spaces.Box(np.float32([0, -0.4, 3, -1]), np.float32([1, 0.4, 3, 5]))
 """A valve, a small symmetric range, a locked actuator and an asymmetric range."""
@@ -61,6 +62,27 @@ def test_an_action_of_any_shape_is_a_vector_for_the_policy(shape):
     env.step(np.full(env.action_space.shape, 0.5, np.float32))
     assert env.unwrapped.last.dtype == np.float64
     np.testing.assert_array_equal(env.unwrapped.last, np.ones(shape))
+
+
+@pytest.mark.parametrize(
+    "space, actions",
+    [
+        (spaces.Box(-2, 2, (2,)), ([0.0, 1.9], [-1.2, 0.0])),
+        (spaces.Discrete(3, start=5), (5, 7, -1)),
+    ],
+)
+def test_actions_in_the_environments_units_are_refused_where_they_show(space, actions):
+    env = PolicyActions(Remember(space))
+    for action in actions:
+        with pytest.raises(EnvironmentFault, match=r"use policy.make_env\(\)") as caught:
+            env.step(np.array(action))
+        assert "\n" not in str(caught.value)
+
+
+def test_rounding_outside_the_bounds_is_clipped():
+    env = PolicyActions(Remember(spaces.Box(-2, 2, (2,))))
+    env.step(np.float32([1.0001, -1.0001]))
+    np.testing.assert_array_equal(env.unwrapped.last, [2, -2])
 
 
 def test_the_environments_own_space_can_be_asked_for():

@@ -10,6 +10,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from awac.errors import EnvironmentFault
+
+TOLERANCE = 1e-3
+"""How far an action may be outside [-1, 1]: rounding stays below, a value in other units does not for long."""
+
 
 def to_environment(space: spaces.Space, actions: np.ndarray) -> np.ndarray:
     """Maps the policy's actions to the environment's units.
@@ -62,6 +67,10 @@ class PolicyActions(gymnasium.ActionWrapper):
 
     Args:
         env: with a bounded float Box or a Discrete action space.
+
+    Raises:
+        EnvironmentFault: from `step`, an action that can't be in these units. An environment whose units are the same
+            gets every action as it is.
     """
 
     def __init__(self, env: gymnasium.Env):
@@ -80,9 +89,21 @@ class PolicyActions(gymnasium.ActionWrapper):
         """The action in the environment's units."""
         if self._same:
             return np.array(action)  # a copy: some environments change it, and the caller stores it
-        if not isinstance(self._space, spaces.Box):
-            return to_environment(self._space, action)
-        return _map(self._space, *self._mapping, action).reshape(self._space.shape)
+        if isinstance(self._space, spaces.Box):
+            if (np.abs(action) > 1 + TOLERANCE).any():
+                raise _other_unit(np.max(np.abs(action)), "-1 to 1")
+            return _map(self._space, *self._mapping, action).reshape(self._space.shape)
+        assert isinstance(self._space, spaces.Discrete), "make_env gives no other"
+        if self._space.start and not 0 <= action < self._space.n:
+            raise _other_unit(action, f"0..{self._space.n - 1}")
+        return to_environment(self._space, action)
+
+
+def _other_unit(action, known: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"action {action:.4g} is not in {known}: an environment of make_env takes the policy's units, not its own; for "
+        "actions of load_policy, which are in the environment's own, use policy.make_env()"
+    )
 
 
 def _map(space: spaces.Box, centre: np.ndarray, half: np.ndarray, actions: np.ndarray) -> np.ndarray:
