@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import saved
 from tiny import settings
 
-from awac import cli, load_policy
-from awac.errors import CheckpointError
+from awac import cli, load_policy, make_env
+from awac.errors import CheckpointError, DataError, TaskError
 from awac.runs import deployed
 
 SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
@@ -93,7 +95,8 @@ def test_unknown_bounds_are_said(pendulum, tmp_path, recwarn):
     for path in (tmp_path / "run").glob("manifest_*.json"):
         path.write_text(path.read_text().replace('"action_bounds"', '"other"'))
     with pytest.warns(UserWarning, match="does not say the action bounds of Pendulum-v1"):
-        load_policy(tmp_path / "run")
+        policy = load_policy(tmp_path / "run")
+    assert policy.space.high == policy.make_env().action_space.high == 1.0
 
 
 def test_actions_are_in_the_environments_units(pendulum):
@@ -125,6 +128,25 @@ def test_the_first_index_of_discrete_actions_is_noted(graph_mode):
     assert "action_start" not in about(load_config(), {}, data, origin, gymnasium.spaces.Discrete(2))
 
 
+@pytest.mark.parametrize("kind", ["std", "plain", "discrete"])
+def test_an_observation_of_another_kind_is_one_line(kind, tmp_path):
+    policy = load_policy(saved.save(tmp_path, kind))
+    flat = np.ones(6)
+    np.testing.assert_array_equal(policy(flat), policy(flat.tolist()))
+    np.testing.assert_array_equal(policy(np.stack([flat, flat]))[1], policy(flat))
+    wrong = [np.ones((2, 4, 6)), np.ones((2, 5)), np.ones(7), 1.0, None, [], {"a": flat}, ({"a": 1},), [flat, [1.0]]]
+    for observation in wrong:
+        with pytest.raises(DataError, match="observation") as caught:
+            policy(observation)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match=r"not a dict; flatten"):
+        policy({"a": flat})
+    with pytest.raises(DataError, match=r"shape \(2, 4, 6\), expected \(6,\) or \(B, 6\)"):
+        policy(np.ones((2, 4, 6)))
+    rows = np.random.default_rng(0).normal(size=(2, 4, 6))
+    np.testing.assert_allclose(policy.network(rows)[1], policy.network(rows[1]), rtol=1e-6)
+
+
 def test_bounds_are_rounded_into_the_environment_s():
     def space(low, high):
         manifest = {"spaces": {"action_size": len(low), "discrete": False}, "action_bounds": [low, high]}
@@ -140,3 +162,36 @@ def test_bounds_are_rounded_into_the_environment_s():
         np.testing.assert_allclose(side[2], 0.3, rtol=1e-7)
     np.testing.assert_allclose(ours.low, low, rtol=1e-7)
     np.testing.assert_allclose(ours.high, high, rtol=1e-7)
+
+
+def test_the_environment_that_it_makes_takes_its_actions(pendulum, tmp_path):
+    """On any of the three environments, it gets the same return."""
+    totals, policy = [], load_policy(pendulum)
+    scaled = lambda observation: policy.network(observation[None])[0]  # noqa: E731
+    for env, act in (
+        (policy.make_env(), policy),
+        (gymnasium.make("Pendulum-v1"), policy),
+        (make_env("Pendulum-v1"), scaled),
+    ):
+        observation, _ = env.reset(seed=3)
+        total, done = 0.0, False
+        while not done:
+            observation, reward, terminated, truncated, _ = env.step(act(observation))
+            total, done = total + reward, terminated or truncated
+        totals.append(total)
+    np.testing.assert_allclose(totals, totals[0], rtol=1e-5)
+    shutil.copytree(pendulum, tmp_path / "run")
+    for path in (tmp_path / "run").glob("manifest_*.json"):
+        manifest = json.loads(path.read_text())
+        manifest["config"]["env"] |= {"env_kwargs": {"g": 3.0}, "max_episode_steps": 7}
+        path.write_text(json.dumps(manifest))
+    env = load_policy(tmp_path / "run").make_env()
+    assert env.unwrapped.g == 3.0 and env.spec.max_episode_steps == 7
+    assert env.action_space.high == 2.0
+
+
+def test_without_an_environment_there_is_none_to_make(tmp_path):
+    policy = load_policy(saved.save(tmp_path, "unit"))
+    policy.manifest["config"]["env"]["no_env"] = True
+    with pytest.raises(TaskError, match="no_env"):
+        policy.make_env()

@@ -27,16 +27,16 @@ class NumpyPolicy:
         self.normalizer, self.config, self.discrete = normalizer, config, discrete
 
     def __call__(self, observations, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Actions for raw observations (B, O): the mode, or a sample if a generator is given.
+        """Actions for raw observations (..., B, O): the mode, or a sample if a generator is given.
 
         Returns:
-            (B, A) float32 in [−1, 1], or (B,) int64 indices for a discrete policy.
+            (..., B, A) float32 in [−1, 1], or (..., B) int64 indices for a discrete policy.
         """
         out = self.outputs(observations)
         if self.discrete:
             return (out + rng.gumbel(size=out.shape) if rng else out).argmax(-1)
-        raw = self.log_std if self.log_std is not None else out[:, out.shape[1] // 2 :]
-        mean = out if self.log_std is not None else out[:, : out.shape[1] // 2]
+        half = out.shape[-1] // 2
+        mean, raw = (out, self.log_std) if self.log_std is not None else (out[..., :half], out[..., half:])
         action = np.tanh(mean) if self.config.squash_mean else mean
         if rng:
             action = action + np.exp(self._log_std(raw)) * rng.standard_normal(action.shape, np.float32)
@@ -49,5 +49,5 @@ class NumpyPolicy:
         return low + (high - low) / (1.0 + np.exp(-raw))
 
     def outputs(self, observations) -> np.ndarray:
-        """The last layer's outputs for raw observations (B, O): logits (B, A), or mean before tanh and any log-std."""
+        """The last layer's outputs for raw observations (..., B, O): logits, or mean before tanh and any log-std."""
         return forward(self.layers, self.normalizer(observations))

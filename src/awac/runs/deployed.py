@@ -6,15 +6,17 @@ import json
 import warnings
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from awac.algorithm.numpy_policy import NumpyPolicy
 from awac.config import Config
 from awac.data.normalizer import Normalizer
-from awac.envs.actions import to_environment
+from awac.envs.actions import PolicyActions, to_environment
+from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import AWACError, CheckpointError
+from awac.errors import AWACError, CheckpointError, DataError, TaskError
 from awac.runs import ckpt_file, files
 from awac.runs.folder import MANIFEST, NETWORKS, episodes
 
@@ -22,8 +24,11 @@ from awac.runs.folder import MANIFEST, NETWORKS, episodes
 class DeployedPolicy:
     """Maps raw observations to actions in the environment's own units.
 
+    They fit `make_env` of this class and `gymnasium.make`. An environment of `awac.make_env` takes [−1, 1] and scales
+    it by itself: give it `policy.network(observation[None])[0]`.
+
     Attributes:
-        network: the same in the policy's own units: actions in [−1, 1], or indices from 0.
+        network: the same in the policy's own units, for observations (B, O): actions in [−1, 1], or indices from 0.
         space: of the environment's actions, a flat Box or a Discrete.
         task: the id of the task that it was trained for.
         episode: training episodes that its checkpoint was saved after.
@@ -38,17 +43,53 @@ class DeployedPolicy:
         """The action for one observation, or for a batch of them.
 
         Args:
-            observation: (O,) or (B, O), as the environment gives it.
+            observation: (O,) or (B, O), as the environment gives it; Dict, Tuple and matrices flattened, as by
+                `gymnasium.spaces.flatten`.
             rng: draws from the policy; None takes its mode.
 
         Returns:
             (A,) or (B, A) float32 inside the environment's bounds; for discrete actions an int or (B,), counted from
             the environment's first index.
+
+        Raises:
+            DataError: the observation is of another kind or shape.
         """
-        observation = np.asarray(observation)
-        single = observation.ndim == 1
-        action = to_environment(self.space, self.network(observation[None] if single else observation, rng))
+        rows = self._rows(observation)
+        single = rows.ndim == 1
+        action = to_environment(self.space, self.network(rows[None] if single else rows, rng))
         return action[0] if single else action
+
+    def make_env(self, render_mode: str | None = None) -> gymnasium.Env:
+        """The environment of the run, with its `env_kwargs` and step limit, in the units of this policy.
+
+        It is one of `awac.make_env` without the scaling of the actions: observations are flat, actions are in the
+        environment's own units. Where these are a matrix, reshape the policy's vector to it. For a checkpoint that does
+        not hold the environment's bounds the scaling stays.
+
+        Raises:
+            TaskError: the run had no environment, or it cannot be made here.
+        """
+        config = Config.from_dict(self.manifest["config"])
+        if config.env.no_env:
+            raise TaskError("the policy was trained without an environment (no_env), so there is none to make")
+        kwargs, limit = config.env.env_kwargs, config.env.max_episode_steps
+        env = make_env(self.task, render_mode=render_mode, env_kwargs=kwargs, max_episode_steps=limit)
+        own_units = isinstance(self.space, spaces.Discrete) or _bounds_known(self.manifest, config)
+        return env.env if own_units and isinstance(env, PolicyActions) else env
+
+    def _rows(self, observation) -> np.ndarray:
+        """An observation, or a batch of them, as float32."""
+        size = self.network.normalizer.obs_size
+        try:
+            rows = np.asarray(observation, np.float32)
+        except (ValueError, TypeError):
+            raise DataError(
+                f"an observation is {size} numbers, not a {type(observation).__name__}; flatten those of a Dict or "
+                "Tuple space with gymnasium.spaces.flatten"
+            ) from None
+        if rows.ndim not in (1, 2) or rows.shape[-1] != size:
+            raise DataError(f"the observation has shape {rows.shape}, expected ({size},) or (B, {size})")
+        return rows
 
 
 def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
