@@ -26,6 +26,7 @@ class Toy(gymnasium.Env):
 
 
 VECTOR = spaces.Box(-1, 1, (3,))
+LARGEST = np.finfo(np.float32).max
 
 
 @pytest.fixture
@@ -78,6 +79,8 @@ def test_discrete_tasks_stay_as_they_are():
         (VECTOR, spaces.MultiDiscrete([2, 2]), "acts in MultiDiscrete"),
         (VECTOR, spaces.Box(-np.inf, np.inf, (2,)), "without bounds"),
         (VECTOR, spaces.Box(np.float32([-1, 0]), np.float32([1, np.inf])), r"without bounds \(value 1: 0.0 to inf\)"),
+        (VECTOR, spaces.Box(-LARGEST, LARGEST, (2,)), r"without bounds \(value 0: -3.40\d*e\+38 to 3.40\d*e\+38\)"),
+        (VECTOR, spaces.Box(-1.0, 1e300, (2,), np.float64), "without bounds"),
         (VECTOR, spaces.Box(-10, 10, (2,), np.int64), "acts in Box of shape"),
         (VECTOR, spaces.MultiBinary(3), "acts in MultiBinary"),
         (VECTOR, spaces.Dict({"a": VECTOR}), "acts in Dict"),

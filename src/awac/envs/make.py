@@ -22,6 +22,8 @@ from awac.errors import AWACError, TaskError, nearest
 
 DEFAULT_LIMIT = 10_000
 """Step limit of an episode if the environment has none."""
+UNBOUNDED = 1e30
+"""Beyond it a bound is a placeholder for infinity, such as float32's largest number: nothing acts over such a range."""
 
 
 def make_env(
@@ -152,7 +154,7 @@ def _check_spaces(env: gymnasium.Env, name: str) -> None:
         return
     if not isinstance(acted, spaces.Box) or not np.issubdtype(acted.dtype, np.floating) or not acted.low.size:
         raise TaskError(f"task '{name}' acts in {_describe(acted)}; supported are a float Box and Discrete")
-    bounded = np.isfinite(acted.low) & np.isfinite(acted.high)
+    bounded = (np.abs(acted.low) <= UNBOUNDED) & (np.abs(acted.high) <= UNBOUNDED)
     if not bounded.all():
         index = int(bounded.ravel().argmin())
         bounds = f"{acted.low.ravel()[index]} to {acted.high.ravel()[index]}"
