@@ -30,6 +30,21 @@ def test_refuses_what_it_can_not_learn_from(replay, size, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_refused_call_takes_no_normaliser_and_trains_on_nothing():
+    other = memory(20)
+    other.normalizer.std[:] = 2.0
+    our = agent()
+    with pytest.raises(DataError, match="outside"):
+        our.learn(memory(20, actions=9), 20)
+    with pytest.raises(DataError, match="outside"):
+        our.update((batch()[0], np.full(B, A), *batch()[2:]))
+    with pytest.raises(DivergenceError):
+        our.update((*batch()[:2], np.full(B, 3e38), *batch()[3:]))
+    our.learn(other, 20)
+    with pytest.raises(DataError, match="normaliser"):
+        our.learn(memory(20), 20)
+
+
 def test_a_file_that_does_not_fit_changes_nothing(tmp_path):
     agent(twins=True).save(tmp_path / "twins.ckpt")
     agent(gaussian=True).save(tmp_path / "gaussian.ckpt")

@@ -147,7 +147,7 @@ class AWAC(nn.Cell):
         Returns:
             The loss before the step.
         """
-        return self._run(self._pack(state, action, reward, next_state, done), "critic")["critic_loss"]
+        return self._update("critic", state, action, reward, next_state, done)["critic_loss"]
 
     def update_actor(self, state, action) -> float:
         """One step of the actor towards the data's actions, weighted by the critics, eq. (13).
@@ -161,7 +161,7 @@ class AWAC(nn.Cell):
         """
         state = checks.states("state", state)
         zeros = np.zeros(len(state), np.float32)
-        return self._run(self._pack(state, action, zeros, state, zeros), "actor")["actor_loss"]
+        return self._update("actor", state, action, zeros, state, zeros)["actor_loss"]
 
     def update(self, batch) -> dict[str, float]:
         """`update_critic`, then `update_actor`, in one compiled call.
@@ -173,7 +173,7 @@ class AWAC(nn.Cell):
             `critic_loss`, `actor_loss`, `q_mean` (the critics at the data's actions) and `ess` (effective sample size
             of the weights over the batch size: 1 for equal weights).
         """
-        return self._run(self._pack(*batch), "both")
+        return self._update("both", *batch)
 
     def learn(self, memory, batch_size: int, steps=1, offline_share=None) -> dict[str, float]:
         """`update` on `steps` batches of a `Replay`, all in one compiled call.
@@ -189,11 +189,13 @@ class AWAC(nn.Cell):
         available = memory.offline_size + memory.online_size
         if checks.whole("batch_size", batch_size, 1) > available > 0:
             raise DataError(f"a batch of {batch_size} rows is larger than the memory, which holds {available}")
+        checks.same_normalizer(self.normalizer, memory.normalizer, self.trained_raw)
         rows = memory.sample(self.rngs["batch"], checks.whole("steps", steps, 1), batch_size, offline_share)
-        self._adopt(memory.normalizer)
         self._build(memory.normalizer.size)
         checks.rows(rows, self.state_size, self.action_size, self.discrete)
-        return self._run(rows, "both")
+        metrics = self._run(rows, "both")
+        self.normalizer = memory.normalizer  # not before: a refused call changes nothing
+        return metrics
 
     def save(self, path) -> None:
         """Writes networks, optimisers, normaliser and generators to a .ckpt file, atomically."""
@@ -211,16 +213,6 @@ class AWAC(nn.Cell):
             assign_array(parameter, arrays[name])
         powers = [float(adam.beta1_power.asnumpy()) for adam in (self.updates.critic_adam, self.updates.actor_adam)]
         self.trained_raw = self.normalizer is None and min(powers) < 1.0
-
-    def _adopt(self, normalizer: Normalizer) -> None:
-        """Makes a memory's normaliser the agent's; later memories must have the same."""
-        own = self.normalizer
-        if own is None and self.trained_raw:
-            own = Normalizer.identity(normalizer.obs_size)
-        mine, other = own.arrays() if own else {}, normalizer.arrays()
-        if own and (mine.keys() != other.keys() or any(not np.array_equal(mine[key], other[key]) for key in mine)):
-            raise DataError("the memory's normaliser differs from the agent's; make both from the same data")
-        self.normalizer = normalizer
 
     def _normalised(self, state: np.ndarray) -> np.ndarray:
         return state if self.normalizer is None else self.normalizer(state)
@@ -242,11 +234,14 @@ class AWAC(nn.Cell):
     def _pack(self, state, action, reward, next_state, done) -> np.ndarray:
         """A checked batch in the layout of `Replay`'s rows, (1, B, W)."""
         state, next_state = (checks.states(name, x) for name, x in (("state", state), ("next_state", next_state)))
-        if self.normalizer is None:
-            self.trained_raw = True
         state, next_state = self._normalised(state), self._normalised(next_state)
         self._build(state.shape[1])
         return checks.pack(state, action, reward, next_state, done, self.action_size, self.discrete)
+
+    def _update(self, part: str, *batch) -> dict[str, float]:
+        metrics = self._run(self._pack(*batch), part)
+        self.trained_raw |= self.normalizer is None
+        return metrics
 
     def _run(self, rows: np.ndarray, part: str) -> dict[str, float]:
         """One compiled call on rows (K, B, W)."""

@@ -9,6 +9,7 @@ from copy import deepcopy
 import numpy as np
 from mindspore import Tensor, nn
 
+from awac.data.normalizer import Normalizer
 from awac.data.transitions import BOUND_TOLERANCE
 from awac.errors import AWACError, ConfigError, DataError
 
@@ -164,6 +165,24 @@ def rows(packed: np.ndarray, state_size: int, action_size: int, discrete: bool) 
         raise DataError(f"action {worst:g} is outside {known}")
     if discrete and (action != np.trunc(action)).any():
         raise DataError("the memory's actions are fractions; the actor gives logits, so actions are integers")
+
+
+def same_normalizer(own: Normalizer | None, other: Normalizer, trained_raw: bool) -> None:
+    """Checks that a memory's normaliser can be the agent's.
+
+    Args:
+        own: the agent's; None if it has none yet.
+        other: the memory's.
+        trained_raw: whether an agent without one was trained, so on raw states.
+
+    Raises:
+        DataError: they differ.
+    """
+    if own is None and trained_raw:
+        own = Normalizer.identity(other.obs_size)
+    mine, theirs = own.arrays() if own else {}, other.arrays()
+    if own and (mine.keys() != theirs.keys() or any(not np.array_equal(mine[key], theirs[key]) for key in mine)):
+        raise DataError("the memory's normaliser differs from the agent's; make both from the same data")
 
 
 def _is_number(value) -> bool:
