@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -227,6 +228,22 @@ def test_a_weight_that_overflows_leaves_everything_as_it_was():
             before = weights(our)
             our.update((state, action, np.abs(reward) + 1, following, done))
     assert all(np.array_equal(one, other) for one, other in zip(before, weights(our), strict=True))
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_gradient_that_overflows_leaves_everything_as_it_was(native):
+    """Its square is infinite in Adam's second moment, while both losses are finite."""
+    our = AWAC(*mlps(), **{**EXACT, "lam": 0.01}) if native else agent(lam=0.01)
+    before = {}
+    with pytest.raises(DivergenceError, match="or its gradient overflows") as caught:
+        for _ in range(5):
+            before = {name: p.asnumpy().copy() for name, p in our._named_parameters().items()}
+            our.update(batch())
+    losses = [float(value) for value in re.findall(r"loss (\S+?)[,:]", str(caught.value))]
+    assert len(losses) == 2 and np.isfinite(losses).all() and losses[1] > 1e19
+    for name, parameter in our._named_parameters().items():
+        np.testing.assert_array_equal(parameter.asnumpy(), before[name], err_msg=name)
+        assert np.isfinite(before[name]).all()
 
 
 class TestNormalizer:

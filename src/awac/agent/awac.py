@@ -250,12 +250,14 @@ class AWAC(nn.Cell):
         before = {name: p.asnumpy().copy() for name, p in self._named_parameters().items()}
         metrics = dict(zip(METRICS, self(Tensor(rows), Tensor(noise), part).asnumpy().tolist(), strict=True))
         critic_loss, actor_loss = metrics["critic_loss"], metrics["actor_loss"]
-        if not math.isfinite(critic_loss + actor_loss):
+        # A gradient's square can overflow in Adam although the losses are finite: the next step would be NaN.
+        if not (math.isfinite(critic_loss + actor_loss) and checks.all_finite(self._named_parameters().values())):
             for name, parameter in self._named_parameters().items():
                 assign_array(parameter, before[name])
             raise DivergenceError(
-                f"critic loss {critic_loss:g}, actor loss {actor_loss:g}: a weight exp(A/lam) overflows or the critics "
-                f"diverge; networks are as before this call; use a larger lam, a weight_clip, lower learning rates"
+                f"critic loss {critic_loss:g}, actor loss {actor_loss:g}: a weight exp(A/lam) or its gradient "
+                f"overflows, or the critics diverge; networks are as before this call; use a larger lam, a "
+                f"weight_clip, lower learning rates"
             )
         return {name: metrics[name] for name in ("critic_loss", "actor_loss", "q_mean", "ess")}
 

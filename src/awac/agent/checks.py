@@ -185,6 +185,11 @@ def same_normalizer(own: Normalizer | None, other: Normalizer, trained_raw: bool
         raise DataError("the memory's normaliser differs from the agent's; make both from the same data")
 
 
+def all_finite(parameters) -> bool:
+    """Whether no value of the parameters is NaN or infinite."""
+    return all(np.isfinite(p.asnumpy()).all() for p in parameters)
+
+
 def _is_number(value) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
