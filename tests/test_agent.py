@@ -352,6 +352,26 @@ def test_twins_in_one_network_equal_two_networks(samples):
             np.testing.assert_allclose(together[name][i], value, atol=1e-6)
 
 
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_two_networks_that_hold_twins_are_four_critics(gaussian):
+    rng = np.random.default_rng(0)
+
+    def twins(name):
+        return ContinuousCritic(S, A, algo(), rng, name) if gaussian else MLP((S, HIDDEN, A), rng, name, copies=2)
+
+    (*critics, one, two), rows = (twins(f"q{i}") for i in range(4)), batch(gaussian)
+    our = AWAC(critics, [one, two], networks(gaussian)[2], use_adv=True, **RATES)
+    our._build(S)
+    state, action = ms.Tensor(rows[0]), ms.Tensor(rows[1].reshape(B, -1).astype(np.float32))
+    found = our.steps.critic(state, action).asnumpy()
+    each = [net(state, action) if gaussian else net(state) for net in critics]
+    expected = np.concatenate([q.asnumpy() for q in each])
+    np.testing.assert_allclose(found, expected if gaussian else expected[:, np.arange(B), rows[1]], rtol=1e-5)
+    before = weights(our)
+    our.update(rows)
+    assert not any(np.array_equal(old, new) for old, new in zip(before, weights(our), strict=True))
+
+
 def mlps(seed=0):
     """Networks that the native operator supports: an MLP, and twins in one."""
     rng = np.random.default_rng(seed)

@@ -34,7 +34,7 @@ class UserCategorical(CategoricalHead):
 
 
 class UserCritic(nn.Cell):
-    """One or two critics, of states for discrete actions, else of states and actions."""
+    """One or two critics, of states for discrete actions, else of states and actions; each may hold several."""
 
     def __init__(self, nets, discrete: bool):
         super().__init__(auto_prefix=False)
@@ -51,7 +51,7 @@ class UserCritic(nn.Cell):
     def all_actions(self, obs):
         """(C, B, A) values of all actions."""
         values = [self.nets[i](obs) for i in range(self.copies)]
-        return values[0] if values[0].ndim == 3 else ops.stack(values)
+        return ops.concat([q if q.ndim == 3 else ops.expand_dims(q, 0) for q in values])
 
 
 def head(actor: nn.Cell, state_size: int, action_size: int, discrete: bool, samples: int | None):
@@ -65,5 +65,6 @@ def head(actor: nn.Cell, state_size: int, action_size: int, discrete: bool, samp
 
 
 def critic(nets: list[nn.Cell], discrete: bool):
-    """The critics as one cell; a network that already holds both twins is used as it is."""
-    return nets[0] if isinstance(nets[0], (ContinuousCritic, DiscreteCritic)) else UserCritic(nets, discrete)
+    """The critics as one cell; a single network that already holds both twins is used as it is."""
+    whole = len(nets) == 1 and isinstance(nets[0], (ContinuousCritic, DiscreteCritic))
+    return nets[0] if whole else UserCritic(nets, discrete)
