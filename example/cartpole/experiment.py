@@ -42,7 +42,7 @@ class Recipe:
     tau: float = 0.02
     """Polyak factor τ of the target critics."""
     num_action_samples: int | None = None
-    """Actions drawn to estimate the value of a state; None takes the exact expectation."""
+    """Actions drawn to estimate the next state's value; None takes the exact expectation."""
     learning_rate: float = 3e-4
     """Adam's, for critics and actor."""
     weight_clip: float | None = 20.0

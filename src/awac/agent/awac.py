@@ -34,10 +34,10 @@ class AWAC(nn.Cell):
     """Advantage-weighted actor-critic, Nair et al. 2020, algorithm 1, with the caller's networks.
 
     Every update is one compiled call; MindSpore's graph mode (`ms.set_context(mode=ms.GRAPH_MODE)`) is three times as
-    fast as its default mode. On a CPU the native operator runs if the networks are `MLP`s (the twins one with
-    `copies=2`), `use_adv` is set, and V(s) is exact or from one sample; `path` says which path runs and why. The
-    settings are part of the compiled step and can't be changed afterwards. Random numbers come from numpy generators,
-    which `save` stores.
+    fast as its default mode. On a CPU `update` and `learn` run the native operator if `use_adv` is set and the actor is
+    an `MLP`, the twins one `MLP` with `copies=2` and `num_action_samples` None, or a `GaussianActor`, a
+    `ContinuousCritic` and 1; `path` says what runs and why. The settings are part of the compiled step and can't be
+    changed afterwards. Random numbers come from numpy generators, which `save` stores.
 
     Args:
         critic: maps states (B, S) to Q values (B, A); with a Gaussian actor, states and actions (B, A) to (B, 1). Two
@@ -47,7 +47,8 @@ class AWAC(nn.Cell):
         lam: temperature λ of the weights.
         tau: Polyak factor τ of the target critics.
         gamma: discount factor γ.
-        num_action_samples: actions drawn to estimate V(s); None: the exact expectation, for discrete actions only.
+        num_action_samples: actions drawn to estimate V(s′) in the target, and V(s) in the advantage if actions are
+            continuous; for discrete ones V(s) is always the exact expectation, and V(s′) too if it is None.
         critic_lr: Adam's learning rate for the critics.
         actor_lr: Adam's learning rate for the actor.
         use_adv: weigh with exp(A/λ), where A = Q(s, a) − V(s), instead of exp(Q/λ).
