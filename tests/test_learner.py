@@ -16,7 +16,8 @@ from reference import Network, Reference
 from tiny import ACT, BATCH, OBS, STEPS, algo, experience, learner, parameters
 
 from awac.algorithm.networks import MLP
-from awac.algorithm.policy import parameter_arrays
+from awac.algorithm.optim import BETA2, LATE, LATE_BETA2
+from awac.algorithm.policy import assign_array, parameter_arrays
 from awac.algorithm.step import METRICS
 from awac.config import PRESETS
 from awac.data.normalizer import Normalizer
@@ -165,6 +166,38 @@ def test_the_native_steps_equal_the_plain_ones(monkeypatch, preset, changes, dis
 @pytest.mark.parametrize("preset, changes, discrete", [("ant", {}, False), ("paper", {"weighting": "exp"}, True)])
 def test_the_plain_steps_equal_the_numpy_implementation(preset, changes, discrete):
     test_a_call_equals_the_numpy_implementation(preset, changes, discrete)
+
+
+@pytest.fixture(scope="module")
+def powers():
+    """β₂ᵗ after t steps as Adam multiplies it in float32, {t: power}; 0.999ᵗ itself stays at 7e-43 from 96,902 on."""
+    found, power, beta2, late = {}, np.float32(1.0), np.float32(BETA2), np.float32(LATE_BETA2)
+    for t in range(1, 400_001):
+        power *= beta2 if power > LATE else late
+        if t in (1, 100, 20_000, 69_000, 69_100, 96_000, 97_000, 150_000, 400_000):
+            found[t] = power
+    return found
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("decay", [0.9997, 0.99999, 0.999999])
+def test_the_average_s_rate_is_that_of_its_step_however_late(powers, native, decay, monkeypatch):
+    """r = (1 − d) / (1 − dᵗ): from zeros, a step leaves r times the policy's weights in the average."""
+    if not native:
+        monkeypatch.setenv("AWAC_NATIVE", "0")
+    our = learner(algo(actor_ema=decay))
+    if native and our.steps.native is None and not os.environ.get("CI"):
+        pytest.skip(our.path)
+    for t, power in powers.items():
+        for parameter in our.updates.average:
+            assign_array(parameter, np.zeros(parameter.shape, np.float32))
+        assign_array(our.updates.actor_adam.beta2_power, power)
+        our.learn(experience(steps=1))
+        weight, average = our.updates.actor[0].asnumpy(), our.updates.average[0].asnumpy()
+        expected = (1 - decay) / (1 - decay ** (t + 1))
+        assert (average / weight).mean() == pytest.approx(expected, rel=2e-2), t  # MindSpore's expm1 is exp − 1
+        after = our.updates.actor_adam.beta2_power.asnumpy()
+        assert after == np.float32(power) * np.float32(BETA2 if power > LATE else LATE_BETA2)
 
 
 FINGERPRINT = """

@@ -9,6 +9,9 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 BETA1, BETA2 = 0.9, 0.999
+LATE, LATE_BETA2 = 1e-30, 1.0 - 2.0**-18
+"""What β₂ᵗ falls by below LATE, instead of β₂. Adam's own correction is over by then, but `average_rate` tells t from
+it, and β₂ᵗ itself would leave the range of float32 after 97,000 steps."""
 
 
 class Adam(nn.Cell):
@@ -42,7 +45,8 @@ class Adam(nn.Cell):
 
     def construct(self, gradients):
         self.beta1_power *= BETA1
-        self.beta2_power *= BETA2
+        late = self.beta2_power <= LATE
+        self.beta2_power = ops.select(late, self.beta2_power * LATE_BETA2, self.beta2_power * BETA2)
         for i in range(len(self.parameters)):
             gradient = gradients[i]
             if self.weight_decay > 0:
@@ -76,7 +80,10 @@ def average_rate(rate: float, beta2_power):
 
     Args:
         rate: 1 − d.
-        beta2_power: 0.999ᵗ, which Adam keeps.
+        beta2_power: 0.999ᵗ as Adam keeps it.
     """
-    # Not 1 − pow: the difference of two numbers near 1 has few digits left in float32.
-    return -rate / ops.expm1(ops.log(beta2_power) * (math.log1p(-rate) / math.log(BETA2)))
+    log_decay, log_power = math.log1p(-rate), ops.log(beta2_power)
+    late = math.log(LATE) / math.log(BETA2) + (log_power - math.log(LATE)) / math.log(LATE_BETA2)
+    # dᵗ; not 1 − pow: the difference of two numbers near 1 has few digits left in float32.
+    log_rest = ops.select(beta2_power <= LATE, late * log_decay, log_power * (log_decay / math.log(BETA2)))
+    return -rate / ops.expm1(log_rest)

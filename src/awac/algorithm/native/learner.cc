@@ -266,6 +266,14 @@ class Learner {
             discrete ? width : obs + size, 0};
   }
 
+  // The same in optim.py.
+  static float average_rate(float rate, float power2) {
+    const float log_power = std::log(power2), log_decay = std::log1p(-rate);
+    if (power2 > kLate) return -rate / std::expm1(log_power * (log_decay / std::log(0.999)));
+    const double late = std::log(kLate) / std::log(0.999) + (log_power - std::log(kLate)) / std::log(kLateBeta2);
+    return -rate / std::expm1(late * log_decay);
+  }
+
   void update(const std::vector<Net> &nets) {
     const bool with_critics = nets[0].mlp == critic, with_policy = nets.back().mlp == &actor;
     if (with_critics) {
@@ -274,9 +282,7 @@ class Learner {
     }
     if (with_policy) {
       actor_adam.begin();
-      if (s.average_rate < 1.0f)  // as `average_rate` in optim.py
-        actor_adam.tau = -s.average_rate /
-                         std::expm1(std::log(*actor_adam.power2) * (std::log1p(-s.average_rate) / std::log(0.999)));
+      if (s.average_rate < 1.0f) actor_adam.tau = average_rate(s.average_rate, *actor_adam.power2);
     }
     struct Unit { const Net *net; size_t layer; int64_t first; };
     std::vector<Unit> units;

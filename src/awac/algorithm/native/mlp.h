@@ -146,6 +146,8 @@ inline void backward(const Mlp &net, Tape &tape, int64_t first, int64_t rows) {
   }
 }
 
+constexpr float kLate = 1e-30f, kLateBeta2 = 1.0f - 1.0f / (1 << 18);  // LATE and LATE_BETA2 in optim.py
+
 // Parameters in the order of the network: log-std if it is free, weights, biases; with moments and slow copies.
 struct Adam {
   std::vector<float *> value, m, v, slow;
@@ -156,7 +158,7 @@ struct Adam {
 
   void begin() {
     *power1 *= 0.9f;
-    *power2 *= 0.999f;
+    *power2 *= *power2 <= kLate ? kLateBeta2 : 0.999f;
     step = rate * std::sqrt(1.0f - *power2) / (1.0f - *power1);
   }
 
