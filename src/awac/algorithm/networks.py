@@ -15,17 +15,16 @@ class MLP(nn.Cell):
         name: prefix of the parameter names.
         copies: number of independent networks (a leading axis on weights and outputs), or None for a single one.
         layer_norm: normalise each hidden layer to mean 0 and variance 1, without affine part.
-        last_scale: factor on the initial weights of the output layer.
     """
 
-    def __init__(self, sizes, rng: np.random.Generator, name: str, copies=None, layer_norm=False, last_scale=1.0):
+    def __init__(self, sizes, rng: np.random.Generator, name: str, copies=None, layer_norm=False):
         super().__init__(auto_prefix=False)
         lead = () if copies is None else (copies,)
         self.copies, self.layer_norm = copies, layer_norm
         self.depth = len(sizes) - 1
         weights, biases = [], []
         for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
-            bound = (last_scale if i == self.depth - 1 else 1.0) / np.sqrt(fan_in)
+            bound = 1.0 / np.sqrt(fan_in)
             weight = rng.uniform(-bound, bound, (*lead, fan_in, fan_out)).astype(np.float32)
             bias = rng.uniform(-bound, bound, (*lead, 1, fan_out)).astype(np.float32)
             weights.append(Parameter(Tensor(weight), name=f"{name}.{i}.weight"))
