@@ -235,6 +235,14 @@ def test_a_value_out_of_range_is_refused(overrides, says):
     assert says in str(caught.value)
 
 
+def test_keys_that_must_fit_each_other_may_come_from_different_places(tmp_path):
+    (tmp_path / "algo.yaml").write_text("n_steps_per_episode: 300\n")
+    config = load_config(algo_yaml=tmp_path / "algo.yaml", overrides={"offline_train_steps": 3000})
+    assert (config.train.n_steps_per_episode, config.train.offline_train_steps) == (300, 3000)
+    with pytest.raises(ConfigError, match=r"must be a multiple of n_steps_per_episode \(20000 and 300\)"):
+        load_config(algo_yaml=tmp_path / "algo.yaml")
+
+
 @pytest.mark.parametrize(
     "text", ["- 1\n- 2\n", "just text", "lam: [1\n", "\tlam: 1", "\x00", "!!python/object:os.system {}"]
 )

@@ -160,6 +160,13 @@ class TestMistakes:
     def test_without_a_format_a_folder_is_needed(self, run, capfd):
         assert "--out is needed" in self.error(capfd, *run)
 
+    def test_a_folder_with_another_programs_checkpoints_is_left_as_it_is(self, tmp_path, capfd):
+        run, out = saved.save(tmp_path / "run", "own"), tmp_path / "out"
+        out.mkdir()
+        (out / "manifest_1.json").write_text("{}")
+        assert "holds manifest_1.json, which no awac run wrote" in self.error(capfd, "--ckpt_path", run, "--out", out)
+        assert [path.name for path in out.iterdir()] == ["manifest_1.json"]
+
     def test_an_unknown_format_names_the_nearest(self, capfd):
         with pytest.raises(SystemExit):
             cli.main(["export", "--ckpt_path", "x", "--format", "onx"])

@@ -91,8 +91,44 @@ class TestInitFrom:
         source = str(tmp_path / "offline")
         assert run(tmp_path, "a", "--episode", "1", "--init_from", source, actor_hidden="[4]") == 1
         assert "doesn't fit this run" in capsys.readouterr().err
+        assert not (tmp_path / "a").exists(), "the folder of a run that never began"
         assert run(tmp_path, "offline", "--episode", "1", "--init_from", source, "--overwrite") == 1
         assert "own folder" in capsys.readouterr().err
+
+    def test_a_run_is_not_overwritten_by_one_that_cannot_begin(self, tmp_path, graph_mode, capsys):
+        for name in ("source", "run"):
+            assert run(tmp_path, name, "--episode", "1") == 0
+        before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+        arguments = ("--overwrite", "--init_from", str(tmp_path / "source"))
+        assert run(tmp_path, "run", "--episode", "1", *arguments, actor_hidden="[4]") == 1
+        assert "doesn't fit this run" in capsys.readouterr().err
+        assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("critic_layer_norm", False), ("log_std_min", -2.5), ("squash_mean", False)]
+    )
+    def test_weights_are_not_read_as_another_function(self, tmp_path, graph_mode, capsys, key, value):
+        assert run(tmp_path, "offline", "--episode", "1", **{key: value}) == 0
+        assert run(tmp_path, "a", "--episode", "1", "--init_from", str(tmp_path / "offline")) == 1
+        error = capsys.readouterr().err
+        assert f"was trained with {key} = {value}" in error and f"set {key} to {value}" in error
+
+    def test_critics_on_another_scale_are_said(self, tmp_path, graph_mode, capsys):
+        assert run(tmp_path, "offline", "--episode", "1") == 0
+        assert run(tmp_path, "a", "--episode", "1", "--init_from", str(tmp_path / "offline"), gamma=0.9) == 0
+        assert "gamma is 0.9, it was 0.99 in " in capsys.readouterr().out
+
+    def test_the_card_counts_its_own_steps(self, tmp_path, graph_mode):
+        assert run(tmp_path, "offline", "--episode", "2") == 0
+        assert run(tmp_path, "online", "--episode", "1", "--init_from", str(tmp_path / "offline")) == 0
+        assert run(tmp_path, "online", "--episode", "3", "--resume") == 0
+        for folder in (tmp_path / "online", tmp_path / "slim"):
+            assert cli.main(["export", "--ckpt_path", str(folder), "--format", "npz"]) == 0
+            text = (folder / "export" / "policy_3.npz.md").read_text(encoding="utf-8")
+            assert "; 0 gradient steps on the data set alone, 12 online." in text
+            assert "It started with the networks of checkpoint 2 of the run offline." in text
+            if folder.name == "online":
+                assert cli.main(["export", "--ckpt_path", str(folder), "--out", str(tmp_path / "slim")]) == 0
 
 
 @pytest.mark.parametrize("rewards", [1e6, -1e6, 0.0, "sparse", 3e38], ids=str)

@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 from tiny import RECORDED, settings
 
 from awac import cli
+from awac.training import session
 
 TRAIN = ["train", "--dataset", str(RECORDED), "--ckpt_path", "run", "--episode", "4", *settings()]
 
@@ -28,7 +30,7 @@ def test_tensorboard_gets_the_figures_of_the_tables(tmp_path, monkeypatch, graph
 
     monkeypatch.chdir(tmp_path)
     assert cli.main([*TRAIN, "--logger", "tensorboard"]) == 0
-    (path,) = (tmp_path / "run" / "tensorboard").iterdir()
+    (path,) = (tmp_path / "run" / "tensorboard").glob("*/events*")
     content, position, found = path.read_bytes(), 0, {}
     while position < len(content):  # TFRecord: length (8), its CRC (4), the event, its CRC (4)
         length = int.from_bytes(content[position : position + 8], "little")
@@ -41,6 +43,20 @@ def test_tensorboard_gets_the_figures_of_the_tables(tmp_path, monkeypatch, graph
         assert found["train/critic_loss", step] == pytest.approx(float(row["critic_loss"]), rel=1e-4)
     assert found["eval/return", 40] == pytest.approx(float(rows("run/eval.csv")[0]["mean_return"]), rel=1e-4)
     assert ("eval/return", 20) not in found
+    resume = ["train", "--ckpt_path", "run", "--resume", "--episode", "5", "--logger", "tensorboard"]
+    assert cli.main(resume) == 0
+    assert len(list(path.parent.glob("events*"))) == 2, "the parts of one run lie together"
+    assert cli.main([*TRAIN, "--overwrite", "--logger", "tensorboard"]) == 0
+    assert len(list((tmp_path / "run" / "tensorboard").glob("*/events*"))) == 3
+    assert len(list(path.parent.glob("events*"))) == 2, "another run's curves are not mixed with it"
+
+
+def test_of_several_workers_only_the_first_has_loggers(tmp_path, monkeypatch, graph_mode):
+    pytest.importorskip("tensorboardX")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "Ranks", lambda: types.SimpleNamespace(rank=1))
+    assert cli.main([*TRAIN, "--logger", "tensorboard"]) == 0
+    assert not (tmp_path / "run" / "tensorboard").exists()
 
 
 def leveldb_records(content):

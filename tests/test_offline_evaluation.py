@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 import saved
+from tiny import settings
 
 from awac import cli
 from awac.data.transitions import Transitions
@@ -169,6 +170,21 @@ class TestCommand:
                 found.append(next(csv.DictReader(file)))
         assert found[0]["off_data"] == found[1]["off_data"]
         assert float(found[0]["estimate"]) == pytest.approx(float(found[1]["estimate"]), rel=1e-3)
+
+    def test_the_rows_are_those_of_training(self, tmp_path, capfd, graph_mode):
+        """Without marks an episode ends at the task's limit of 200 steps, which the policy's checkpoint notes."""
+        rng, n = np.random.default_rng(0), 600
+        file, run = tmp_path / "d.npz", tmp_path / "run"
+        columns = {"observations": rng.normal(size=(n, 3)), "actions": rng.uniform(-2, 2, (n, 1))}
+        np.savez(file, rewards=rng.normal(size=n), terminals=np.zeros(n, bool), **columns)
+        command = ["train", "--task", "Pendulum-v1", "--dataset", str(file), "--ckpt_path", str(run), "--episode", "1"]
+        assert cli.main([*command, *settings()]) == 0
+        trained = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("Data set"))
+        out = self.awac(capfd, 0, "--ckpt_path", run)
+        assert trained in out and "other rows" not in out
+        np.savez(file, rewards=rng.normal(size=n), terminals=np.zeros(n, bool), **columns)
+        assert f"Warning: {run} was trained on other rows than these" in self.awac(capfd, 0, "--ckpt_path", run)
+        assert "other rows" not in self.awac(capfd, 0, "--ckpt_path", run, "--dataset", file)
 
     def test_mistakes_are_one_line(self, rows, tmp_path, capfd):
         run, other = saved.save(tmp_path / "a", "own", self.TASK), saved.save(tmp_path / "b", "unit", self.TASK)

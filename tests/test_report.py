@@ -67,6 +67,17 @@ def test_a_table_says_nothing_where_a_run_has_no_such_evaluation(tmp_path):
     assert table([run]).splitlines()[-1] == "| short | – | – | – | – | 12 | 12 | – |"
 
 
+def test_a_fall_has_no_share_where_returns_are_negative(tmp_path):
+    run = Run.read(str(run_folder(tmp_path / "run", {20: -200.0, 30: -400.0}, score=False)))
+    assert run.summary()["dip"] is None and run.summary()["lowest of the next 10"] == -400
+
+
+def test_a_row_that_was_cut_does_not_count(folder):
+    with open(folder / "eval.csv", "a", encoding="utf-8") as file:
+        file.write("60,41")
+    assert Run.read(str(folder)).episodes.tolist() == [10, 20, 30, 40, 50]
+
+
 def test_it_prints_a_table_and_draws_the_curves(folder, tmp_path, capsys):
     assert cli.main(["report", f"a={folder}", f"a={folder}", "--figure", str(tmp_path / "curve.svg")]) == 0
     assert "| a | 3900 | 4000 | 3600 | 10% | 4100 | 4100 | 102.5 |" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -16,6 +17,7 @@ from awac.data.transitions import Transitions
 from awac.errors import EnvironmentFault, Interrupted
 from awac.training.evaluate import Evaluator
 from awac.training.resume import fingerprint
+from awac.training.trainer import AWACTrainer
 
 TRAIN = ["train", "--dataset", str(RECORDED), "--ckpt_path", "run"]
 
@@ -125,6 +127,40 @@ class TestResume:
     def test_how_often_it_logs_may_change(self, copy, graph_mode, capsys):
         assert self.resume("--episode", "5", "--dataset", "data.hdf5", "--set", "log_every=1", "eval_episodes=2") == 0
         assert "Episode 5:" in capsys.readouterr().out
+
+
+class TestBeforeTheFirstCheckpoint:
+    """A run that was killed in its first episode is the same run when it is resumed."""
+
+    def begun(self, tmp_path, monkeypatch, *arguments) -> None:
+        monkeypatch.chdir(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(AWACTrainer, "train_one_episode", lambda _: (_ for _ in ()).throw(Interrupted(15)))
+            assert cli.main([*TRAIN, "--episode", "2", *arguments, *settings()]) == 128 + signal.SIGTERM
+
+    def test_its_settings_need_not_be_typed_again(self, tmp_path, monkeypatch, graph_mode, capsys):
+        self.begun(tmp_path, monkeypatch, "--seed", "3")
+        assert "nothing is kept; --resume starts from the beginning" in capsys.readouterr().err
+        assert cli.main(["train", "--ckpt_path", "run", "--resume", "--episode", "1"]) == 0
+        assert "No checkpoint in run yet" in capsys.readouterr().out
+        config = json.loads((tmp_path / "run" / "manifest_1.json").read_text())["config"]
+        assert (config["train"]["seed"], config["algo"]["actor_hidden"]) == (3, [16, 16])
+
+    def test_other_settings_are_refused(self, tmp_path, monkeypatch, graph_mode, capsys):
+        self.begun(tmp_path, monkeypatch, "--seed", "3")
+        assert cli.main(["train", "--ckpt_path", "run", "--resume", "--seed", "4"]) == 1
+        assert "was trained with seed = 3, this command says 4" in capsys.readouterr().err
+
+    def test_it_starts_from_the_checkpoint_that_it_started_from(self, copy, monkeypatch, graph_mode, capsys):
+        copy.rename("source")
+        self.begun(Path.cwd(), monkeypatch, "--init_from", "source")
+        for file in (*copy.rglob("*_0.*"),):
+            file.unlink()
+        command = ["train", "--ckpt_path", "source", "--resume", "--episode", "5", "--dataset", "data.hdf5"]
+        assert cli.main(command) == 0
+        capsys.readouterr()
+        assert cli.main(["train", "--ckpt_path", "run", "--resume", "--episode", "1"]) == 0
+        assert "Start from checkpoint 4 in" in capsys.readouterr().out
 
 
 def h5py_file(path):

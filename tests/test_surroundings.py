@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import os
 import signal
@@ -39,6 +40,32 @@ def no_home(monkeypatch):
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 
     monkeypatch.setattr("pwd.getpwuid", unknown)
+
+
+@pytest.mark.parametrize("command", ["eval", "export", "report", "train"])
+def test_a_folder_that_one_may_not_enter_is_one_line(command, tmp_path, monkeypatch, capfd):
+    """As of another user; root, who runs these tests in a container, may enter all."""
+
+    def refusing(real):
+        def method(path, *args, **kwargs):
+            if str(path).startswith("/home/other"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *args, **kwargs)
+
+        return method
+
+    for name in ("stat", "is_dir", "exists", "is_file", "open"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+    options = {"report": [], "export": ["--format", "npz", "--ckpt_path"]}.get(command, ["--ckpt_path"])
+    assert cli.main([command, *options, "/home/other/run"]) == 1
+    err = capfd.readouterr().err
+    assert err.startswith("awac: error: /home/other/run") and "Permission denied" in err and err.count("\n") == 1
+
+
+def test_a_path_that_is_too_long_is_one_line(tmp_path, capfd):
+    assert cli.main(["eval", "--ckpt_path", str(tmp_path / ("x" * 300))]) == 1
+    err = capfd.readouterr().err
+    assert err.startswith("awac: error: ") and "File name too long" in err and err.count("\n") == 1
 
 
 class TestNoHome:

@@ -16,12 +16,13 @@ from tiny import RECORDED, RUN
 
 from awac import cli
 from awac.config import PRESETS
-from awac.errors import CheckpointError, ConfigError
+from awac.errors import CheckpointError, ConfigError, NoCheckpointError
 from awac.runs import folder as run_folder
+from awac.runs.tables import last_row
 from awac.sweep import trial as trial_module
 from awac.sweep.plan import Trial, describe, read_plan
 from awac.sweep.progress import Progress
-from awac.sweep.trial import LOG, is_done, last_row, run
+from awac.sweep.trial import LOG, is_done, run
 
 BENCHMARKS = Path(__file__).parents[1] / "scripts" / "benchmarks"
 LIMIT = 1500.0  # seconds; Ray's processes are slow to start on a busy machine
@@ -181,7 +182,7 @@ def test_a_trial_is_done_with_its_last_checkpoint_and_evaluation(plan, tmp_path)
     assert not is_done(trial, folder)
     assert in_a_process(trial, folder) == "('done', '')"
     assert is_done(trial, folder)
-    assert last_row(folder / "eval.csv")[0] == 6 and last_row(folder / "none.csv") == (0, {})
+    assert last_row(folder, "eval.csv")[0] == 6 and last_row(folder, "none.csv") == (0, {})
     log = (folder / LOG).read_text()
     assert "Evaluate for episode 6 total rewards is" in log
     progress = Progress([trial], tmp_path / "results", 60.0)
@@ -193,11 +194,15 @@ def test_a_trial_is_done_with_its_last_checkpoint_and_evaluation(plan, tmp_path)
     with pytest.raises(CheckpointError, match="was trained with lam = 20.0, this command says 3.0"):
         is_done(other, folder)
     rows = (folder / "eval.csv").read_text().splitlines()
-    (folder / "eval.csv").write_text("\n".join(rows[:-1]) + "\n")
+    (folder / "eval.csv").write_text("\n".join([*rows[:-1], "6,online"]))  # cut in its last row
     (trial,) = plan(presets=["ant"])
     assert not is_done(trial, folder)
     assert in_a_process(trial, folder) == "('done', '')"  # repeats the evaluation
-    assert last_row(folder / "eval.csv")[0] == 6
+    assert last_row(folder, "eval.csv")[0] == 6
+    for path in folder.glob("manifest_*.json"):
+        path.write_text("{")
+    with pytest.raises(NoCheckpointError, match="none of the checkpoints in .* delete that folder"):
+        is_done(trial, folder)
 
 
 def test_the_table_is_redrawn_in_place_on_a_terminal(plan, tmp_path, capsys, monkeypatch):
@@ -289,6 +294,15 @@ def test_a_failed_trial_does_not_stop_the_others(ray, tmp_path):
     assert sweep(path).wait(LIMIT) == 0
     assert "1 of 1 trials done" in (tmp_path / "sweep.log").read_text()
     assert log_of_trial.read_text() == before  # what is done is not run again
+    for manifest in log_of_trial.parent.glob("manifest_*.json"):
+        manifest.write_text("{")
+    path = write(tmp_path / "small.yaml", presets=["ant", "bc"])
+    assert sweep(path).wait(LIMIT) == 1
+    log = (tmp_path / "sweep.log").read_text()
+    assert "done: ant-expert-v2/bc/seed_0: last return" in log
+    assert log.splitlines()[-1].startswith("failed: ant-expert-v2/ant/seed_0: none of the checkpoints in ")
+    assert cli.main(["report", str(tmp_path / "results")]) == 0
+    assert "Without an evaluation yet: ant-expert-v2/ant/seed_0." in (tmp_path / "results/report.md").read_text()
 
 
 def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
@@ -301,6 +315,8 @@ def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
     os.kill(int((saved / "run.lock").read_text()), signal.SIGKILL)
     wait(lambda: (saved / LOG).read_text().count("ready in") == 2)
     wait(lambda: run_folder.episodes(saved) and max(run_folder.episodes(saved)) > first)
+    os.kill(int((saved / "run.lock").read_text()), signal.SIGTERM)  # as of a machine that is taken away
+    wait(lambda: (saved / LOG).read_text().count("ready in") == 3)
     process.send_signal(signal.SIGTERM)
     assert process.wait(LIMIT) == 143
     log = (tmp_path / "sweep.log").read_text()
@@ -317,4 +333,4 @@ def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
         rows = table.read_text().splitlines()[1:]
         assert [int(row.split(",")[0]) for row in rows] == list(range(1, last + 1))
     resumed = [int(number) for number in re.findall("Resume after episode (\\d+)", (saved / LOG).read_text())]
-    assert len(resumed) == 2 and first <= resumed[0] < resumed[1] < last  # after the kill, and after the signal
+    assert len(resumed) == 3 and first <= resumed[0] < resumed[1] <= resumed[2] < last  # after each of the three

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -243,6 +244,15 @@ class TestEvaluation:
 
     def test_the_number_of_episodes_can_be_chosen(self, evaluate):
         assert "    3 episodes: " in evaluate("--eval_episodes", "3")
+
+    def test_actions_of_another_unit_are_refused(self, straight, tmp_path, capfd):
+        shutil.copytree(straight / "ckpt", tmp_path / "ckpt")
+        for path in (tmp_path / "ckpt").glob("manifest_*.json"):
+            manifest = json.loads(path.read_text())
+            manifest["action_bounds"] = [[-2.0] * 8, [2.0] * 8]
+            path.write_text(json.dumps(manifest))
+        assert cli.main(["eval", "--ckpt_path", str(tmp_path / "ckpt")]) == 1
+        assert "ckpt was trained on actions from [-2.0, " in capfd.readouterr().err
 
     def test_a_damaged_newest_checkpoint_is_skipped_with_a_line(self, straight, tmp_path, capfd):
         shutil.copytree(straight / "ckpt", tmp_path / "ckpt")

@@ -15,6 +15,7 @@ import pytest
 
 from awac import cli
 from awac.data.sources.generated import generate
+from awac.envs.tasks import normalized_score
 from awac.errors import ConfigError
 from awac.report.aggregates import aggregate
 from awac.report.content import sections
@@ -81,6 +82,43 @@ def test_the_measures_of_a_run(tmp_path):
     assert (last(run), at_switch(run), best(run), held(run)) == (102.5, 100.0, 102.5, 0.9)
     early = Run.of("a", run_folder(tmp_path / "b", {25: 3600}))
     assert (last(early), at_switch(early), held(early)) == (90.0, None, None)
+    offline = Run.of("a", run_folder(tmp_path / "c", {5: 3600, 10: 4000}))
+    assert at_switch(offline) is None, "it has not come to the switch"
+
+
+def test_presets_are_compared_on_the_seeds_that_all_have(tmp_path):
+    pytest.importorskip("rliable")
+    levels = {("a", 0): 1000, ("a", 1): 2000, ("b", 1): 4000, ("b", 2): 8000}
+    runs = {}
+    for (name, seed), value in levels.items():
+        run = Run.of(name, run_folder(tmp_path / f"{name}{seed}", {20: value}, seed=seed))
+        runs.setdefault(("ant-expert-v2", name), []).append(run)
+    found = aggregate(Results("", runs, [], []))
+    assert found.seeds == 1 and {name: iqm[0] for name, iqm in found.iqm.items()} == {"a": 50.0, "b": 100.0}
+    runs["ant-expert-v2", "b"] = runs["ant-expert-v2", "b"][1:]
+    assert aggregate(Results("", runs, [], [])) is None
+
+
+def test_a_reference_takes_the_place_of_what_the_runs_know(tmp_path):
+    run = Run.of("a", run_folder(tmp_path / "a", {20: 4000}, data={"mean_return": 3000.0}))
+    own, given = (Results.of_runs([run], "", reference).data_score(run.task) for reference in (None, 1000.0))
+    assert own == pytest.approx(normalized_score(run.task, 3000.0))
+    assert given == pytest.approx(normalized_score(run.task, 1000.0))
+
+
+def test_two_reports_in_a_folder_keep_their_figures(tmp_path, capsys):
+    for name, task in (("a", "x y"), ("b", "x_y")):
+        folder = run_folder(tmp_path / name, {10: 3000, 20: 4000})
+        path = next(folder.glob("manifest_*.json"))
+        manifest = json.loads(path.read_text())
+        manifest["config"]["env"]["task"] = task
+        path.write_text(json.dumps(manifest))
+    for report, names in (("a b", "ab"), ("b", "b"), ("report", "a")):
+        assert cli.main(["report", *(str(tmp_path / n) for n in names), "--markdown", f"{tmp_path}/{report}.md"]) == 0
+    pictures = re.findall(r"\]\((.+?)\)", (tmp_path / "a b.md").read_text())
+    assert len(pictures) == len(set(pictures)) and "a%20b_figures/curves_x_y_2.png" in pictures
+    assert (tmp_path / "figures" / "curves_x_y.png").is_file() and (tmp_path / "b_figures").is_dir()
+    assert not (tmp_path / "figures" / "curves_x_y_2.png").exists()
 
 
 def test_a_run_that_started_from_anothers_learner_has_its_own_switch(tmp_path):
@@ -114,6 +152,8 @@ def test_the_aggregates_are_rliables(swept):
     found = aggregate(Results.of_sweep(swept))
     assert (found.tasks, found.seeds) == (["ant-expert-v2", "ant-medium-v2"], 1)  # the seeds that all have
     shutil.copytree(swept / "ant-medium-v2/bc/seed_0", swept / "ant-medium-v2/bc/seed_1")
+    (path,) = (swept / "ant-medium-v2/bc/seed_1").glob("manifest_*.json")
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     found = aggregate(Results.of_sweep(swept))
     assert found.seeds == 2
     middle, low, high = found.iqm["ant"].ravel()
@@ -173,7 +213,7 @@ def test_a_results_file_gives_the_same_tables_and_curves(swept, tmp_path, capsys
     assert cli.main(["report", str(made), "--markdown", str(tmp_path / "again.md")]) == 0
     again = capsys.readouterr().out
     assert first.split("Report:")[0] == again.split("Report:")[0] and "| ant-medium-v2 |" in again
-    assert (tmp_path / "figures" / "curves_ant-medium-v2.png").is_file()
+    assert (tmp_path / "again_figures" / "curves_ant-medium-v2.png").is_file()
     made.write_text('{"format": 1, "runs": []}')
     assert cli.main(["report", str(made)]) == 1
     assert "is not a sweep's results" in capsys.readouterr().err

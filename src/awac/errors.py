@@ -61,6 +61,10 @@ class CheckpointError(AWACError):
     """A checkpoint folder is missing, incomplete, in use, or made for other sizes."""
 
 
+class NoCheckpointError(CheckpointError):
+    """A run's folder holds no sound checkpoint."""
+
+
 class ExportError(AWACError):
     """A policy can't be written in a format, or the written file does not act as its checkpoint does."""
 

@@ -32,6 +32,9 @@ COMMANDS = (
     "completion",
 )
 
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors of a path that the user gave, wherever it is looked at first."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand; returns the exit code: 0 done, 1 a mistake the user can put right, 128 + n signal n."""
@@ -66,6 +69,10 @@ def main(argv: list[str] | None = None) -> int:
         _drop_output()
         return 1
     except OSError as error:
+        if error.errno in _REFUSED and error.filename:
+            sys.stdout.flush()
+            print(f"awac: error: {error.filename}: {error.strerror}", file=sys.stderr)
+            return 1
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename:
             raise
         _drop_output()

@@ -49,4 +49,4 @@ def run(args) -> None:
         print(report(args.runs, args.figure, args.reference, args.title))
     if swept or args.html or args.markdown:
         figure = args.figure if swept else None
-        write_report(args.runs, args.title, Outputs(args.html, args.markdown, figure, args.json))
+        write_report(args.runs, args.title, Outputs(args.html, args.markdown, figure, args.json), args.reference)

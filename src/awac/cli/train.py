@@ -52,7 +52,6 @@ def add(parser) -> None:
 def run(args) -> None:
     """Runs the command."""
     from awac.config import load_config, parse_yaml, split_pair
-    from awac.training import loggers
     from awac.training.material import offline_episodes
     from awac.training.resume import stored_config
     from awac.training.session import train
@@ -64,7 +63,6 @@ def run(args) -> None:
     overrides.update(given_keys(args))
     base = stored_config(Path(args.ckpt_path)) if args.resume else None
     config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
-    callbacks = loggers.make(args.logger, Path(args.ckpt_path), config)
     train(
         config,
         args.ckpt_path,
@@ -73,5 +71,5 @@ def run(args) -> None:
         resume=args.resume,
         overwrite=args.overwrite,
         init_from=args.init_from,
-        callbacks=callbacks,
+        loggers=args.logger,
     )

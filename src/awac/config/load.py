@@ -33,7 +33,7 @@ class Config:
         """
         missing = {name: value for name, value in FORMER.items() if sections.get(KEYS[name].section)}
         stored = {name: value for part in sections.values() for name, value in part.items()}
-        return _with(cls(), {**missing, **stored}, "stored config")
+        return _related(_with(cls(), {**missing, **stored}, "stored config"), "stored config")
 
 
 def load_config(
@@ -68,7 +68,7 @@ def load_config(
     for path, sections in ((env_yaml, {"env"}), (algo_yaml, {"algo", "train"})):
         if path is not None:
             config = _with(config, read_yaml(path), str(path), sections)
-    return _with(config, overrides or {}, source)
+    return _related(_with(config, overrides or {}, source), source)
 
 
 def read_yaml(path) -> dict:
@@ -100,16 +100,16 @@ def _with(config: Config, values: dict, source: str, sections=frozenset(SECTIONS
         if name not in allowed:
             raise ConfigError(f"{source}: unknown key {name!r}{did_you_mean(name, allowed)}")
         changed[KEYS[name].section][name] = KEYS[name].check(value, source)
-    config = Config(**{s: dataclasses.replace(getattr(config, s), **changed[s]) for s in SECTIONS})
-    _check_relations(config, source)
-    return config
+    return Config(**{s: dataclasses.replace(getattr(config, s), **changed[s]) for s in SECTIONS})
 
 
-def _check_relations(config: Config, source: str) -> None:
+def _related(config: Config, source: str) -> Config:
+    """The finished configuration: its keys must fit each other, whatever each of them came from."""
     algo, train = config.algo, config.train
     if algo.log_std_min >= algo.log_std_max:
         raise ConfigError(f"{source}: log_std_min must be below log_std_max")
-    if train.n_steps_per_episode % train.steps_per_call:
-        raise ConfigError(f"{source}: n_steps_per_episode must be a multiple of steps_per_call")
-    if train.offline_train_steps % train.n_steps_per_episode:
-        raise ConfigError(f"{source}: offline_train_steps must be a multiple of n_steps_per_episode")
+    for name, unit in (("n_steps_per_episode", "steps_per_call"), ("offline_train_steps", "n_steps_per_episode")):
+        value, of = getattr(train, name), getattr(train, unit)
+        if value % of:
+            raise ConfigError(f"{source}: {name} must be a multiple of {unit} ({value} and {of})")
+    return config

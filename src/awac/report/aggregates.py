@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from awac.errors import ConfigError
-from awac.report.results import Results, Table, at_switch, is_normalised, last
+from awac.report.results import Results, Table, at_switch, is_normalised, last, seed_of
 
 _RESAMPLES = 2000
 _THRESHOLDS = 101
@@ -20,7 +20,7 @@ class Aggregates:
 
     Attributes:
         tasks: those tasks.
-        seeds: runs of each.
+        seeds: how many of them.
         iqm: preset → (3,) interquartile mean of the last scores and the ends of its 95 % interval.
         offline: the same of the scores at the switch; empty where a run has none.
         thresholds: (T,) scores.
@@ -36,7 +36,10 @@ class Aggregates:
 
 
 def aggregate(results: Results) -> Aggregates | None:
-    """Stratified bootstrap over the seeds of each task; None where no task with normalised scores has all presets.
+    """Stratified bootstrap over the seeds of each task.
+
+    Returns:
+        None where no task with normalised scores has all presets, or these have no seed in common.
 
     Raises:
         ConfigError: rliable is not installed.
@@ -48,12 +51,17 @@ def aggregate(results: Results) -> Aggregates | None:
     ]
     if not tasks:
         return None
+    cells = {
+        preset: [{seed_of(run): run for run in results.runs[task, preset]} for task in tasks]
+        for preset in results.presets
+    }
+    seeds = sorted(set.intersection(*(set(runs) for row in cells.values() for runs in row)))
+    if not seeds:
+        return None
     rliable = _rliable()
-    cells = {preset: [results.runs[task, preset] for task in tasks] for preset in results.presets}
-    seeds = min(len(runs) for row in cells.values() for runs in row)
 
     def matrices(measure) -> dict[str, np.ndarray]:
-        return {preset: np.array([[measure(run) for run in runs[:seeds]] for runs in row], float).T
+        return {preset: np.array([[measure(runs[seed]) for runs in row] for seed in seeds], float)
                 for preset, row in cells.items()}  # fmt: skip
 
     lasts, switches = matrices(last), matrices(at_switch)
@@ -62,7 +70,7 @@ def aggregate(results: Results) -> Aggregates | None:
     whole = not any(np.isnan(values).any() for values in switches.values())
     return Aggregates(
         tasks,
-        seeds,
+        len(seeds),
         rliable(lasts, _iqm),
         rliable(switches, _iqm) if whole else {},
         thresholds,

@@ -13,6 +13,7 @@ import numpy as np
 from awac.errors import DataError
 from awac.report.figures import figure
 from awac.runs import checkpoint
+from awac.runs.tables import inherited_steps
 
 _MOST_MARKERS = 40  # evaluations of a curve; more of them hide the line
 COLUMNS = ("run", "at 10", "at the switch", "lowest of the next 10", "dip", "last", "best", "normalised last")
@@ -66,7 +67,8 @@ class Run:
         path = folder / "eval.csv"
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                rows = sorted(csv.DictReader(file), key=lambda row: int(row["episode"]))
+                whole = (row for row in csv.DictReader(file) if None not in row.values())  # a full disk cuts the last
+                rows = sorted(whole, key=lambda row: int(row["episode"]))
             episodes = np.array([int(row["episode"]) for row in rows])
             returns = np.array([float(row["mean_return"]) for row in rows])
             scores = np.array([float(row["normalized_score"] or "nan") for row in rows])
@@ -77,7 +79,7 @@ class Run:
         if not len(rows):
             raise DataError(f"{path} holds no evaluation yet")
         manifest = checkpoint.newest(folder, warn=lambda _: None)
-        inherited = _inherited_steps(folder, manifest["config"]["train"]["n_steps_per_episode"])
+        inherited = inherited_steps(folder, manifest)
         return cls.with_settings(name, episodes, returns, scores, folder, manifest, inherited)
 
     @classmethod
@@ -96,26 +98,17 @@ class Run:
     def summary(self) -> dict:
         """The figures of one row of the table; None where the run has no such evaluation.
 
-        `dip` is (score at the switch − lowest of the next 10 evaluations) / score at the switch.
+        `dip` is (return at the switch − lowest of the next 10 evaluations) / return at the switch, where that is
+        positive.
         """
         at = dict(zip(self.episodes.tolist(), self.returns.tolist(), strict=True))
         after = self.returns[self.episodes > self.switch][:10]
         base = at.get(self.switch)
         lowest = float(after.min()) if len(after) else None
-        dip = (base - lowest) / base if base and lowest is not None else None
+        dip = (base - lowest) / base if base is not None and base > 0 and lowest is not None else None
         last, best, score = float(self.returns[-1]), float(self.returns.max()), float(self.scores[-1])
         values = (self.name, at.get(10), base, lowest, dip, last, best, score)
         return dict(zip(COLUMNS, values, strict=True))
-
-
-def _inherited_steps(folder: Path, steps: int) -> int:
-    """Gradient steps at the start of a run: not 0 after `--init_from`. Its train.csv tells."""
-    try:
-        with open(folder / "train.csv", newline="", encoding="utf-8") as file:
-            row = next(csv.DictReader(file))
-        return int(row["gradient_steps"]) - int(row["episode"]) * steps
-    except (OSError, StopIteration, KeyError, ValueError, TypeError):
-        return 0
 
 
 def _name_and_folder(text: str) -> tuple[str, Path]:

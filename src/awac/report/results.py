@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from awac.envs.tasks import normalized_score
-from awac.errors import DataError
+from awac.errors import DataError, NoCheckpointError
 from awac.report.curves import Run
 from awac.runs import files
 from awac.sweep.plan import PLAN, trial_name
@@ -31,14 +31,16 @@ class Results:
     Attributes:
         title: of the report.
         runs: the seeds' runs by (task, preset), in the order of the report.
-        missing: trials that have no evaluation yet, by name.
+        missing: trials that have no evaluation or no sound checkpoint, by name.
         unfinished: those that have not come to their last one.
+        reference: the data's mean return, in place of the one that the runs' checkpoints hold.
     """
 
     title: str
     runs: dict[tuple[str, str], list[Run]]
     missing: list[str]
     unfinished: list[str]
+    reference: float | None = None
 
     @classmethod
     def of_sweep(cls, folder: Path) -> Results:
@@ -58,7 +60,11 @@ class Results:
             if not has_evaluation(folder / name):
                 missing.append(name)
                 continue
-            run = Run.of(preset, folder / name)
+            try:
+                run = Run.of(preset, folder / name)
+            except NoCheckpointError:  # all of them are damaged
+                missing.append(name)
+                continue
             runs.setdefault((task, preset), []).append(run)
             if run.episodes[-1] < episodes:
                 unfinished.append(name)
@@ -98,7 +104,7 @@ class Results:
         return cls(parts[0].title, ordered, list(missing), in_order)
 
     @classmethod
-    def of_runs(cls, runs: list[Run], title: str) -> Results:
+    def of_runs(cls, runs: list[Run], title: str, reference: float | None = None) -> Results:
         """Sorts single runs by task and name; those of one name are seeds."""
         sorted_runs: dict[tuple[str, str], list[Run]] = {}
         for run in runs:
@@ -107,7 +113,7 @@ class Results:
         for seeds in sorted_runs.values():
             longest = max(run.episodes[-1] for run in seeds)
             unfinished += [str(run.folder) for run in seeds if run.episodes[-1] < longest]
-        return cls(title, sorted_runs, [], unfinished)
+        return cls(title, sorted_runs, [], unfinished, reference)
 
     def named(self) -> Iterator[tuple[tuple[str, str], str, Run]]:
         """(task, preset), TASK/PRESET/seed_N and run of every trial of a sweep that has an evaluation."""
@@ -132,7 +138,9 @@ class Results:
     def data_score(self, task: str) -> float | None:
         """The data's mean return in the unit of `scores`, where the runs' checkpoints hold it."""
         run = self.of_task(task)[0]
-        value = run.manifest.get("data", {}).get("mean_return")
+        value = self.reference
+        if value is None:
+            value = run.manifest.get("data", {}).get("mean_return")
         return normalized_score(run.task, value) if value is not None and is_normalised(run) else value
 
 
@@ -182,9 +190,9 @@ def best(run: Run) -> float:
 
 
 def at_switch(run: Run) -> float | None:
-    """The last evaluation of the offline phase; None where there is none."""
+    """The last evaluation of the offline phase; None where there is none, or the phase is not over."""
     offline = scores(run)[run.episodes <= run.switch]
-    return float(offline[-1]) if len(offline) else None
+    return float(offline[-1]) if len(offline) and run.episodes[-1] >= run.switch else None
 
 
 def held(run: Run) -> float | None:

@@ -37,13 +37,14 @@ class Outputs:
     results: str | None = None
 
 
-def write_report(runs: list[str], title: str | None, outputs: Outputs) -> None:
+def write_report(runs: list[str], title: str | None, outputs: Outputs, reference: float | None = None) -> None:
     """Writes the report of a sweep, whose tables it prints, or of single runs.
 
     Args:
         runs: results folders or files of a sweep and its parts, or `[NAME=]FOLDER` of each run.
         title: of the report; None for the folder's or the tasks' names.
         outputs: what to write.
+        reference: mean return of the behaviour data of single runs; None for the one that they know.
 
     Raises:
         DataError: nothing to report there.
@@ -54,7 +55,7 @@ def write_report(runs: list[str], title: str | None, outputs: Outputs) -> None:
         results = Results.joined([_read_sweep(name) for name in runs])
     else:
         read = [Run.read(name) for name in runs]
-        results = Results.of_runs(read, ", ".join(dict.fromkeys(run.task for run in read)))
+        results = Results.of_runs(read, ", ".join(dict.fromkeys(run.task for run in read)), reference)
     content = list(sections(results))
     title = title or results.title
     if swept:

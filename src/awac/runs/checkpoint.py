@@ -20,7 +20,7 @@ import awac.algorithm.backend  # noqa: F401  before MindSpore is imported
 import mindspore as ms
 import numpy as np
 
-from awac.errors import CheckpointError
+from awac.errors import CheckpointError, NoCheckpointError
 from awac.runs import ckpt_file, files, replay_log
 from awac.runs.folder import MANIFEST, NETWORKS, STATE, episodes
 
@@ -78,7 +78,8 @@ def newest(folder: Path, episode: int | None = None, need_state: bool = False, w
         warn: called with a line for each skipped one.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no such folder, or that checkpoint can't be used.
+        NoCheckpointError: none in the folder is sound.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
@@ -92,7 +93,7 @@ def newest(folder: Path, episode: int | None = None, need_state: bool = False, w
         if episode is not None:
             raise CheckpointError(f"{folder}: checkpoint {episode} can't be used: {fault}")
         warn(f"Skip checkpoint {candidate}: {fault}")
-    raise CheckpointError(f"{folder}: no complete checkpoint in it (a checkpoint has a {MANIFEST.format('N')})")
+    raise NoCheckpointError(f"{folder}: no complete checkpoint in it (a checkpoint has a {MANIFEST.format('N')})")
 
 
 def oldest_insertion(folder: Path) -> int:

@@ -37,13 +37,30 @@ _FOLDERS = (*(pattern.split("/")[0] for pattern in NETWORKS.values()), TABLE_COP
 _TABLE_START = "episode,phase,"  # of both tables; identifies a run of an older version, which has no marker
 
 
-def mark(folder: Path, version: str) -> None:
-    """Writes the marker.
+def begin(folder: Path, version: str, config: dict, origin: tuple[Path, int] | None) -> None:
+    """Takes the folder for a new run: removes a former run's files and notes what the new one is.
+
+    Args:
+        folder: of the run.
+        version: awac's.
+        config: the run's configuration, in case it has to be resumed before its first checkpoint.
+        origin: folder and checkpoint of the run that this one starts from; likewise.
 
     Raises:
         CheckpointError: the folder can't be written to.
     """
-    _write_json(folder / MARKER, {"format": 1, "awac": version})
+    clear(folder)
+    _write_json(folder / MARKER, {"format": 1, "awac": version, "config": config})
+    if origin:
+        _write_json(folder / ORIGIN, {"init_from": str(origin[0].resolve()), "episode": origin[1]})
+
+
+def begun_with(folder: Path) -> dict | None:
+    """The configuration that `begin` noted, or None."""
+    try:
+        return json.loads(files.read_text(folder / MARKER))["config"]
+    except files.READ_ERRORS:
+        return None
 
 
 def is_run(folder: Path) -> bool:
@@ -103,23 +120,15 @@ def episodes(folder: Path) -> list[int]:
     return sorted((int(match[1]) for match in names if match), reverse=True)
 
 
-def note_origin(folder: Path, source: Path, episode: int) -> None:
-    """Records which run this one starts from, in case it has to be resumed before its first checkpoint.
-
-    Raises:
-        CheckpointError: the folder can't be written to.
-    """
-    _write_json(folder / ORIGIN, {"init_from": str(source.resolve()), "episode": episode})
-
-
-def read_origin(folder: Path) -> str | None:
-    """The folder that `note_origin` recorded, or None.
+def read_origin(folder: Path) -> tuple[str, int] | None:
+    """Folder and checkpoint of the run that the one in `folder` starts from, or None.
 
     Raises:
         CheckpointError: the file is damaged.
     """
     try:
-        return str(json.loads(files.read_text(folder / ORIGIN))["init_from"])
+        origin = json.loads(files.read_text(folder / ORIGIN))
+        return str(origin["init_from"]), int(origin["episode"])
     except FileNotFoundError:
         return None
     except files.READ_ERRORS as error:

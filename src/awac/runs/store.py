@@ -64,7 +64,7 @@ class CheckpointStore:
             reason = files.first_line(error)
             raise CheckpointError(f"the tables could not be copied to {self._folder} ({reason})") from error
         rows = {"inserted": inserted, "replay": self._log.needed(inserted, min(inserted, replay.online_capacity))}
-        about = {**self._about, **rows}
+        about = {**self._about, "gradient_steps": snapshot.gradient_steps, **rows}
         checkpoint.save(self._folder, snapshot.episode, snapshot.networks, snapshot.arrays, about, self._keep)
         self._saved, self._rows_saved = snapshot.episode, inserted
         self._log.forget(checkpoint.oldest_insertion(self._folder) - replay.online_capacity)

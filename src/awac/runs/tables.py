@@ -60,14 +60,32 @@ class Table:
         return {int(row[0]): row for row in rows if len(row) == len(self._columns) and _counts(row[0])}
 
 
-def evaluations(folder: Path) -> dict[int, dict[str, str]]:
-    """The rows of a run's eval.csv by episode, in order; empty if there is no table."""
+def evaluations(folder: Path, table: str = "eval.csv") -> dict[int, dict[str, str]]:
+    """The whole rows of one of a run's tables by episode, in order; empty if there is no table."""
     try:
-        with open(folder / "eval.csv", newline="", encoding="utf-8", errors="replace") as file:
-            rows = [row for row in csv.DictReader(file) if _counts(row.get("episode") or "")]
+        with open(folder / table, newline="", encoding="utf-8", errors="replace") as file:
+            rows = [row for row in csv.DictReader(file) if _counts(row.get("episode") or "") and _whole(row)]
     except (OSError, csv.Error):
         return {}
     return {int(row["episode"]): row for row in sorted(rows, key=lambda row: int(row["episode"]))}
+
+
+def inherited_steps(folder: Path, manifest: dict) -> int:
+    """Gradient steps that a run's learner had at its start: not 0 after `--init_from`.
+
+    Args:
+        folder: the run's; its train.csv tells if it was made by a version that did not note them.
+        manifest: of its newest checkpoint.
+    """
+    steps = manifest["config"]["train"]["n_steps_per_episode"]
+    if "gradient_steps" in manifest:
+        return manifest["gradient_steps"] - manifest["episode"] * steps
+    try:
+        with open(folder / "train.csv", newline="", encoding="utf-8") as file:
+            row = next(csv.DictReader(file))
+        return int(row["gradient_steps"]) - int(row["episode"]) * steps
+    except (OSError, StopIteration, KeyError, ValueError, TypeError):
+        return 0
 
 
 def keep_copies(folder: Path) -> None:
@@ -80,6 +98,16 @@ def keep_copies(folder: Path) -> None:
         if path.is_file():
             content = path.read_bytes()
             files.write(folder / TABLE_COPIES / path.name, lambda temp, content=content: temp.write_bytes(content))
+
+
+def last_row(folder: Path, table: str) -> tuple[int, dict[str, str]]:
+    """The last whole row of one of a run's tables and its episode; (0, {}) if there is none."""
+    return next(reversed(evaluations(folder, table).items()), (0, {}))
+
+
+def _whole(row: dict) -> bool:
+    """Whether a row has all columns; a full disk or a power cut leaves a part of the last one."""
+    return None not in row.values()
 
 
 def _counts(text: str) -> bool:

@@ -10,7 +10,7 @@ from awac.algorithm.native.cpus import cpu_limit
 from awac.data.sources.resolve import has_dataset
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import AWACError, CheckpointError, ConfigError, Interrupted, TaskError
+from awac.errors import AWACError, CheckpointError, ConfigError, Interrupted, NoCheckpointError, TaskError
 from awac.runs import folder as run_folder
 from awac.runs.files import first_line
 from awac.sweep import trial as trial_run
@@ -19,7 +19,7 @@ from awac.sweep.progress import Progress
 from awac.training.interrupt import GracefulStop
 
 RESTARTS = 10
-"""How often a trial whose worker was killed is restarted."""
+"""How often a trial whose worker was killed or stopped is restarted."""
 
 _POLL = 1.0  # seconds
 _GRACE = 120.0  # seconds for the trials to save when the sweep is stopped
@@ -51,7 +51,7 @@ def sweep(
         dry: print the table and run nothing.
 
     Returns:
-        The exit code: 0, or 1 if a trial failed.
+        The exit code: 0, or 1 if not all trials are done.
 
     Raises:
         ConfigError: Ray is missing, or no cluster answers.
@@ -67,9 +67,13 @@ def sweep(
     _check_tasks(trials)
     progress = Progress(trials, folder, every)
     print(f"{describe(trials)}, in {folder}", flush=True)
+    reasons: dict[str, str] = {}
     for trial in trials:
-        if trial_run.is_done(trial, folder / trial.name):
-            progress.states[trial.name] = "done"
+        try:
+            if trial_run.is_done(trial, folder / trial.name):
+                progress.states[trial.name] = "done"
+        except NoCheckpointError as error:  # the others can run
+            progress.states[trial.name], reasons[trial.name] = "failed", str(error)
     if dry:
         progress.show(now=True)
         return 0
@@ -77,12 +81,13 @@ def sweep(
     with run_folder.exclusive(folder):
         write_plan(trials, folder)
         waiting = [trial for trial in trials if progress.states[trial.name] == "waiting"]
-        reasons = _run(ray, waiting, folder, address, workers, progress) if waiting else {}
+        if waiting:
+            reasons |= _run(ray, waiting, folder, address, workers, progress)
     progress.show(now=True)
-    for trial in waiting:
-        if progress.states[trial.name] == "failed":
-            print(f"failed: {trial.name}: {reasons[trial.name]}", flush=True)
-    return 1 if "failed" in progress.states.values() else 0
+    for trial in trials:
+        if progress.states[trial.name] != "done":
+            print(f"{progress.states[trial.name]}: {trial.name}: {reasons[trial.name]}", flush=True)
+    return 0 if set(progress.states.values()) <= {"done"} else 1
 
 
 def cores() -> int:
@@ -111,14 +116,23 @@ def _run(ray, trials: list[Trial], folder: Path, address, workers, progress: Pro
             trial_run.run
         )
         place = os.getcwd()
-        pending = {task.remote(trial, str(folder / trial.name), place): trial for trial in trials}
+
+        def submit(trial: Trial):
+            return task.remote(trial, str(folder / trial.name), place)
+
+        pending = {submit(trial): trial for trial in trials}
         reasons: dict[str, str] = {}
+        restarts = dict.fromkeys((trial.name for trial in trials), 0)
         with GracefulStop() as stop:
             try:
                 progress.show(now=True)
                 while pending:
                     stop.check()
-                    _collect(ray, pending, reasons, progress)
+                    for trial in _collect(ray, pending, reasons, progress):  # by a signal that only they got
+                        if restarts[trial.name] < RESTARTS:
+                            restarts[trial.name] += 1
+                            progress.states[trial.name] = "waiting"
+                            pending[submit(trial)] = trial
                     progress.show()
             except Interrupted as signal:
                 _stop(ray, pending, reasons, progress)
@@ -149,8 +163,9 @@ def _start(ray, address: str | None, workers: int) -> None:
         raise ConfigError(f"Ray can't be started ({first_line(error)})") from None
 
 
-def _collect(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> None:
-    """Collects the trials that end within a second."""
+def _collect(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> list[Trial]:
+    """Collects the trials that end within a second; returns those that were stopped."""
+    stopped = []
     ended, _ = ray.wait(list(pending), num_returns=1, timeout=_POLL)
     for ref in ended:
         trial = pending.pop(ref)
@@ -164,6 +179,9 @@ def _collect(ray, pending: dict, reasons: dict[str, str], progress: Progress) ->
             state, reason = "failed", f"Ray gave up on it: {first_line(error)}"
         reasons[trial.name] = reason
         progress.ended(trial, state, reason)
+        if state == "stopped":
+            stopped.append(trial)
+    return stopped
 
 
 def _stop(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> None:

@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from awac.runs.tables import last_row
 from awac.sweep.plan import Trial
-from awac.sweep.trial import last_row
 
 
 class Progress:
@@ -62,7 +62,7 @@ class Progress:
         """Records and prints how a trial ended."""
         self.states[trial.name] = state
         if state == "done":
-            _, row = last_row(self._folder / trial.name / "eval.csv")
+            _, row = last_row(self._folder / trial.name, "eval.csv")
             score = f", normalised {float(row['normalized_score']):.1f}" if row.get("normalized_score") else ""
             reason = f"last return {float(row['mean_return']):.1f}{score}" if row else ""
         if state != "stopped" or reason:  # not for those that had not begun
@@ -76,7 +76,7 @@ class Progress:
     def _episodes(self, trial: Trial) -> int:
         if self.states[trial.name] == "done":
             return trial.episodes
-        return min(last_row(self._folder / trial.name / "train.csv")[0], trial.episodes)
+        return min(last_row(self._folder / trial.name, "train.csv")[0], trial.episodes)
 
     def _summary(self, done: int) -> str:
         counts = {state: list(self.states.values()).count(state) for state in ("done", "failed", "stopped")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import signal
 import socket
@@ -11,9 +10,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from awac.errors import AWACError, Interrupted
+from awac.errors import AWACError, Interrupted, NoCheckpointError
 from awac.runs import folder as run_folder
 from awac.runs.files import first_line
+from awac.runs.tables import last_row
 from awac.sweep.plan import Trial
 
 LOG = "awac_train_log.txt"
@@ -23,24 +23,19 @@ def is_done(trial: Trial, folder: Path) -> bool:
     """Whether a trial's folder holds its last checkpoint and its last evaluation.
 
     Raises:
-        CheckpointError: it is a run with other settings, or its checkpoints are damaged.
+        CheckpointError: it is a run with other settings.
+        NoCheckpointError: its checkpoints are damaged.
     """
     from awac.training.resume import manifest_to_resume  # imports MindSpore, which a plan does not need
 
     if not folder.is_dir() or not run_folder.episodes(folder):
         return False
-    episode = manifest_to_resume(folder, trial.config)["episode"]
-    return episode > trial.episodes or (episode == trial.episodes and last_row(folder / "eval.csv")[0] == episode)
-
-
-def last_row(path: Path) -> tuple[int, dict[str, str]]:
-    """The last whole row of a run's table and its episode; (0, {}) if there is none."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            row = list(csv.DictReader(file))[-1]
-        return int(row["episode"]), row
-    except (OSError, ValueError, LookupError, TypeError):
-        return 0, {}
+        episode = manifest_to_resume(folder, trial.config)["episode"]
+    except NoCheckpointError:
+        text = f"none of the checkpoints in {folder} is complete; delete that folder, and the trial runs again"
+        raise NoCheckpointError(text) from None
+    return episode > trial.episodes or (episode == trial.episodes and last_row(folder, "eval.csv")[0] == episode)
 
 
 def run(trial: Trial, folder: str, place: str) -> tuple[str, str]:
@@ -88,7 +83,7 @@ def _train(trial: Trial, folder: Path) -> tuple[str, str]:
         traceback.print_exc(file=sys.stdout)
         sys.stdout.flush()
         return "failed", f"{type(error).__name__}: {first_line(error)}; the traceback is in {folder / LOG}"
-    if last_row(folder / "eval.csv")[0] < trial.episodes:
+    if last_row(folder, "eval.csv")[0] < trial.episodes:
         return "failed", f"it ended without its last evaluation; see {folder / LOG}"
     return "done", ""
 

@@ -23,10 +23,11 @@ class LossLog(Callback):
 
     def __init__(self, folder: Path, every: int, after: int):
         super().__init__()
-        self._table, self._every, self._after = Table(folder / "train.csv", TRAIN_COLUMNS, after), every, after
+        self._path, self._every, self._after = folder / "train.csv", every, after
 
     def begin(self, params):
-        """Prints which lines of a resumed log come a second time: those of episodes that were not saved."""
+        """Opens the table; prints which lines of a resumed log come a second time: those of episodes not saved."""
+        self._table = Table(self._path, TRAIN_COLUMNS, self._after)
         first, last = self._after + 1, self._table.dropped
         if last >= first:
             lost = f"episode {first}" if last == first else f"episodes {first} to {last}"
@@ -65,10 +66,11 @@ class EvaluateLog(Callback):
 
     def __init__(self, folder: Path, every: int, after: int, task: Task):
         super().__init__()
-        self._table, self._every, self._task = Table(folder / "eval.csv", EVAL_COLUMNS, after), every, task
+        self._path, self._every, self._after, self._task = folder / "eval.csv", every, after, task
 
     def begin(self, params):
-        """Repeats an evaluation that was interrupted: there is a checkpoint but no row."""
+        """Opens the table; repeats an evaluation that was interrupted: there is a checkpoint but no row."""
+        self._table = Table(self._path, EVAL_COLUMNS, self._after)
         if params.cur_episode and self._is_due(params) and not self._table.has(params.cur_episode):
             self._evaluate(params)
 

@@ -21,6 +21,7 @@ from awac.runs.deployed import DeployedPolicy, load_policy
 from awac.runs.folder import episodes
 from awac.runs.tables import evaluations
 from awac.training.offline_evaluation import Estimate, Settings, fitted_q, rank_correlation
+from awac.training.resume import fingerprint
 from awac.training.session import select_device
 
 COLUMNS = (
@@ -103,7 +104,10 @@ def evaluate_offline(
     if gamma is None:
         gamma = _common("gamma", {config.algo.gamma for config in configs}, "--gamma")
     settings = Settings(gamma=gamma, **(fit or {}))
-    data, rows = _data(name, policies[0][1], configs[0], action_unit, download)
+    unit = action_unit or _common("action_unit", {config.env.action_unit for config in configs}, "--action_unit")
+    data, rows = _data(name, policies[0][1], unit, download or configs[0].env.download)
+    if dataset is None:
+        _compare(policies, data)
     space = policies[0][1].space
     count = int(space.n) if isinstance(space, spaces.Discrete) else None
     print(
@@ -153,15 +157,22 @@ def _common(what: str, values: set, option: str):
     return values.pop()
 
 
-def _data(
-    name: str, policy: DeployedPolicy, config: Config, action_unit: str | None, download: bool
-) -> tuple[Transitions, int]:
-    """The rows, read with the policy's spaces in place of an environment's."""
-    env = stand_in(int(policy.manifest["spaces"]["raw_obs_size"]), policy.space, config.env.max_episode_steps)
-    unit = action_unit or config.env.action_unit
-    data, origin = resolve_dataset(name, env=env, action_unit=unit, download=download or config.env.download)
+def _data(name: str, policy: DeployedPolicy, unit: str, download: bool) -> tuple[Transitions, int]:
+    """The rows, read with the policy's spaces and its episodes' limit in place of an environment's."""
+    limit = policy.manifest.get("episode_limit") or policy.manifest["config"]["env"].get("max_episode_steps")
+    env = stand_in(int(policy.manifest["spaces"]["raw_obs_size"]), policy.space, limit)
+    data, origin = resolve_dataset(name, env=env, action_unit=unit, download=download)
     print(*origin.lines(), sep="\n", flush=True)
     return data, origin.rows
+
+
+def _compare(policies: list[tuple[Path, DeployedPolicy]], data: Transitions) -> None:
+    """Prints which runs were trained on other rows than these."""
+    here = fingerprint(data)
+    for folder in dict.fromkeys(folder for folder, _ in policies):
+        stored = {policy.manifest.get("data", {}).get("sha256", here) for place, policy in policies if place == folder}
+        if stored != {here}:
+            print(f"Warning: {folder} was trained on other rows than these; --dataset names them", flush=True)
 
 
 def _ranked(folder: Path, policy: DeployedPolicy, estimate: Estimate) -> Ranked:

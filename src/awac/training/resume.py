@@ -11,11 +11,13 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 
-from awac.config import SECTIONS, Config
+from awac.config import SECTIONS, AlgoConfig, Config
 from awac.data.normalizer import Normalizer
 from awac.data.transitions import Transitions
+from awac.envs.actions import environment_action_space
 from awac.errors import CheckpointError, ConfigError
 from awac.runs import checkpoint, ckpt_file
+from awac.runs import folder as run_folder
 from awac.runs.folder import NETWORKS
 
 FREE = {
@@ -29,6 +31,11 @@ FREE = {
 }
 """Settings that don't change what is learnt, so a resumed run may change them. The data are compared row by row."""
 
+_FUNCTION = ("critic_layer_norm", "squash_mean", "log_std_bound", "log_std_min", "log_std_max")
+"""Settings that change what the same weights compute."""
+_VALUES = ("gamma", "reward_scale")
+"""Settings that change what the critics' values mean."""
+
 
 def fingerprint(data: Transitions) -> str:
     """SHA-256 of the rows, whatever file they came from."""
@@ -40,16 +47,34 @@ def fingerprint(data: Transitions) -> str:
     return digest.hexdigest()
 
 
-def about(config: Config, spaces: dict, data: Transitions, origin, actions: gymnasium.Space) -> dict:
-    """The facts that the manifest of a training run holds; `actions` is the environment's own action space."""
-    bounds: dict = {}
+def about(config: Config, spaces: dict, data: Transitions, origin, env: gymnasium.Env) -> dict:
+    """The facts that the manifest of a training run holds.
+
+    Args:
+        config: the run.
+        spaces: of `network_spaces`.
+        data: the rows.
+        origin: where they come from.
+        env: of `make_env`, or its stand-in.
+    """
+    rows = {"sha256": fingerprint(data), "kind": origin.kind, "dataset": origin.dataset, "rows": len(data)}
+    return {
+        "config": dataclasses.asdict(config),
+        "spaces": spaces,
+        "data": {**rows, "mean_return": origin.mean_return},
+        "episode_limit": env.spec.max_episode_steps if env.spec else None,
+        "versions": versions(),
+        **action_facts(env),
+    }
+
+
+def action_facts(env: gymnasium.Env) -> dict:
+    """The bounds of an environment's own actions, or the first index if it is not 0."""
+    actions = environment_action_space(env)
     if isinstance(actions, gymnasium.spaces.Box):
-        bounds = {"action_bounds": [actions.low.ravel().tolist(), actions.high.ravel().tolist()]}
-    elif isinstance(actions, gymnasium.spaces.Discrete) and actions.start:
-        bounds = {"action_start": int(actions.start)}
-    facts = {"sha256": fingerprint(data), "kind": origin.kind, "dataset": origin.dataset, "rows": len(data)}
-    facts["mean_return"] = origin.mean_return
-    return {"config": dataclasses.asdict(config), "spaces": spaces, "data": facts, "versions": versions(), **bounds}
+        return {"action_bounds": [actions.low.ravel().tolist(), actions.high.ravel().tolist()]}
+    start = int(getattr(actions, "start", 0))  # of a Discrete, the only other kind
+    return {"action_start": start} if start else {}
 
 
 def versions() -> dict[str, str]:
@@ -77,19 +102,24 @@ def read_about(folder: Path, manifest: dict) -> tuple[Config, dict]:
 
 def stored_normalizer(folder: Path, manifest: dict) -> Normalizer:
     """The normaliser that a checkpoint's policy was trained with."""
-    arrays = ckpt_file.read(folder / NETWORKS["policy"].format(manifest["episode"]))
-    return Normalizer.from_arrays({k[11:]: v for k, v in arrays.items() if k.startswith("normalizer.")})
+    return Normalizer.from_policy(ckpt_file.read(folder / NETWORKS["policy"].format(manifest["episode"])))
 
 
 def stored_config(folder: Path) -> Config | None:
-    """The configuration of a run that can be resumed, or None if it has no checkpoint yet.
+    """The configuration of the run in a folder; None if there is none, or an older version's without a checkpoint.
 
     Raises:
-        CheckpointError: it has checkpoints, but none that is sound.
+        CheckpointError: it has checkpoints, but none that is sound; or its note of the configuration is damaged.
     """
-    if not folder.is_dir() or not checkpoint.episodes(folder):
+    if not folder.is_dir():
         return None
-    return read_about(folder, _newest(folder, warn=lambda _: None))[0]
+    if checkpoint.episodes(folder):
+        return read_about(folder, _newest(folder, warn=lambda _: None))[0]
+    noted = run_folder.begun_with(folder)
+    try:
+        return None if noted is None else Config.from_dict(noted)
+    except (TypeError, ValueError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"{folder / run_folder.MARKER} is damaged ({error}); --overwrite starts over") from error
 
 
 def manifest_to_resume(folder: Path, config: Config) -> dict:
@@ -99,7 +129,16 @@ def manifest_to_resume(folder: Path, config: Config) -> dict:
         CheckpointError: there is none, or a setting that changes the result differs.
     """
     manifest = _newest(folder, warn=print)
-    stored, _ = read_about(folder, manifest)
+    same_settings(folder, read_about(folder, manifest)[0], config)
+    return manifest
+
+
+def same_settings(folder: Path, stored: Config, config: Config) -> None:
+    """Refuses to resume a run with other settings.
+
+    Raises:
+        CheckpointError: a setting that changes the result differs.
+    """
     for section in SECTIONS:
         was, now = getattr(stored, section), getattr(config, section)
         for field in dataclasses.fields(was):
@@ -111,21 +150,47 @@ def manifest_to_resume(folder: Path, config: Config) -> dict:
                     f"{folder} was trained with {field.name} = {before!r}, this command says {after!r}; --resume "
                     f"continues with the same configuration, leave the setting out"
                 )
-    return manifest
 
 
-def same_bounds(source: tuple[Path, dict], facts: dict) -> None:
-    """Refuses to start from a run whose actions have another unit.
+def same_actions(folder: Path, manifest: dict, facts: dict) -> None:
+    """Refuses a checkpoint whose actions have another unit than those here.
+
+    Args:
+        folder: of the checkpoint's run.
+        manifest: of the checkpoint.
+        facts: `action_facts` of the environment here.
 
     Raises:
-        CheckpointError: its actions in [-1, 1] stand for other bounds than those in `facts` of the new run.
+        CheckpointError: its actions in [-1, 1] stand for other bounds, or its indices start elsewhere.
     """
-    before, now = (part.get("action_bounds") for part in (source[1], facts))
+    before, now = manifest.get("action_bounds"), facts.get("action_bounds")
     if before and now and np.shape(before) == np.shape(now) and not np.allclose(before, now, rtol=1e-6):
+        hint = "; action_low and action_high set them" if manifest["config"]["env"]["no_env"] else ""
         raise CheckpointError(
-            f"{source[0]} was trained on actions from {before[0]} to {before[1]}, here they go from {now[0]} to "
-            f"{now[1]}; under no_env, action_low and action_high set them"
+            f"{folder} was trained on actions from {before[0]} to {before[1]}, here they go from {now[0]} to "
+            f"{now[1]}{hint}"
         )
+    if not now and not before and (first := manifest.get("action_start", 0)) != (here := facts.get("action_start", 0)):
+        raise CheckpointError(f"{folder} was trained on actions that count from {first}, here they count from {here}")
+
+
+def same_networks(source: Path, manifest: dict, algo: AlgoConfig, discrete: bool) -> None:
+    """Checks that the weights of another run compute here what they computed there; prints what differs in meaning.
+
+    Raises:
+        CheckpointError: a setting makes another function of them.
+    """
+    before = read_about(source, manifest)[0].algo
+    for name in (_FUNCTION[:1] if discrete else _FUNCTION) + _VALUES:
+        was, now = getattr(before, name), getattr(algo, name)
+        if was == now:
+            continue
+        if name in _FUNCTION:
+            raise CheckpointError(
+                f"{source} was trained with {name} = {was!r}, this command says {now!r}: the same weights would be "
+                f"another function; set {name} to {was!r}"
+            )
+        print(f"{name} is {now!r}, it was {was!r} in {source}: its critics are on another scale", flush=True)
 
 
 def check_data(folder: Path, manifest: dict, data: Transitions, origin) -> None:
@@ -149,4 +214,4 @@ def _newest(folder: Path, warn) -> dict:
     try:
         return checkpoint.newest(folder, need_state=True, warn=warn)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; --overwrite starts over") from None
+        raise type(error)(f"{error}; --overwrite starts over") from None

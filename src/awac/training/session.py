@@ -10,10 +10,10 @@ import mindspore as ms
 
 from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.mindrl import Session
+from awac.algorithm.ranks import Ranks
 from awac.config import Config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
-from awac.envs.actions import environment_action_space
 from awac.envs.make import make_env
 from awac.errors import CheckpointError, ConfigError, TaskError, did_you_mean
 from awac.runs import checkpoint
@@ -23,9 +23,21 @@ from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog, NoEvaluat
 from awac.training.context import RunContext, make_evaluator, network_spaces
 from awac.training.distributed import own_folder
 from awac.training.evaluate import Evaluation
+from awac.training.loggers import make as make_loggers
 from awac.training.material import check_environment, collect_material, task_of
 from awac.training.progress import Progress
-from awac.training.resume import about, check_data, manifest_to_resume, read_about, same_bounds, stored_normalizer
+from awac.training.resume import (
+    about,
+    action_facts,
+    check_data,
+    manifest_to_resume,
+    read_about,
+    same_actions,
+    same_networks,
+    same_settings,
+    stored_config,
+    stored_normalizer,
+)
 from awac.training.sanity import Warnings
 from awac.training.trainer import AWACTrainer
 from awac.training.video import check_format, open_film
@@ -78,6 +90,7 @@ def train(
     resume=False,
     overwrite=False,
     init_from=None,
+    loggers=(),
     callbacks=(),
 ) -> None:
     """Trains: data, normaliser, replay, networks, then offline and online phases.
@@ -90,6 +103,8 @@ def train(
         resume: continue the run in the folder; one that was stopped before its first checkpoint starts over.
         overwrite: replace the run in the folder.
         init_from: folder of a run whose networks, targets, optimiser moments and normaliser this one starts with.
+        loggers: names of `awac.training.loggers` besides the log and the CSV files; of several workers only the first
+            has them.
         callbacks: mindspore-rl callbacks, called after the run's own. `params` of `episode_end` has `cur_episode`,
             `phase`, `metrics`, `train_return`, `gradient_steps`, `env_steps`, `evaluation` (or None) and the functions
             `evaluate` and `save`.
@@ -101,7 +116,8 @@ def train(
     select_device(device)
     config = check_environment(config, episodes)
     with own_folder(Path(ckpt_path).expanduser(), config.algo.batch_size) as folder:
-        _begin(config, folder, episodes, resume, overwrite, init_from, callbacks)
+        made = make_loggers(loggers, folder, config) if Ranks().rank == 0 else []
+        _begin(config, folder, episodes, resume, overwrite, init_from, [*made, *callbacks])
 
 
 def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_from, callbacks) -> None:
@@ -118,12 +134,14 @@ def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_
     if folder.is_dir():
         run_folder.refuse_foreign(folder)
     with run_folder.exclusive(folder):
-        manifest = None
+        manifest = number = None
         if resume and run_folder.episodes(folder):
             manifest = manifest_to_resume(folder, config)
         elif resume:
             print(f"No checkpoint in {folder} yet: the run starts from the beginning", flush=True)
-            init_from = run_folder.read_origin(folder) or init_from
+            if stored := stored_config(folder):
+                same_settings(folder, stored, config)
+            init_from, number = run_folder.read_origin(folder) or (init_from, None)
         elif run_folder.holds_a_run(folder) and not overwrite:
             raise CheckpointError(
                 f"{folder} already holds a run: pass --resume to continue it or --overwrite to replace it"
@@ -131,7 +149,7 @@ def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_
         source = None
         if init_from and manifest is None:
             place = Path(init_from).expanduser()
-            source = (place, checkpoint.newest(place, need_state=True))
+            source = (place, checkpoint.newest(place, number, need_state=True))
             read_about(*source)
         _train(config, folder, episodes, manifest, source, callbacks)
 
@@ -150,16 +168,16 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     if normalizer.size < normalizer.obs_size:
         print(f"Data: {normalizer.describe()}", flush=True)
     spaces = network_spaces(env, normalizer)
-    facts = about(config, spaces, data, origin, environment_action_space(env))
+    facts = about(config, spaces, data, origin, env)
     if source:
-        same_bounds(source, facts)
+        place, start_manifest = source
+        facts["init_from"] = f"checkpoint {start_manifest['episode']} of the run {place.resolve().name}"
+        same_actions(place, start_manifest, facts)
+        same_networks(place, start_manifest, config.algo, spaces["discrete"])
+    elif manifest and "init_from" in manifest:
+        facts["init_from"] = manifest["init_from"]
     replay = Replay(data, normalizer, config.train.online_capacity, release=True)
     del data  # the packed table is all that training needs
-    if manifest is None:
-        run_folder.clear(folder)
-        run_folder.mark(folder, facts["versions"]["awac"])
-        if source:
-            run_folder.note_origin(folder, source[0], source[1]["episode"])
     evaluator = make_evaluator(config, task, env, config.train.seed)
     context = RunContext(config, folder, normalizer, task, env, evaluator, manifest, replay, source, facts)
     session = AWACSession(context, callbacks)
@@ -226,6 +244,7 @@ def evaluate(
         raise CheckpointError(
             f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}"
         )
+    same_actions(folder, manifest, action_facts(env))
     film = open_film(task, video_steps, video_size) if target else None
     evaluator = make_evaluator(config, task, env, config.train.seed if seed is None else seed, film)
     context = RunContext(config, folder, normalizer, task, env, evaluator, manifest)

@@ -13,7 +13,7 @@ import numpy as np
 
 from awac.algorithm.learner import AWACLearner
 from awac.algorithm.policy import parameter_arrays
-from awac.data.normalizer import Normalizer
+from awac.data.normalizer import PREFIX, Normalizer
 from awac.data.replay import Replay
 from awac.errors import CheckpointError
 from awac.runs import checkpoint, files
@@ -84,7 +84,7 @@ class TrainingState:
     def snapshot(self) -> Snapshot:
         """A copy of the state, and of the networks as their checkpoint files hold them."""
         critics = parameter_arrays(self._learner.critic)
-        normalizer = {f"normalizer.{key}": value for key, value in self._normalizer.arrays().items()}
+        normalizer = {f"{PREFIX}{key}": value for key, value in self._normalizer.arrays().items()}
         networks = {
             "policy": {**parameter_arrays(self._learner.deployed_actor), **normalizer},
             "value_net_1": {key: value[0] for key, value in critics.items()},

@@ -21,6 +21,7 @@ from awac.algorithm.step import METRICS
 from awac.envs.tasks import normalized_score
 from awac.errors import CheckpointError, DivergenceError, EnvironmentFault, Interrupted
 from awac.runs import checkpoint
+from awac.runs import folder as run_folder
 from awac.runs.folder import NETWORKS
 from awac.runs.store import CheckpointStore
 from awac.training.callbacks import RULE, print_details
@@ -59,9 +60,8 @@ class AWACTrainer(Trainer):
         state, context = self.state, self.context
         if context.manifest:
             state.restore(self.store, context.folder, context.manifest["episode"])
-        elif context.source:
-            state.start_from(*context.source, self.config.train.offline_train_steps)
-            self.save()
+        else:
+            self.begin_run()
         with CallbackManager(callbacks) as callback_list, self.stop:
             params = CallbackParam(
                 episodes_num=episodes,
@@ -69,6 +69,7 @@ class AWACTrainer(Trainer):
                 evaluate=self.evaluate,
                 save=self.save,
                 phase=state.phase,
+                gradient_steps=state.gradient_steps,
                 env_steps=state.env_steps,
             )
             boundary = state.snapshot()
@@ -87,6 +88,22 @@ class AWACTrainer(Trainer):
             except EnvironmentFault as fault:
                 raise EnvironmentFault(f"{fault}; {self.store.keep(boundary, state.gradient_steps)}") from fault
             callback_list.end(params)
+
+    def begin_run(self) -> None:
+        """Takes another run's learner if there is one; from here on the folder is this run's.
+
+        Raises:
+            CheckpointError: the other run doesn't fit, and the folder is as it was; or it can't be written to.
+        """
+        context, origin = self.context, None
+        assert context.about is not None
+        if context.source:
+            source, manifest = context.source
+            self.state.start_from(source, manifest, self.config.train.offline_train_steps)
+            origin = source, manifest["episode"]
+        run_folder.begin(context.folder, context.about["versions"]["awac"], context.about["config"], origin)
+        if origin:
+            self.save()
 
     def train_one_episode(self):
         """Takes `n_steps_per_episode` gradient steps.

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from awac import __version__
 from awac.data.normalizer import CLIP, Normalizer
 from awac.runs.deployed import DeployedPolicy
-from awac.runs.tables import evaluations
+from awac.runs.tables import evaluations, inherited_steps
 
 EVALUATIONS = 5
 """Rows of the run's last evaluations in the card."""
@@ -52,7 +52,7 @@ def text(folder: Path, policy: DeployedPolicy, file: str, use: str, difference: 
         *_inputs(policy.network.normalizer),
         *_outputs(policy.space),
         "## Training",
-        *_training(manifest),
+        *_training(folder, manifest),
         "## Scores",
         *_scores(folder, policy.episode),
         "## Limits",
@@ -88,13 +88,17 @@ def _outputs(space: spaces.Box | spaces.Discrete) -> list[str]:
     ]
 
 
-def _training(manifest: dict) -> list[str]:
+def _training(folder: Path, manifest: dict) -> list[str]:
     config, data, episode = manifest["config"], manifest.get("data"), manifest["episode"]
     train, task = config["train"], config["env"]["task"]
     where = f"Task `{task}`" if task else "No environment"
     steps = episode * train["n_steps_per_episode"]
-    offline = min(steps, train["offline_train_steps"])
+    inherited = inherited_steps(folder, manifest)
+    offline = min(steps, max(0, train["offline_train_steps"] - inherited))
     lines = [f"{where}; {offline} gradient steps on the data set alone, {steps - offline} online."]
+    if inherited or "init_from" in manifest:
+        source = manifest.get("init_from", "another run")
+        lines.append(f"It started with the networks of {source}.")
     if data:
         lines.append(
             f"Data set `{data['dataset']}` ({data['kind']}), {data['rows']} rows; SHA-256 of the rows "

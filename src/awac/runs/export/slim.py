@@ -7,9 +7,19 @@ from pathlib import Path
 from awac.errors import CheckpointError
 from awac.runs import ckpt_file
 from awac.runs.checkpoint import newest, save
-from awac.runs.folder import NETWORKS, is_run
+from awac.runs.folder import NETWORKS, is_run, refuse_foreign
 
-_KEPT = ("config", "spaces", "data", "action_bounds", "action_start", "versions")
+_KEPT = (
+    "config",
+    "spaces",
+    "data",
+    "episode_limit",
+    "action_bounds",
+    "action_start",
+    "init_from",
+    "gradient_steps",
+    "versions",
+)
 
 
 def export(folder: Path, out: Path, episode: int | None = None) -> str:
@@ -24,11 +34,13 @@ def export(folder: Path, out: Path, episode: int | None = None) -> str:
         One line that says what was written.
 
     Raises:
-        CheckpointError: no sound checkpoint in `folder`, or a run in `out`.
+        CheckpointError: no sound checkpoint in `folder`, or a run or another program's checkpoints in `out`.
     """
     manifest = newest(folder, episode)
     if is_run(out):
         raise CheckpointError(f"{out} already holds a run; export to a new folder")
+    if out.is_dir():
+        refuse_foreign(out)
     number = manifest["episode"]
     about = {key: manifest[key] for key in _KEPT if key in manifest}
     networks = {name: ckpt_file.read(folder / pattern.format(number)) for name, pattern in NETWORKS.items()}

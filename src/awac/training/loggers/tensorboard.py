@@ -1,4 +1,4 @@
-"""TensorBoard files in the run's folder `tensorboard/`, written by tensorboardX."""
+"""TensorBoard files in a folder for each run in the run's folder `tensorboard/`, written by tensorboardX."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from awac.algorithm.mindrl import Callback
-from awac.training.loggers import figures
+from awac.training.loggers import figures, run_id
 
 
 class Logger(Callback):
@@ -19,8 +19,9 @@ class Logger(Callback):
         self._writer: SummaryWriter | None = None
 
     def begin(self, params):
-        """Opens a file beside those of earlier parts of the run."""
-        self._writer = SummaryWriter(str(self._folder))
+        """Opens a file beside those of earlier parts of the run; steps that come again replace theirs."""
+        own = self._folder / run_id(self._folder, new=not params.cur_episode)
+        self._writer = SummaryWriter(str(own), purge_step=params.gradient_steps + 1)
 
     def episode_end(self, params):
         """Writes the episode's metrics."""
