@@ -15,6 +15,7 @@ import saved
 from tiny import settings
 
 from awac import cli, load_policy, make_env
+from awac.envs.stand_in import stand_in
 from awac.errors import CheckpointError, DataError, TaskError
 from awac.runs import deployed
 
@@ -123,9 +124,9 @@ def test_the_first_index_of_discrete_actions_is_noted(graph_mode):
     from awac.training.resume import about
 
     data, origin = resolve_dataset("CartPole-v1")
-    facts = about(load_config(), {}, data, origin, gymnasium.spaces.Discrete(2, start=5))
-    assert facts["action_start"] == 5
-    assert "action_start" not in about(load_config(), {}, data, origin, gymnasium.spaces.Discrete(2))
+    five, zero = (stand_in(4, gymnasium.spaces.Discrete(2, start=start)) for start in (5, 0))
+    assert about(load_config(), {}, data, origin, five)["action_start"] == 5
+    assert "action_start" not in about(load_config(), {}, data, origin, zero)
 
 
 @pytest.mark.parametrize("kind", ["std", "plain", "discrete"])

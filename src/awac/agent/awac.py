@@ -195,7 +195,7 @@ class AWAC(nn.Cell):
         self._build(memory.normalizer.size)
         checks.rows(rows, self.state_size, self.action_size, self.discrete)
         metrics = self._run(rows, "both")
-        self.normalizer = memory.normalizer  # not before: a refused call changes nothing
+        self.normalizer = memory.normalizer  # not before: a refused memory gives none
         return metrics
 
     def save(self, path) -> None:

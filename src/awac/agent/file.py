@@ -9,11 +9,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from awac.data.normalizer import Normalizer
+from awac.data.normalizer import PREFIX, Normalizer
 from awac.errors import CheckpointError
 from awac.runs import ckpt_file, files
 
-GENERATORS, NORMALIZER = "generators", "normalizer."
+GENERATORS = "generators"
 
 
 def write(path, parameters: dict, rngs: dict[str, np.random.Generator], normalizer=None) -> None:
@@ -27,7 +27,7 @@ def write(path, parameters: dict, rngs: dict[str, np.random.Generator], normaliz
     data = [{"name": name, "data": Tensor(p.asnumpy())} for name, p in parameters.items()]
     data.append({"name": GENERATORS, "data": Tensor(np.frombuffer(states, np.uint8).copy())})
     for key, value in normalizer.arrays().items() if normalizer else ():
-        data.append({"name": NORMALIZER + key, "data": Tensor(np.atleast_1d(value))})
+        data.append({"name": PREFIX + key, "data": Tensor(np.atleast_1d(value))})
     try:
         files.write(path, lambda temp: ms.save_checkpoint(data, str(temp)))
     except (OSError, RuntimeError, ValueError) as error:
@@ -44,7 +44,7 @@ def read(path, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Gen
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     arrays = ckpt_file.read(path)
-    stored = {name: arrays.pop(name) for name in list(arrays) if name.startswith(NORMALIZER)}
+    stored = {name: arrays.pop(name) for name in list(arrays) if name.startswith(PREFIX)}
     for name, parameter in parameters.items():
         if name not in arrays or arrays[name].shape != parameter.shape:
             raise CheckpointError(f"{path} was saved with other networks: {name} is missing or of another shape")
@@ -57,7 +57,7 @@ def read(path, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Gen
             rng.bit_generator.state = states[name]
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} has a damaged state of the generators") from error
-    fitted = {name.removeprefix(NORMALIZER): value for name, value in stored.items()}
+    fitted = {name.removeprefix(PREFIX): value for name, value in stored.items()}
     if "obs_size" in fitted:
         fitted["obs_size"] = fitted["obs_size"].reshape(-1)[0]
     return {name: arrays[name] for name in parameters}, rngs, Normalizer.from_arrays(fitted) if fitted else None

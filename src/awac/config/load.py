@@ -68,7 +68,8 @@ def load_config(
     for path, sections in ((env_yaml, {"env"}), (algo_yaml, {"algo", "train"})):
         if path is not None:
             config = _with(config, read_yaml(path), str(path), sections)
-    return _related(_with(config, overrides or {}, source), source)
+    places = [str(path) for path in (env_yaml, algo_yaml) if path is not None]
+    return _related(_with(config, overrides or {}, source), " and ".join([*places, source]))
 
 
 def read_yaml(path) -> dict:
@@ -111,5 +112,5 @@ def _related(config: Config, source: str) -> Config:
     for name, unit in (("n_steps_per_episode", "steps_per_call"), ("offline_train_steps", "n_steps_per_episode")):
         value, of = getattr(train, name), getattr(train, unit)
         if value % of:
-            raise ConfigError(f"{source}: {name} must be a multiple of {unit} ({value} and {of})")
+            raise ConfigError(f"{source}: {name} must be a multiple of {unit} ({value} and {of}); set one of them")
     return config

@@ -101,8 +101,8 @@ class PolicyActions(gymnasium.ActionWrapper):
 
 def _other_unit(action, known: str) -> EnvironmentFault:
     return EnvironmentFault(
-        f"action {action:.4g} is not in {known}: an environment of make_env takes the policy's units, not its own; for "
-        "actions of load_policy, which are in the environment's own, use policy.make_env()"
+        f"action {float(np.max(action)):.4g} is not in {known}: an environment of make_env takes the policy's units, "
+        "not its own; for actions of load_policy, which are in the environment's own, use policy.make_env()"
     )
 
 

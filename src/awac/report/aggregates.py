@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from awac.errors import ConfigError
+from awac.errors import ConfigError, DataError
+from awac.report.curves import Run
 from awac.report.results import Results, Table, at_switch, is_normalised, last, seed_of
 
 _RESAMPLES = 2000
@@ -39,10 +40,11 @@ def aggregate(results: Results) -> Aggregates | None:
     """Stratified bootstrap over the seeds of each task.
 
     Returns:
-        None where no task with normalised scores has all presets, or these have no seed in common.
+        None where no task with normalised scores has all presets.
 
     Raises:
         ConfigError: rliable is not installed.
+        DataError: the presets have no seed in common.
     """
     tasks = [
         task
@@ -51,13 +53,10 @@ def aggregate(results: Results) -> Aggregates | None:
     ]
     if not tasks:
         return None
-    cells = {
-        preset: [{seed_of(run): run for run in results.runs[task, preset]} for task in tasks]
-        for preset in results.presets
-    }
+    cells = {preset: [_by_seed(results.runs[task, preset]) for task in tasks] for preset in results.presets}
     seeds = sorted(set.intersection(*(set(runs) for row in cells.values() for runs in row)))
     if not seeds:
-        return None
+        raise DataError("there is no seed that all presets have")
     rliable = _rliable()
 
     def matrices(measure) -> dict[str, np.ndarray]:
@@ -76,6 +75,15 @@ def aggregate(results: Results) -> Aggregates | None:
         thresholds,
         rliable(lasts, lambda values: (values[..., None] > thresholds).mean((0, 1))),
     )
+
+
+def _by_seed(runs: list[Run]) -> dict[tuple[int, int], Run]:
+    """Runs by their seed and, of several with one seed, by the place among them."""
+    found: dict[tuple[int, int], Run] = {}
+    for run in runs:
+        seed = seed_of(run)
+        found[seed, sum(other == seed for other, _ in found)] = run
+    return found
 
 
 def iqm_table(aggregates: Aggregates) -> Table:

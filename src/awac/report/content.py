@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from awac.errors import ConfigError, DataError
 from awac.report import aggregates as rliable
 from awac.report.curves import Run, draw
 from awac.report.results import Results, Table, at_switch, best, held, is_normalised, last, score_table, scores
+from awac.runs.tables import rows_by_episode
 
 _COLOURS = tuple(f"C{i}" for i in range(10))
 _FOLLOWED = {
@@ -78,7 +78,7 @@ def _scores(results: Results) -> Iterator[Section]:
     counts = (count(len(results.tasks), "task"), count(len(results.presets), "preset"))
     text = f"{count(len(_runs(results)), 'run')}: {', '.join(counts)}, {' or '.join(map(str, seeds))} of each."
     if results.missing:
-        text += f" Without an evaluation yet: {_some(results.missing)}."
+        text += f" Without an evaluation or a sound checkpoint: {_some(results.missing)}."
     if results.unfinished:
         text += f" Not at their last evaluation yet: {_some(results.unfinished)}."
     unit = "normalised score" if any(map(is_normalised, _runs(results))) else "return"
@@ -103,7 +103,7 @@ def _scores(results: Results) -> Iterator[Section]:
 def _aggregates(results: Results, colours: dict[str, str]) -> Iterator[Section]:
     try:
         found = rliable.aggregate(results)
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         yield Section("Aggregates", f"Left out: {error}.")
         return
     if found is None:
@@ -167,9 +167,9 @@ def _draw(axes, runs: list[Run], reference=None, *, title: str, **options) -> No
 def _column(run: Run, key: str) -> Run | None:
     """A run with a column of its train.csv in the place of the returns."""
     try:
-        with open(run.folder / "train.csv", newline="", encoding="utf-8") as file:
-            rows = [(int(row["episode"]), float(row[key])) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, TypeError):
+        table = rows_by_episode(run.folder, "train.csv")
+        rows = [(episode, float(row[key])) for episode, row in table.items()]
+    except (KeyError, ValueError):
         return None
     if not rows:
         return None

@@ -13,6 +13,7 @@ from awac.envs.tasks import normalized_score
 from awac.errors import DataError, NoCheckpointError
 from awac.report.curves import Run
 from awac.runs import files
+from awac.runs.tables import rows_by_episode
 from awac.sweep.plan import PLAN, trial_name
 
 
@@ -162,11 +163,7 @@ def different_settings(a: Run, b: Run) -> list[str]:
 
 def has_evaluation(folder: Path) -> bool:
     """Whether a run's folder holds a checkpoint and an evaluation."""
-    try:
-        lines = (folder / "eval.csv").read_text(encoding="utf-8").splitlines()
-        return len(lines) > 1 and any(folder.glob("manifest_*.json"))
-    except (OSError, ValueError):
-        return False
+    return bool(rows_by_episode(folder, "eval.csv")) and any(folder.glob("manifest_*.json"))
 
 
 def is_normalised(run: Run) -> bool:

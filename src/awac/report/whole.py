@@ -56,6 +56,8 @@ def write_report(runs: list[str], title: str | None, outputs: Outputs, reference
     else:
         read = [Run.read(name) for name in runs]
         results = Results.of_runs(read, ", ".join(dict.fromkeys(run.task for run in read)), reference)
+    if reference is not None and len(results.tasks) > 1:
+        raise ConfigError(f"--reference is the data's mean return of one task; these runs are of {len(results.tasks)}")
     content = list(sections(results))
     title = title or results.title
     if swept:

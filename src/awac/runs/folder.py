@@ -56,11 +56,17 @@ def begin(folder: Path, version: str, config: dict, origin: tuple[Path, int] | N
 
 
 def begun_with(folder: Path) -> dict | None:
-    """The configuration that `begin` noted, or None."""
+    """The configuration that `begin` noted; None if there is no marker, or an older version's.
+
+    Raises:
+        CheckpointError: the marker is damaged.
+    """
     try:
-        return json.loads(files.read_text(folder / MARKER))["config"]
-    except files.READ_ERRORS:
+        return json.loads(files.read_text(folder / MARKER)).get("config")
+    except FileNotFoundError:
         return None
+    except files.READ_ERRORS as error:
+        raise CheckpointError(f"{folder / MARKER} is damaged; --overwrite starts over") from error
 
 
 def is_run(folder: Path) -> bool:

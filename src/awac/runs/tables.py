@@ -60,7 +60,7 @@ class Table:
         return {int(row[0]): row for row in rows if len(row) == len(self._columns) and _counts(row[0])}
 
 
-def evaluations(folder: Path, table: str = "eval.csv") -> dict[int, dict[str, str]]:
+def rows_by_episode(folder: Path, table: str) -> dict[int, dict[str, str]]:
     """The whole rows of one of a run's tables by episode, in order; empty if there is no table."""
     try:
         with open(folder / table, newline="", encoding="utf-8", errors="replace") as file:
@@ -102,7 +102,7 @@ def keep_copies(folder: Path) -> None:
 
 def last_row(folder: Path, table: str) -> tuple[int, dict[str, str]]:
     """The last whole row of one of a run's tables and its episode; (0, {}) if there is none."""
-    return next(reversed(evaluations(folder, table).items()), (0, {}))
+    return next(reversed(rows_by_episode(folder, table).items()), (0, {}))
 
 
 def _whole(row: dict) -> bool:

@@ -75,19 +75,23 @@ def sweep(
         except NoCheckpointError as error:  # the others can run
             progress.states[trial.name], reasons[trial.name] = "failed", str(error)
     if dry:
-        progress.show(now=True)
-        return 0
+        return _summary(trials, reasons, progress, {"failed"})
     ray = _ray()
     with run_folder.exclusive(folder):
         write_plan(trials, folder)
         waiting = [trial for trial in trials if progress.states[trial.name] == "waiting"]
         if waiting:
             reasons |= _run(ray, waiting, folder, address, workers, progress)
+    return _summary(trials, reasons, progress, {"failed", "stopped"})
+
+
+def _summary(trials: list[Trial], reasons: dict[str, str], progress: Progress, wrong: set[str]) -> int:
+    """Prints the table and the trials in a state that is wrong; returns the exit code."""
     progress.show(now=True)
     for trial in trials:
-        if progress.states[trial.name] != "done":
+        if progress.states[trial.name] in wrong:
             print(f"{progress.states[trial.name]}: {trial.name}: {reasons[trial.name]}", flush=True)
-    return 0 if set(progress.states.values()) <= {"done"} else 1
+    return 1 if wrong & set(progress.states.values()) else 0
 
 
 def cores() -> int:
@@ -129,9 +133,10 @@ def _run(ray, trials: list[Trial], folder: Path, address, workers, progress: Pro
                 while pending:
                     stop.check()
                     for trial in _collect(ray, pending, reasons, progress):  # by a signal that only they got
+                        stop.check()
                         if restarts[trial.name] < RESTARTS:
                             restarts[trial.name] += 1
-                            progress.states[trial.name] = "waiting"
+                            progress.restarted(trial, f"{restarts[trial.name]} of {RESTARTS} times")
                             pending[submit(trial)] = trial
                     progress.show()
             except Interrupted as signal:

@@ -68,6 +68,11 @@ class Progress:
         if state != "stopped" or reason:  # not for those that had not begun
             self.line(f"{state}: {trial.name}" + (f": {reason}" if reason else ""))
 
+    def restarted(self, trial: Trial, times: str) -> None:
+        """Records and prints that a trial runs again."""
+        self.states[trial.name] = "waiting"
+        self.line(f"restarted: {trial.name} ({times})")
+
     def _clear(self) -> None:
         if self._drawn:
             print(f"\x1b[{self._drawn}A\x1b[J", end="")

@@ -71,8 +71,10 @@ def run(trial: Trial, folder: str, place: str) -> tuple[str, str]:
 def _train(trial: Trial, folder: Path) -> tuple[str, str]:
     from awac.training.session import train
 
+    begun = bool(run_folder.episodes(folder))
+    afresh = run_folder.is_run(folder) and not begun  # one without a checkpoint may get other settings
     try:
-        train(trial.config, str(folder), trial.episodes, resume=run_folder.is_run(folder))
+        train(trial.config, str(folder), trial.episodes, resume=begun, overwrite=afresh)
     except AWACError as error:
         print(f"awac: error: {error}", flush=True)
         return "failed", str(error)

@@ -19,7 +19,7 @@ from awac.errors import CheckpointError, ConfigError, ExportError
 from awac.runs import files
 from awac.runs.deployed import DeployedPolicy, load_policy
 from awac.runs.folder import episodes
-from awac.runs.tables import evaluations
+from awac.runs.tables import rows_by_episode
 from awac.training.offline_evaluation import Estimate, Settings, fitted_q, rank_correlation
 from awac.training.resume import fingerprint
 from awac.training.session import select_device
@@ -160,23 +160,31 @@ def _common(what: str, values: set, option: str):
 def _data(name: str, policy: DeployedPolicy, unit: str, download: bool) -> tuple[Transitions, int]:
     """The rows, read with the policy's spaces and its episodes' limit in place of an environment's."""
     limit = policy.manifest.get("episode_limit") or policy.manifest["config"]["env"].get("max_episode_steps")
-    env = stand_in(int(policy.manifest["spaces"]["raw_obs_size"]), policy.space, limit)
+    env = stand_in(int(policy.manifest["spaces"]["raw_obs_size"]), _space(policy), limit)
     data, origin = resolve_dataset(name, env=env, action_unit=unit, download=download)
     print(*origin.lines(), sep="\n", flush=True)
     return data, origin.rows
 
 
+def _space(policy: DeployedPolicy) -> spaces.Space:
+    """The actions that training's environment had; `policy.space` has its bounds in float32."""
+    if "action_bounds" not in policy.manifest:
+        return policy.space
+    low, high = (np.asarray(side, np.float64) for side in policy.manifest["action_bounds"])
+    return spaces.Box(low, high, dtype=np.float64)
+
+
 def _compare(policies: list[tuple[Path, DeployedPolicy]], data: Transitions) -> None:
-    """Prints which runs were trained on other rows than these."""
+    """Prints which runs were trained on other rows than these; older ones don't note how they cut episodes."""
     here = fingerprint(data)
-    for folder in dict.fromkeys(folder for folder, _ in policies):
-        stored = {policy.manifest.get("data", {}).get("sha256", here) for place, policy in policies if place == folder}
-        if stored != {here}:
+    noted = {folder: policy.manifest for folder, policy in policies if "episode_limit" in policy.manifest}
+    for folder, manifest in noted.items():
+        if manifest["data"]["sha256"] != here:
             print(f"Warning: {folder} was trained on other rows than these; --dataset names them", flush=True)
 
 
 def _ranked(folder: Path, policy: DeployedPolicy, estimate: Estimate) -> Ranked:
-    row = evaluations(folder).get(policy.episode, {})
+    row = rows_by_episode(folder, "eval.csv").get(policy.episode, {})
     return Ranked(folder, policy.episode, estimate, _number(row, "mean_return"), _number(row, "normalized_score"))
 
 

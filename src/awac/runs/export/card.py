@@ -11,7 +11,7 @@ from gymnasium import spaces
 from awac import __version__
 from awac.data.normalizer import CLIP, Normalizer
 from awac.runs.deployed import DeployedPolicy
-from awac.runs.tables import evaluations, inherited_steps
+from awac.runs.tables import inherited_steps, rows_by_episode
 
 EVALUATIONS = 5
 """Rows of the run's last evaluations in the card."""
@@ -112,7 +112,7 @@ def _training(folder: Path, manifest: dict) -> list[str]:
 
 
 def _scores(folder: Path, episode: int) -> list[str]:
-    rows = evaluations(folder)
+    rows = rows_by_episode(folder, "eval.csv")
     if not rows:
         return ["The folder holds no evaluations (`eval.csv`): the policy's performance is not known."]
     own = "" if episode in rows else f"There is no evaluation at episode {episode} itself. "

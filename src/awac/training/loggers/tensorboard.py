@@ -20,7 +20,9 @@ class Logger(Callback):
 
     def begin(self, params):
         """Opens a file beside those of earlier parts of the run; steps that come again replace theirs."""
-        own = self._folder / run_id(self._folder, new=not params.cur_episode)
+        own = self._folder
+        if not params.cur_episode or not any(own.glob("events*")):  # else a run of version 0.1, which goes on there
+            own = own / run_id(own, new=not params.cur_episode)
         self._writer = SummaryWriter(str(own), purge_step=params.gradient_steps + 1)
 
     def episode_end(self, params):
