@@ -181,7 +181,8 @@ def test_a_sweeps_report_is_markdown_with_figures(swept, capsys):
     assert cli.main(["report", str(swept)]) == 0
     text = (swept / "report.md").read_text()
     assert text.startswith("# benchmark\n") and "| ant-expert-v2 | 91.0 | 105.0 ± 3.5 | 80.0 ± 3.5 |" in text
-    assert "Without an evaluation yet: ant-medium-v2/bc/seed_1. Not at their last evaluation yet: ant-expert-" in text
+    assert "Without an evaluation or a sound checkpoint: ant-medium-v2/bc/seed_1." in text
+    assert "Not at their last evaluation yet: ant-expert-" in text
     images = re.findall(r"!\[.*?\]\((.+?)\)", text)
     assert "figures/curves_ant-medium-v2.png" in images and "figures/ess_ant-expert-v2.png" in images
     assert all((swept / image).read_bytes().startswith(b"\x89PNG") for image in images)
