@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,15 @@ class TestInitFrom:
         assert not (tmp_path / "a").exists(), "the folder of a run that never began"
         assert run(tmp_path, "offline", "--episode", "1", "--init_from", source, "--overwrite") == 1
         assert "own folder" in capsys.readouterr().err
+
+    def test_the_online_rows_of_the_source_are_not_needed(self, tmp_path, graph_mode, capsys):
+        assert run(tmp_path, "source", "--episode", "3") == 0
+        shutil.rmtree(tmp_path / "source" / "replay")
+        assert run(tmp_path, "a", "--episode", "1", "--init_from", str(tmp_path / "source")) == 0
+        assert "Switch to online training" in capsys.readouterr().out
+        assert run(tmp_path, "source", "--episode", "4", "--resume") == 0
+        out = capsys.readouterr().out
+        assert "Skip checkpoint 3: replay/" in out and "Resume after episode 2" in out
 
     def test_a_run_is_not_overwritten_by_one_that_cannot_begin(self, tmp_path, graph_mode, capsys):
         for name in ("source", "run"):

@@ -228,7 +228,7 @@ def fill(folder: Path, files: dict[str, bytes]) -> None:
 
 def load(folder: Path) -> None:
     with contextlib.suppress(AWACError):
-        manifest = checkpoint.newest(folder, need_state=True, warn=lambda line: None)
+        manifest = checkpoint.newest(folder, need_state=True, need_rows=True, warn=lambda line: None)
         for pattern in checkpoint.NETWORKS.values():
             ckpt_file.read(folder / pattern.format(manifest["episode"]))
         checkpoint.load_state(folder, manifest["episode"])

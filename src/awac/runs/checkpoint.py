@@ -68,13 +68,16 @@ def remove(folder: Path, episode: int) -> None:
             (folder / pattern.format(episode)).unlink()
 
 
-def newest(folder: Path, episode: int | None = None, need_state: bool = False, warn=print) -> dict:
+def newest(
+    folder: Path, episode: int | None = None, need_state: bool = False, need_rows: bool = False, warn=print
+) -> dict:
     """The manifest of the newest sound checkpoint, or of a given one.
 
     Args:
         folder: a run's checkpoint folder.
         episode: a certain checkpoint, or None.
         need_state: skip checkpoints that hold no training state.
+        need_rows: skip checkpoints whose online rows are not all there.
         warn: called with a line for each skipped one.
 
     Raises:
@@ -86,8 +89,10 @@ def newest(folder: Path, episode: int | None = None, need_state: bool = False, w
     candidates = episodes(folder) if episode is None else [episode]
     for candidate in candidates:
         manifest, fault = _verify(folder, candidate)
-        if fault is None and need_state:
-            fault = _state_fault(folder, manifest)
+        if fault is None and need_state and STATE.format(candidate) not in manifest["files"]:
+            fault = "it holds no training state"
+        if fault is None and need_rows:
+            fault = _rows_fault(folder, manifest)
         if fault is None:
             return manifest
         if episode is not None:
@@ -140,10 +145,8 @@ def _verify(folder: Path, episode: int) -> tuple[dict, str | None]:
     return manifest, None
 
 
-def _state_fault(folder: Path, manifest: dict) -> str | None:
-    """Why a sound checkpoint can't be resumed, or None."""
-    if STATE.format(manifest["episode"]) not in manifest["files"]:
-        return "it holds no training state"
+def _rows_fault(folder: Path, manifest: dict) -> str | None:
+    """Why the online rows of a sound checkpoint can't be used, or None."""
     try:
         return replay_log.fault(folder, manifest.get("replay", {}))
     except OSError as error:

@@ -212,6 +212,6 @@ def check_data(folder: Path, manifest: dict, data: Transitions, origin) -> None:
 
 def _newest(folder: Path, warn) -> dict:
     try:
-        return checkpoint.newest(folder, need_state=True, warn=warn)
+        return checkpoint.newest(folder, need_state=True, need_rows=True, warn=warn)
     except CheckpointError as error:
         raise type(error)(f"{error}; --overwrite starts over") from None
