@@ -43,7 +43,7 @@ PYTHON
     set -m # else worker 0 would be started with SIGINT ignored
     for signal in INT TERM HUP; do
         # shellcheck disable=SC2064
-        trap "kill -$signal \$(<$folder/pid_0) 2>/dev/null" $signal
+        trap "kill -$signal \"\$(<'$folder/pid_0')\" 2>/dev/null" $signal
     done
     PATH=$folder/bin:$PATH "$AWAC_PYTHON" -m mindspore.parallel.cluster.run --worker_num="$workers" \
         --local_worker_num="$workers" --master_addr=127.0.0.1 --master_port="$port" --log_dir="$folder" --join=True \

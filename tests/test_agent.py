@@ -437,3 +437,32 @@ def test_the_running_average_acts_and_is_saved(tmp_path):
 def test_a_decay_out_of_range_is_refused(value):
     with pytest.raises(ConfigError, match="actor_ema"):
         agent(actor_ema=value)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_adv": True, "num_action_samples": None}])
+def test_frozen_targets_follow_all_the_same(options):
+    nets = [networks(), networks()]
+    for p in nets[1][1].get_parameters():
+        p.requires_grad = False
+    found = []
+    for three in nets:
+        our = AWAC(*three, **RATES, **options)
+        for _ in range(3):
+            our.update(batch())
+        found.append(weights(our.targets))
+    for free, frozen in zip(*found, strict=True):
+        np.testing.assert_array_equal(frozen, free)
+
+
+def test_a_frozen_layer_stays_and_its_target_with_it():
+    critic, target, actor = networks()
+    for net in (critic, target, actor):
+        next(iter(net.get_parameters())).requires_grad = False
+    our = AWAC(critic, target, actor, **{**RATES, "tau": 1.0})
+    before = [weights(net)[0] for net in (our.critics, our.actor)]
+    our.update(batch())
+    for net, start in zip((our.critics, our.actor), before, strict=True):
+        after = weights(net)
+        np.testing.assert_array_equal(after[0], start)
+    for ours, theirs in zip(weights(our.targets), weights(our.critics), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -11,6 +11,7 @@ import pytest
 from gymnasium import spaces
 
 import awac
+from awac import cli
 from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
 from awac.data.record import collect, provenance, record, write_hdf5
 from awac.data.sources import load_dataset
@@ -233,6 +234,20 @@ def test_other_content_than_an_archive_is_no_policy(tmp_path):
         BehaviourPolicy.load(tmp_path / "policy.npz")
 
 
+def test_a_damaged_policy_is_no_policy(tmp_path):
+    path = tmp_path / "policy.npz"
+    np.savez(path, **{"layers.0.weight": np.full((3, 4), "a"), "layers.0.bias": np.zeros(4)})
+    with pytest.raises(DataError, match="is not a behaviour policy"):
+        BehaviourPolicy.load(path)
+    layers = {"layers.0.weight": np.random.default_rng(0).normal(size=(30, 40)), "layers.0.bias": np.zeros(40)}
+    np.savez_compressed(path, **layers)
+    content = bytearray(path.read_bytes())
+    content[200:400] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is not a behaviour policy"):
+        BehaviourPolicy.load(path)
+
+
 def test_a_failed_write_leaves_nothing(recorded, tmp_path):
     columns, _ = recorded
     target = tmp_path / "taken"
@@ -285,8 +300,10 @@ def test_every_shipped_policy_can_be_named(tmp_path, name):
 
 def test_record_takes_a_policy_file(tmp_path):
     layers = {"layers.0.weight": np.zeros((3, 2), np.float32), "layers.0.bias": np.float32([0.5, -9.0])}
-    np.savez(tmp_path / "mine.npz", **layers)
-    record("Pendulum-v1", str(tmp_path / "mine.npz"), tmp_path / "out.hdf5", rows=40, deterministic=True)
+    np.savez(tmp_path / "política.npz", **layers)
+    record("Pendulum-v1", str(tmp_path / "política.npz"), tmp_path / "out.hdf5", rows=40, deterministic=True)
+    with h5py.File(tmp_path / "out.hdf5") as file:
+        assert file["metadata/policy_file"][()].decode() == "política"
     np.testing.assert_allclose(load_dataset(tmp_path / "out.hdf5").actions, 2 * np.tanh(0.5), rtol=1e-6)
     np.testing.assert_allclose(load_dataset(tmp_path / "out.hdf5", "Pendulum-v1").actions, np.tanh(0.5), rtol=1e-6)
 
@@ -307,3 +324,16 @@ def test_record_refuses_before_it_starts(tmp_path, task, policy, out, words):
     with pytest.raises(DataError, match=words):
         record(task, policy, tmp_path / out, rows=5)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_what_cannot_be_written_is_known_before_the_recording(monkeypatch):
+    monkeypatch.setattr("awac.data.record.collect", lambda *args, **kwargs: pytest.fail("recorded in vain"))
+    with pytest.raises(DataError, match=r"/proc/new\.hdf5: cannot be written"):
+        record(ANT, "random", "/proc/new.hdf5", rows=5)
+
+
+@pytest.mark.parametrize("out", ["rows.csv", "rows.tsv", "rows.parquet", "minari:x/y-v0"])
+def test_a_name_that_is_read_as_another_format_is_refused(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["collect", "--task", ANT, "--policy", "random", "--rows", "5", "--out", out]) == 1
+    assert "name it .hdf5" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -100,7 +100,15 @@ def test_no_two_presets_are_the_same():
                 "weight_floor": 0.0,
             },
         ),
-        ("mindrl", {"actor_hidden": (256,) * 4, "critic_hidden": (256,) * 4, "loss_reduction": "sum"}),
+        (
+            "mindrl",
+            {
+                "actor_hidden": (256,) * 4,
+                "critic_hidden": (256,) * 4,
+                "loss_reduction": "sum",
+                "update_order": "critic_first",
+            },
+        ),
     ],
 )
 def test_the_published_recipes(preset, expected):

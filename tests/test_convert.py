@@ -146,6 +146,18 @@ def test_minari_holds_the_same_rows_and_gives_them_back(tmp_path, minari, discre
     np.testing.assert_array_equal(load_dataset(tmp_path / "back.npz").observations, before.observations)
 
 
+def test_ctrl_c_leaves_no_half_of_a_minari_data_set(tmp_path, minari, monkeypatch):
+    def stop(identifier, *args, **kwargs):
+        (tmp_path / "minari" / identifier / "data").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    path = chain(tmp_path / "d.npz")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(minari, "create_dataset_from_buffers", stop)
+        convert(str(path), "minari:plant/test-v0")
+    assert "3 episodes" in convert(str(path), "minari:plant/test-v0")
+
+
 def test_what_minari_cannot_hold_is_named(tmp_path, minari):
     apart = convert(str(source(tmp_path / "apart.npz")), "minari:apart-v0")
     assert "the next observations of 9 rows that don't lead to the next row" in apart

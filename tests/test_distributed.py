@@ -35,8 +35,10 @@ def distribute(*arguments: str, cwd: Path) -> str:
 
 
 def started(cwd: Path, line: str) -> subprocess.Popen:
-    """A run of two workers whose log has come to a line."""
-    process = subprocess.Popen([*SCRIPT, "2", "100000", *flags()], cwd=cwd, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    """A run of two workers whose log has come to a line; its temporary files are in a folder with a space."""
+    (cwd / "a folder").mkdir()
+    environment = {**ENVIRONMENT, "TMPDIR": str(cwd / "a folder")}
+    process = subprocess.Popen([*SCRIPT, "2", "100000", *flags()], cwd=cwd, env=environment, stdout=subprocess.DEVNULL)
     log, end = cwd / "awac_train_log.txt", time.monotonic() + TIMEOUT
     while not (log.exists() and line in log.read_text()):
         assert process.poll() is None and time.monotonic() < end

@@ -8,6 +8,7 @@ from tiny import RECORDED, settings
 
 from awac import cli
 from awac.data.doctor import doctor, examine, quick
+from awac.data.record import record
 from awac.data.sources import load_dataset
 from awac.envs import Task, make_env
 
@@ -187,3 +188,67 @@ def test_doctor_and_training_drop_the_same_columns(tmp_path, columns, graph_mode
     arguments = ["train", "--dataset", str(tmp_path / "data.hdf5"), "--ckpt_path", str(tmp_path / "ckpt")]
     assert cli.main([*arguments, "--episode", "1", *settings()]) == 0
     assert f"Data: {text}\n" in capsys.readouterr().out
+
+
+def recorded_with(monkeypatch, tmp_path, make, *, name="Robot-v0"):
+    """Verdicts on the physics of rows that were recorded in the same task."""
+    monkeypatch.setitem(gymnasium.registry, name, gymnasium.envs.registration.EnvSpec(name, make, max_episode_steps=50))
+    record(name, "random", tmp_path / "d.hdf5", rows=60, progress=False)
+    assert doctor(str(tmp_path / "d.hdf5"), name) == 0
+    return [(f.verdict, f.text) for f in examine(str(tmp_path / "d.hdf5"), name) if f.check == "physics"]
+
+
+def stand():
+    return gymnasium.make("InvertedPendulum-v5").unwrapped
+
+
+class Halved(gymnasium.ObservationWrapper):
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+
+    def observation(self, observation):
+        return observation[:2].astype(np.float32)
+
+
+class Named(type(stand())):
+    """Observations by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = gymnasium.spaces.Dict(x=self.observation_space)
+
+    def reset(self, **kwargs):
+        observation, info = super().reset(**kwargs)
+        return {"x": observation}, info
+
+    def step(self, action):
+        observation, *others = super().step(action)
+        return {"x": observation}, *others
+
+
+class Goal(type(stand())):
+    """The observation has a goal that is drawn at each reset."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (5,))
+
+    def reset(self, **kwargs):
+        self.goal = np.random.default_rng(kwargs.get("seed")).normal() * 9
+        return super().reset(**kwargs)
+
+    def _get_obs(self):
+        return np.append(super()._get_obs(), getattr(self, "goal", 0.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "verdict", "words"),
+    [
+        (stand, "ok", "recorded on these physics"),
+        (lambda: Halved(stand()), "warn", "not checked: its wrapper Halved"),
+        (Named, "warn", "not checked: its observations are not a plain vector"),
+        (Goal, "warn", "observations that depend on more than the state"),
+    ],
+)
+def test_other_peoples_mujoco_tasks_are_not_condemned(tmp_path, monkeypatch, make, verdict, words):
+    found = recorded_with(monkeypatch, tmp_path, make)
+    assert found[0][0] == verdict and words in found[0][1]

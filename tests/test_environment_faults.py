@@ -549,3 +549,26 @@ def test_a_recording_goes_on_alone_where_other_processes_cannot_make_the_environ
     assert f"Recording in one process: in another, unknown task '{task}'" in capsys.readouterr().out
     for key, values in alone.items():
         np.testing.assert_array_equal(several[key], values)
+
+
+class Unclosable(Plain):
+    """Its viewer or socket is gone at the end."""
+
+    def close(self):
+        raise RuntimeError("socket is closed")
+
+
+def test_an_environment_that_cannot_be_closed_costs_no_result(register, tmp_path, capsys):
+    task, out = register(Unclosable), str(tmp_path / "d.hdf5")
+    assert main(["collect", "--task", task, "--policy", "random", "--rows", "40", "--out", out]) == 0
+    printed = capsys.readouterr().out
+    assert "40 rows" in printed and "failed when it was closed: RuntimeError: socket is closed" in printed
+
+
+def test_the_error_of_a_step_is_not_hidden_by_one_of_closing(register):
+    class Lost(Unclosable):
+        def step(self, action):
+            raise RuntimeError("simulator lost its connection")
+
+    with pytest.raises(EnvironmentFault, match="lost its connection"):
+        collect(register(Lost), BehaviourPolicy.random(Plain.action_space), rows=5)

@@ -252,3 +252,25 @@ def test_training_says_what_was_read_and_what_may_be_wrong(tmp_path, capsys, gra
     assert "30 rows (27 used, 3 have no next observation), 3 episodes" in out
     for text in ("observations from 'obs'", "terminals from 'terminated'", "episode ends from 'truncated'"):
         assert f"Data: {text}\n" in out
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+def test_large_episode_ids_stay_apart(tmp_path, suffix, kind):
+    rng, ids = np.random.default_rng(0), 1_700_000_000 + 50 * np.repeat(np.arange(4), 5)
+    columns = {
+        "observations": rng.normal(size=(20, 3)),
+        "actions": rng.uniform(-1, 1, (20, 2)),
+        "rewards": np.ones(20),
+        "terminals": np.zeros(20, bool),
+        "episode_id": ids.astype(kind),
+    }
+    path = tmp_path / f"d{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **columns)
+    else:
+        with h5py.File(path, "w") as file:
+            for key, values in columns.items():
+                file[key] = values
+    data = load_dataset(path)
+    assert len(data) == 16 and data.episode_returns().tolist() == [4.0] * 4

@@ -96,6 +96,25 @@ class TestInitFrom:
         assert run(tmp_path, "offline", "--episode", "1", "--init_from", source, "--overwrite") == 1
         assert "own folder" in capsys.readouterr().err
 
+    def test_a_policy_without_average_begins_the_average(self, tmp_path, graph_mode):
+        assert run(tmp_path, "source", "--episode", "2", actor_ema=0) == 0
+        assert run(tmp_path, "a", "--episode", "1", "--init_from", str(tmp_path / "source"), actor_ema=0.9997) == 0
+        begun = state(tmp_path, "a", 0)
+        names = [name for name in begun if name.startswith("parameter/policy.")]
+        assert len(names) > 3
+        for name in names:
+            np.testing.assert_array_equal(begun[name.replace("/policy.", "/average_policy.")], begun[name])
+
+    def test_the_switch_lies_between_episodes(self, tmp_path, graph_mode, capsys):
+        assert run(tmp_path, "source", "--episode", "1") == 0
+        source = ("--episode", "2", "--init_from", str(tmp_path / "source"))
+        assert run(tmp_path, "a", *source, n_steps_per_episode=8, offline_train_steps=16) == 1
+        error = capsys.readouterr().err
+        assert "made by 4 offline steps, and the other 12 of offline_train_steps = 16 are no whole episodes" in error
+        assert run(tmp_path, "a", *source, n_steps_per_episode=8, offline_train_steps=20) == 1  # 20 is no multiple of 8
+        assert run(tmp_path, "a", *source, n_steps_per_episode=4, offline_train_steps=8) == 0
+        assert "Switch to online training after 8 offline steps" in capsys.readouterr().out
+
     def test_the_online_rows_of_the_source_are_not_needed(self, tmp_path, graph_mode, capsys):
         assert run(tmp_path, "source", "--episode", "3") == 0
         shutil.rmtree(tmp_path / "source" / "replay")

@@ -149,3 +149,11 @@ def test_limits_of_control_groups_are_respected(tmp_path, group, files, limit):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert cpus.cpu_limit(tmp_path) == limit
+
+
+@needs_a_compiler
+def test_layers_that_are_not_trained_are_left_to_the_graph(graph_mode):
+    head, critic = networks(algo())["actor_net"], networks(algo())["critic_net"]
+    assert native.supports(algo(), head, critic) is None
+    next(iter(critic.get_parameters())).requires_grad = False
+    assert native.supports(algo(), head, critic) == "layers that are not trained are not in the native operator"

@@ -233,3 +233,13 @@ def test_an_online_run_starts_from_it_in_the_same_units(tmp_path, monkeypatch, c
     assert "Switch to online training after 60 offline steps" in capsys.readouterr().out
     assert cli.main(["train", "--init_from", "b", "--ckpt_path", "off", "--episode", "1", *options]) == 1
     assert "was trained on actions from" in capsys.readouterr().err
+
+
+def test_training_goes_on_offline_from_another_run(tmp_path, monkeypatch, graph_mode):
+    monkeypatch.chdir(tmp_path)
+    options = ["--no_env", "--dataset", str(RECORDED), *settings()]
+    assert cli.main(["train", "--ckpt_path", "a", "--episode", "3", *options]) == 0
+    assert cli.main(["train", "--ckpt_path", "b", "--episode", "2", "--init_from", "a", *options]) == 0
+    assert awac.load_policy("b").episode == 2
+    with open("b/train.csv", encoding="utf-8", newline="") as file:
+        assert [row["phase"] for row in csv.DictReader(file)] == ["offline", "offline"]

@@ -117,3 +117,17 @@ def test_an_environment_that_cannot_be_sent_to_a_process_is_recorded_in_this_one
         assert len(next(stream)["rewards"]) > 0
     recorder.close()
     assert "Recording in one process: in another, the environment can't be made" in capsys.readouterr().out
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise RuntimeError("no")
+
+
+def test_whatever_sending_raises_there_is_an_end(capsys):
+    recorder = Recorder(Task.parse(TASK), shipped_policy("ant_medium"), 0, 0, True)
+    recorder.unsendable = Unpicklable()
+    with contextlib.closing(episodes_of(recorder, 2)) as stream:
+        assert len(next(stream)["rewards"]) > 0
+    recorder.close()
+    assert "it can't be sent there (no)" in capsys.readouterr().out

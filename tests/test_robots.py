@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from awac.envs import make_env, normalized_score
+from awac.envs import Task, make_env, normalized_score
 from awac.envs.mujoco_v2 import ROBOTS
 
 DATA = Path(__file__).parent / "data"
@@ -97,3 +97,8 @@ def test_d4rls_expert_return_scores_100(task, expected):
 
 def test_the_random_reference_scores_0():
     assert normalized_score("hopper-medium-v2", -20.272305) == pytest.approx(0.0)
+
+
+def test_another_step_limit_has_no_score():
+    assert normalized_score(Task.parse("ant-expert-v2", None, 50), 400.0) is None
+    assert normalized_score(Task.parse("ant-expert-v2", None, 1000), 400.0) == normalized_score("ant-expert-v2", 400.0)

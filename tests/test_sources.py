@@ -4,10 +4,13 @@ import json
 import pickle
 import sys
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
+from gymnasium import spaces
 
+from awac.data.doctor import examine
 from awac.data.sources import load_dataset, resolve_dataset
 from awac.envs import make_env
 from awac.errors import DataError
@@ -68,6 +71,34 @@ def test_minaris_data_sets_are_read_by_id(tmp_path, monkeypatch, split):
     np.testing.assert_array_equal(data.observations[:STEPS], plain[:-1])
     np.testing.assert_array_equal(data.next_observations[STEPS - 1], plain[-1])
     np.testing.assert_array_equal(load_dataset(path).rewards, data.rewards)
+
+
+class Parts(gymnasium.Env):
+    """Observations by name, in an order of their own."""
+
+    observation_space = spaces.Dict(z=spaces.Box(-np.inf, np.inf, (3,)), a=spaces.Box(-np.inf, np.inf, (1,)))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return {"z": np.float32([1, 2, 3]), "a": np.float32([0])}, {}
+
+
+def test_the_task_decides_the_order_of_a_dicts_parts(tmp_path, monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "Parts-v0", gymnasium.envs.registration.EnvSpec("Parts-v0", Parts))
+    given = minari_columns(split=True)
+    for i in range(EPISODES):
+        given[f"episode_{i}/observations/z"] = np.tile([1.0, 2, 3], (STEPS + 1, 1))
+        given[f"episode_{i}/observations/a"] = np.zeros(STEPS + 1)
+    path = hdf5(tmp_path / "d.hdf5", given)
+    data = load_dataset(path, "Parts-v0")
+    np.testing.assert_array_equal(data.observations[0], make_env("Parts-v0").reset()[0])
+    np.testing.assert_array_equal(load_dataset(path).observations[0], [0, 1, 2, 3])  # by name, as in most spaces
+    assert [f.verdict for f in examine(str(path), "Parts-v0") if f.check == "task"] == ["ok"]
+    given = {key.replace("/a", "/b"): values for key, values in given.items() if not key.endswith("actions")} | {
+        key: values for key, values in given.items() if key.endswith("actions")
+    }
+    with pytest.raises(DataError, match="has the parts b, z, the task's observation z, a"):
+        load_dataset(hdf5(tmp_path / "other.hdf5", given), "Parts-v0")
 
 
 def test_a_recording_that_minari_was_broken_off_in_ends_truncated(tmp_path):

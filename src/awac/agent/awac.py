@@ -7,6 +7,7 @@ outputs decide the kind of action: logits mean discrete actions, (mean, log-std)
 from __future__ import annotations
 
 import math
+from itertools import compress
 
 import mindspore as ms
 import numpy as np
@@ -86,11 +87,13 @@ class AWAC(nn.Cell):
             actor_ema=self.actor_ema,
             update_order="critic_first",
         )
-        nets = (actor, self.average_actor, self.critics, self.targets)
-        self.updates = Updates(self.config, *(net.trainable_params() for net in nets))
-        self.online_parameters, self.target_parameters = (list(net.get_parameters()) for net in nets[2:])
-        for target, online in zip(self.target_parameters, self.online_parameters, strict=True):
-            assign_array(target, online.asnumpy())
+        online, target = (list(net.get_parameters()) for net in (self.critics, self.targets))
+        trained = [p.requires_grad for p in online]  # the targets follow, whether they are frozen or not
+        actors = (net.trainable_params() for net in (actor, self.average_actor))
+        self.updates = Updates(self.config, *actors, *(list(compress(nets, trained)) for nets in (online, target)))
+        self.online_parameters, self.target_parameters = online, target
+        for slow, fast in zip(target, online, strict=True):
+            assign_array(slow, fast.asnumpy())
         self.steps: GradientSteps | None = None  # made at the first call, when the sizes are known
         self.state_size, self.action_size, self.discrete = 0, 0, True
         streams = np.random.SeedSequence(checks.whole("seed", seed, 0)).spawn(len(STREAMS))

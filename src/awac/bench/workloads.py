@@ -101,7 +101,7 @@ class Workload:
 
 
 def _workloads() -> dict[str, Workload]:
-    deep = dataclasses.replace(load_config("mindrl").algo, state_dependent_std=False)
+    deep = dataclasses.replace(load_config("mindrl").algo, update_order="together")  # the order that all peers have
     small = dataclasses.replace(deep, actor_hidden=(256,) * 3, critic_hidden=(256,) * 3, batch_size=256)
     cartpole = dataclasses.replace(
         load_config("paper").algo, actor_hidden=(128, 64), critic_hidden=(128, 128), actor_weight_decay=0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from awac.cli.options import add_keys, named_task, natural, path, positive
+from awac.errors import DataError
 
 ABOUT = "record a data set in D4RL's layout"
 INTERRUPTED = "nothing was recorded"
@@ -27,7 +28,12 @@ def add(parser) -> None:
 def run(args) -> None:
     """Runs the command."""
     from awac.data.record import record
+    from awac.data.sources.registry import claimed
 
+    if claimed(str(args.out)):
+        raise DataError(
+            f"--out {args.out}: the file is HDF5, so name it .hdf5; `awac convert` makes other formats of it"
+        )
     print(
         record(
             named_task(args), args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic

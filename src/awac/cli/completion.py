@@ -18,7 +18,7 @@ def add(parser) -> None:
     """Adds the options."""
     parser.description = (
         "Prints the script. bash: awac completion bash >> ~/.bash_completion; "
-        "zsh: awac completion zsh > ~/.zfunc/_awac, a folder in fpath."
+        "zsh: mkdir -p ~/.zfunc && awac completion zsh > ~/.zfunc/_awac, with ~/.zfunc in fpath."
     )
     parser.add_argument("shell", choices=SHELLS, help=" or ".join(SHELLS))
 

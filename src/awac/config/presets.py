@@ -36,10 +36,10 @@ PRESETS: dict[str, dict] = {
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
         "loss_reduction": "sum",
+        "update_order": "critic_first",
         "offline_train_steps": 5000,
     },
-    # CORL, algorithms/finetune/awac.py. There, a million offline steps come before the online ones, and the collected
-    # action is a sample that is not clipped before the environment clips it.
+    # CORL, algorithms/finetune/awac.py. There, a million offline steps come before the online ones.
     "corl": {
         **_PUBLISHED,
         "actor_hidden": (256, 256, 256),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from gymnasium import spaces
 
 from awac.data.mlp import forward, product_of_one_row
 from awac.errors import DataError
+from awac.runs.files import READ_ERRORS
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 # In a clone the policies lie under ckpt/; an installed wheel carries them inside the package.
@@ -52,13 +52,13 @@ class BehaviourPolicy:
                 count = sum(key.startswith("layers.") and key.endswith(".weight") for key in arrays)
                 layers = tuple((arrays[f"layers.{i}.weight"], arrays[f"layers.{i}.bias"]) for i in range(count))
                 epsilon = float(arrays["epsilon"]) if "epsilon" in arrays else None
+            layers = tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers)
         except FileNotFoundError:
             raise DataError(f"{path}: no such behaviour policy; check the path") from None
-        except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        except READ_ERRORS:
             raise DataError(
                 f"{path}: is not a behaviour policy (.npz with layers.0.weight, layers.0.bias, …)"
             ) from None
-        layers = tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers)
         policy = cls(path.stem, layers, epsilon=epsilon)
         policy._check(str(path))
         return policy

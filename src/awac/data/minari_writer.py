@@ -78,9 +78,11 @@ def write_minari(recording: Recording, name: str, dataset: str) -> str:
                 description=f"{recording.detail}; converted by awac",
                 data_format="hdf5",  # the other one needs numpy 2
             )
-    except (OSError, ValueError, AssertionError) as error:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(f"{name}: cannot be written ({first_line(error)})") from error
+        if isinstance(error, (OSError, ValueError, AssertionError)):
+            raise DataError(f"{name}: cannot be written ({first_line(error)})") from error
+        raise
     lost = _lost(recording, data, loaded.rows, "next_observations" in keys)
     return f"{folder}: {len(data)} rows, {len(buffers)} episodes; not carried over: {', '.join(lost)}"
 

@@ -142,6 +142,7 @@ def record(
         raise DataError(f"{path}: exists already; remove it or name another file")
     actor = named_policy(task, policy)
     make_folder(path.parent, "name a folder you can write")
+    _check_writable(path)
     rows = DEFAULT_ROWS if rows is None else rows
     workers = workers or worker_count(rows)
     with nothing_written(path):
@@ -155,6 +156,16 @@ def record(
         f"{path}: {rows} rows, {len(returns)} episodes, mean return {returns.mean():.1f} ± {returns.std():.1f}, "
         f"terminated early {columns['terminals'].sum() / len(returns):.0%}"
     )
+
+
+def _check_writable(path: Path) -> None:
+    """Better known before a recording than after it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        draft.touch()
+        draft.unlink()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); name a folder you can write") from None
 
 
 @contextlib.contextmanager
@@ -227,7 +238,7 @@ def _hdf5_image(columns: dict[str, np.ndarray], metadata: dict[str, object]) -> 
         for key in sorted(metadata):
             value = metadata[key]
             # Fixed-length bytes: the heap of variable-length strings would make the layout less predictable.
-            data = np.bytes_(value) if isinstance(value, str) else np.asarray(value)
+            data = np.bytes_(value.encode()) if isinstance(value, str) else np.asarray(value)
             file.create_dataset(f"metadata/{key}", data=data, track_times=False)
         file.flush()
         return file.id.get_file_image()

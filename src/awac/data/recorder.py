@@ -150,7 +150,7 @@ class _Worker:
         except (OSError, EOFError, pickle.UnpicklingError):
             text = "a process that records data was ended from outside, perhaps for lack of memory"
             self._results.put(AWACError(text))
-        except (pickle.PicklingError, AttributeError, TypeError) as error:  # of a lambda and the like
+        except Exception as error:  # of a lambda and the like; without a reply the parent would wait for ever
             self._results.put(TaskError(f"the environment can't be made, since it can't be sent there ({error})"))
 
 

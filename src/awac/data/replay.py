@@ -120,11 +120,11 @@ class Replay:
             raise DataError(f"offline_share is {offline_share}; it must lie in [0, 1]")
         if self._batch.shape[:2] != (steps, batch_size):
             self._batch = np.empty((steps, batch_size, self.width), np.float32)
-        if offline_share is None:
+        if offline == 0 or online == 0:
+            counts = np.full(steps, batch_size if online == 0 else 0)
+        elif offline_share is None:
             # Which region a row comes from is drawn first, so that either gather stays one contiguous block.
             counts = rng.binomial(batch_size, offline / (offline + online), steps)
-        elif offline == 0 or online == 0:
-            counts = np.full(steps, batch_size if online == 0 else 0)
         else:
             counts = np.full(steps, round(offline_share * batch_size))
         for batch, count in zip(self._batch, counts, strict=True):

@@ -94,10 +94,16 @@ class Guard(gymnasium.Wrapper):
         return self._last, reward, ended[0], ended[1], info
 
     def close(self):
-        """Closes the environment; a second call does nothing."""
+        """Closes the environment; a second call does nothing.
+
+        A failure is only said: what was recorded or learnt is worth more, and an error that led here must be seen.
+        """
         if not self._closed:
             self._closed = True
-            self._call(self.env.close)
+            try:
+                self._call(self.env.close)
+            except EnvironmentFault as error:
+                print(f"Warning: {error}", flush=True)
 
     def _call(self, function, *args, **kwargs):
         try:
@@ -161,6 +167,13 @@ class Guard(gymnasium.Wrapper):
         place = f"at step {self._steps} of its episode {self._episodes}" if self._steps else "at a reset"
         place = "when it was closed" if self._closed else place
         return EnvironmentFault(f"environment '{self.name}' failed {place}: {text}")
+
+
+def guard_of(env: gymnasium.Env) -> Guard | None:
+    """The guard inside an environment of `make_env`; None in any other."""
+    while isinstance(env, gymnasium.Wrapper) and not isinstance(env, Guard):
+        env = env.env
+    return env if isinstance(env, Guard) else None
 
 
 def one_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from awac.envs import old_gym
 from awac.envs.actions import PolicyActions
-from awac.envs.guard import Guard, one_line
+from awac.envs.guard import Guard, guard_of, one_line
 from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT
 from awac.envs.tasks import MIXES, NAMESPACE, VERSIONS, Task, known_d4rl_ids
 from awac.errors import AWACError, TaskError, nearest
@@ -71,10 +71,8 @@ def make_env(
 
 def notes(env: gymnasium.Env) -> list[str]:
     """Lines for the log about an environment from `make_env`; usually none."""
-    guard = env
-    while isinstance(guard, gymnasium.Wrapper) and not isinstance(guard, Guard):
-        guard = guard.env
-    assert isinstance(guard, Guard), "make_env gives no other"
+    guard = guard_of(env)
+    assert guard, "make_env gives no other"
     lines, original = [], guard.env.observation_space
     if _own_limit(guard.env) is None and env.spec is not None and env.spec.max_episode_steps == DEFAULT_LIMIT:
         lines.append(f"it has no step limit: episodes are cut after {DEFAULT_LIMIT} steps (max_episode_steps)")

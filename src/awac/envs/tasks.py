@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
-from awac.envs.mujoco_v2 import ROBOTS
+from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT
 
 MIXES = ("random", "medium", "expert", "medium-replay", "medium-expert", "full-replay")
 VERSIONS = ("v0", "v1", "v2")
@@ -56,8 +56,10 @@ class Task:
 
     @property
     def score_range(self) -> tuple[float, float] | None:
-        """Mean returns that score 0 and 100; None for tasks without reference returns."""
-        return ROBOTS[self.robot].score_range if self.robot else None
+        """Mean returns that score 0 and 100; None for tasks without reference returns, or with another step limit."""
+        if not self.robot or self.max_episode_steps not in (None, TIME_LIMIT):
+            return None
+        return ROBOTS[self.robot].score_range
 
     @property
     def hidden_positions(self) -> int | None:

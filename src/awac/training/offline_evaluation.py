@@ -20,6 +20,7 @@ POINTS = 20
 """How often the estimates are recorded; the result is the mean of the last `AVERAGED`."""
 AVERAGED = 3
 _STARTS = 1000
+_COMPARED = 10_000
 _BLOCK = 65536
 
 Policy = Callable[[np.ndarray], np.ndarray]
@@ -59,9 +60,9 @@ class Estimate:
         value: mean over the critics.
         std: standard deviation over the critics; NaN with a single one. It tells how far they agree, not how far
             they are right.
-        drift: change of the value over the last fifth of the steps.
-        off_data: how far the policy's actions are from the data's: root mean square over the rows, in the policy's unit
-            [−1, 1]; for discrete actions the share of rows with another action.
+        drift: change of the value over the last fifth of the steps; NaN with too few steps to tell.
+        off_data: how far the policy's actions are from the data's: root mean square over the rows, 10,000 of them at
+            most, in the policy's unit [−1, 1]; for discrete actions the share of rows with another action.
     """
 
     value: float
@@ -130,6 +131,8 @@ def fitted_q(
             history.append(batches.scale * critics.values(obs, first).mean(-1).astype(np.float64))
     values = np.stack(history).reshape(len(history), len(policies), settings.critics)
     last, before = values[-AVERAGED:].mean(0), values[-AVERAGED - POINTS // 5 :][:AVERAGED].mean(0)
+    if len(values) < AVERAGED + POINTS // 5:
+        before = np.full_like(before, np.nan)
     std = last.std(-1, ddof=1) if settings.critics > 1 else np.full(len(policies), np.nan)
     drift = (last - before).mean(-1)
     return [
@@ -154,7 +157,9 @@ class _Batches:
         self.obs, self._next_obs = normalizer(data.observations), normalizer(data.next_observations)
         self._actions = _columns(data.actions)
         self._next_actions = np.stack([_in_blocks(policy, data.next_observations) for policy in policies])
-        self.off_data = [self._distance(data, policy, rng) for policy in policies]
+        count = len(data)
+        rows = np.arange(count) if count <= _COMPARED else rng.choice(count, _COMPARED, replace=False)
+        self.off_data = [self._distance(data, policy, rows) for policy in policies]
         gamma, rewards = settings.gamma, data.rewards.astype(np.float64)
         ends = [0.0, *(float(r) for r in (rewards.min(), rewards.max()))]
         self.bounds = min(ends) / (1 - gamma), max(ends) / (1 - gamma)
@@ -180,9 +185,8 @@ class _Batches:
             rows[:, i, ..., end:] = self._tail[index]
         return rows.reshape(-1, *rows.shape[2:])
 
-    def _distance(self, data: Transitions, policy: Policy, rng: np.random.Generator) -> float:
-        index = rng.integers(len(data), size=min(len(data), 10_000))
-        theirs, ours = self._actions[index], _columns(policy(data.observations[index]))
+    def _distance(self, data: Transitions, policy: Policy, rows: np.ndarray) -> float:
+        theirs, ours = self._actions[rows], _columns(policy(data.observations[rows]))
         if data.discrete:
             return float((theirs != ours).mean())
         return float(np.sqrt(np.square(theirs - ours).mean()))

@@ -218,6 +218,8 @@ def _remarks(ranked: list[Ranked]) -> list[str]:
             if best.estimate.value - r.estimate.value < noise[0] + s
         ]
         also = f"; not distinguishable from it: {', '.join(_name(row) for row in near)}" if near else ""
+        if np.isnan(best.estimate.std):
+            also = "; with one critic nothing tells how sure that is (--critics)"
         lines.append(f"Highest estimate: {_name(best)}{also}")
     known = [row for row in ranked if row.mean_return is not None]
     if len(known) > 2:
@@ -226,6 +228,8 @@ def _remarks(ranked: list[Ranked]) -> list[str]:
     moving = [r for r in ranked if abs(r.estimate.drift) > DRIFT * max(abs(r.estimate.value), 1e-9)]
     if moving:
         lines.append(f"Warning: {len(moving)} of {len(ranked)} estimates still move (drift); give more --steps")
+    if np.isnan(best.estimate.drift):
+        lines.append("Warning: too few --steps to tell whether the estimates still move")
     return lines
 
 

@@ -13,12 +13,14 @@ import numpy as np
 
 from awac.algorithm.learner import AWACLearner
 from awac.algorithm.policy import parameter_arrays
+from awac.config import Config
 from awac.data.normalizer import PREFIX, Normalizer
 from awac.data.replay import Replay
 from awac.errors import CheckpointError
 from awac.runs import checkpoint, files
 from awac.runs.store import CheckpointStore, Snapshot
 from awac.training.actor import AWACActor
+from awac.training.resume import read_about
 from awac.training.rollout import Rollout
 
 STREAMS = ("batch", "noise", "act", "reset")
@@ -106,29 +108,42 @@ class TrainingState:
             raise CheckpointError(f"checkpoint {episode} in {folder} can't be resumed: {error}") from error
         print(f"Resume after episode {self.episode}", flush=True)
 
-    def start_from(self, folder: Path, manifest: dict, offline_steps: int) -> None:
+    def start_from(self, folder: Path, manifest: dict, config: Config) -> None:
         """Takes over another run's learner: networks, targets, optimiser moments.
 
         Counters, generators and online rows are this run's own. The offline phase continues at the source's gradient
-        steps; if the source has finished its own, this run starts at the switch.
+        steps; if the source has finished its own, this run starts at the switch. Without an environment there is no
+        switch, and the whole offline phase is this run's.
 
         Args:
             folder: of the source.
             manifest: of its checkpoint.
-            offline_steps: length of this run's offline phase.
+            config: of this run.
 
         Raises:
-            CheckpointError: the source was made for other sizes.
+            CheckpointError: the source was made for other sizes, or this run's offline phase would end within an
+                episode.
         """
-        source = f"checkpoint {manifest['episode']} in {folder}"
+        source, former = f"checkpoint {manifest['episode']} in {folder}", read_about(folder, manifest)[0]
         arrays = checkpoint.load_state(folder, manifest["episode"])
+        parameters = _part(arrays, "parameter/")
+        if not former.algo.actor_ema:  # its average was never updated: the policy itself acted
+            acted = {name: value for name, value in parameters.items() if name.startswith("policy.")}
+            parameters |= {f"average_{name}": value for name, value in acted.items()}
         try:
-            self._learner.load_state_dict(_part(arrays, "parameter/"))
+            self._learner.load_state_dict(parameters)
             steps = _counters(arrays)[1]
-            finished = steps >= int(manifest["config"]["train"]["offline_train_steps"])
         except (CheckpointError, *files.READ_ERRORS) as error:
             raise CheckpointError(f"{source} doesn't fit this run ({files.first_line(error)})") from error
-        self.gradient_steps = offline_steps if finished else min(steps, offline_steps)
+        offline, length = config.train.offline_train_steps, config.train.n_steps_per_episode
+        if not config.env.no_env:
+            finished = steps >= former.train.offline_train_steps
+            self.gradient_steps = offline if finished else min(steps, offline)
+        if (offline - self.gradient_steps) % length:
+            raise CheckpointError(
+                f"{source} was made by {steps} offline steps, and the other {offline - steps} of offline_train_steps = "
+                f"{offline} are no whole episodes of n_steps_per_episode = {length}; change one of the two"
+            )
         print(f"Start from {source}, made by {steps} gradient steps", flush=True)
 
 

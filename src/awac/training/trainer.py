@@ -99,7 +99,7 @@ class AWACTrainer(Trainer):
         assert context.about is not None
         if context.source:
             source, manifest = context.source
-            self.state.start_from(source, manifest, self.config.train.offline_train_steps)
+            self.state.start_from(source, manifest, self.config)
             origin = source, manifest["episode"]
         run_folder.begin(context.folder, context.about["versions"]["awac"], context.about["config"], origin)
         if origin:

@@ -65,6 +65,8 @@ def supports(config, actor, critic, baseline: bool = True) -> str | None:
     trunk, net = getattr(actor, "trunk", None), getattr(critic, "net", None)
     if type(trunk) is not MLP or type(net) is not MLP or trunk.layer_norm or trunk.copies or net.copies != 2:
         return "networks other than a plain MLP and twin critics as one MLP are not in the native operator"
+    if not all(p.requires_grad for cell in (actor, critic) for p in cell.get_parameters()):
+        return "layers that are not trained are not in the native operator"
     return None
 
 

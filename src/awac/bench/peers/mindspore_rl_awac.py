@@ -128,7 +128,7 @@ class MindSporeRL:
             obs, action, reward, next_obs, terminated = (
                 Tensor(np.atleast_2d(batches[name][k].T).T.copy()) for name in FIELDS
             )
-            # The actor goes first, so that both losses see the critics as they were.
+            # Its `learn` trains the critics first; here the actor goes first, as in the workloads of the others.
             target = find_target(next_obs, reward, terminated)
             actor_loss = learner.actor_train(obs, action)
             critic_loss = learner.critic_train(obs, action, target)

@@ -18,7 +18,8 @@ import numpy as np
 
 from awac.data.action_unit import STORED_NAMES
 from awac.data.columns import PHYSICS, REQUIRED, VECTORS, missing_key, named, used_keys
-from awac.data.sources.registry import LAYOUTS, Columns
+from awac.data.ends import IDS
+from awac.data.sources.registry import LAYOUTS, Columns, Request
 from awac.errors import DataError
 from awac.runs.files import MAX_RATIO, SLACK, npy_header
 
@@ -36,19 +37,19 @@ _OLD_RECORDING = "Recorded with awac"  # the description in recordings of awac b
 _MAX_BYTES = 16 << 30
 
 
-def read_file(path: str | os.PathLike, extra: tuple[str, ...] = ()) -> tuple[Columns, str | None]:
+def read_file(path: str | os.PathLike, request: Request | None = None) -> tuple[Columns, str | None]:
     """The columns of a data set file under their own names, and the unit of its actions if it says so.
 
     The format is detected from the content, not from the name.
 
     Args:
         path: the file.
-        extra: further keys to read if the file has them.
+        request: its `extra` and `observation_space` count here.
 
     Raises:
         DataError: the file is missing or unreadable, lacks a required key, or has invalid shapes or types.
     """
-    path = Path(path).expanduser()
+    path, request = Path(path).expanduser(), request or Request()
     source = str(path)
     try:
         with open(path, "rb") as file:
@@ -60,9 +61,9 @@ def read_file(path: str | os.PathLike, extra: tuple[str, ...] = ()) -> tuple[Col
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}); check its permissions") from None
     if magic[:8] == HDF5_MAGIC or _behind_a_user_block(path):
-        return _read_hdf5(path, source, extra)
+        return _read_hdf5(path, source, request)
     if magic[:4] == ZIP_MAGIC:
-        return _read_npz(path, source, extra)
+        return _read_npz(path, source, request.extra)
     what = next((text for start, text in _FOREIGN.items() if magic.startswith(start)), None)
     what = what or f"{'empty' if not magic else 'neither HDF5 nor .npz'}; download or record it again"
     raise DataError(f"{source}: is {what}")
@@ -80,14 +81,14 @@ def _behind_a_user_block(path: Path) -> bool:
     return False
 
 
-def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns, str | None]:
+def _read_hdf5(path: Path, source: str, request: Request) -> tuple[Columns, str | None]:
     try:
         with h5py.File(path, "r") as file:
             for layout in LAYOUTS:
-                if (recorded := layout(file, source)) is not None:
+                if (recorded := layout(file, source, request)) is not None:
                     _check_declared({key: (values.shape, values.dtype) for key, values in recorded[0].items()}, source)
                     return recorded
-            keys = (*used_keys(file), *(key for key in extra if key in file))
+            keys = (*used_keys(file), *(key for key in request.extra if key in file))
             datasets = {key: hdf5_dataset(file, key, source) for key in keys}
             turned = {key: _from_matlab(data) for key, data in datasets.items()}
             declared = {
@@ -96,7 +97,7 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns
             _check_declared(declared, source, file)
             columns = {}
             for key, data in datasets.items():
-                values = read_dataset(data, path.stat().st_size, f"{source}: key '{key}'")
+                values = read_dataset(data, path.stat().st_size, f"{source}: key '{key}'", exact=key in IDS)
                 columns[key] = values.T if turned[key] else values
             return columns, _unit(_hdf5_text(file, _UNIT_KEYS), _hdf5_text(file, ("metadata/description",)), source)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -109,14 +110,20 @@ def _from_matlab(data: h5py.Dataset) -> bool:
     return "MATLAB_class" in data.attrs and len(data.shape) == 2
 
 
-def read_dataset(data: h5py.Dataset, file_bytes: int, where: str) -> np.ndarray:
+def read_dataset(data: h5py.Dataset, file_bytes: int, where: str, exact: bool = False) -> np.ndarray:
     """Its values; floats become float32 while reading, so that a float64 file is not in memory twice.
+
+    Args:
+        data: the data set.
+        file_bytes: the file's size.
+        where: for messages.
+        exact: keep the type, as two ids may be one number in float32.
 
     Raises:
         DataError: it declares more bytes than the file holds.
     """
     _check_storage(data, file_bytes, where)
-    return (data if data.dtype.kind in "biu" else data.astype(np.float32))[()]
+    return (data if exact or data.dtype.kind in "biu" else data.astype(np.float32))[()]
 
 
 def episode_numbers(file: h5py.File, pattern: str) -> list[str]:
@@ -184,7 +191,8 @@ def _read_npz(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns,
             for key, info in infos.items():
                 with archive.open(info) as file:
                     values = np.lib.format.read_array(file, allow_pickle=False)
-                columns[key] = values if values.dtype.kind in "biu" else values.astype(np.float32, copy=False)
+                exact = key in IDS or values.dtype.kind in "biu"
+                columns[key] = values if exact else values.astype(np.float32, copy=False)
             unit = next((_npz_text(archive, members[key], source) for key in _UNIT_KEYS if key in members), None)
             return columns, _unit(unit, None, source)
     except (OSError, RuntimeError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
