@@ -1,4 +1,4 @@
-"""Optimistic collection: several actions are drawn, the critics choose."""
+"""Optimistic episodes: several actions are drawn, the critics choose; returns decide which episodes are optimistic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from awac.algorithm.numpy_critic import NumpyCritic
 from awac.algorithm.numpy_policy import NumpyPolicy
 from awac.algorithm.policy import parameter_arrays
 from awac.data.normalizer import Normalizer
+from awac.errors import CheckpointError
 from awac.training.actor import AWACActor
+from awac.training.optimism import KEPT, Optimism
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -40,12 +42,53 @@ class Still:
         return np.zeros(OBS), 0.0, False, False
 
 
-@pytest.mark.parametrize("phase, best", [(COLLECT, True), (EVAL, False)])
-def test_the_best_candidate_is_taken_while_collecting_only(graph_mode, phase, best):
+@pytest.mark.parametrize(
+    "phase, optimistic, best", [(COLLECT, True, True), (COLLECT, False, False), (EVAL, True, False)]
+)
+def test_the_best_candidate_is_taken_in_optimistic_episodes_only(graph_mode, phase, optimistic, best):
     policy = NumpyPolicy(parameter_arrays(networks(algo())["actor_net"]), Normalizer.identity(OBS), algo(), False)
     environment, observation = Still(), np.ones(OBS)
     actor = AWACActor({"collect_environment": environment})
     actor.use(policy, lambda _, actions: actions[:, 0], candidates=9)
+    actor.optimistic = optimistic
     actor.act(phase, (observation, np.random.default_rng(3)))
-    drawn = policy(np.repeat(observation[None], 9 if best else 1, axis=0), np.random.default_rng(3) if best else None)
+    rng = np.random.default_rng(3) if phase == COLLECT else None
+    drawn = policy(np.repeat(observation[None], 9 if best else 1, axis=0), rng)
     assert environment.taken[0][0] == drawn[:, 0].max() and len(drawn) == (9 if best else 1)
+
+
+def shares(plain: list[float], best: list[float], episodes: int = 2000) -> float:
+    """Share of optimistic episodes if both kinds keep returning what they returned."""
+    optimism, rng, count = Optimism(), np.random.default_rng(0), 0
+    for _ in range(episodes):
+        count += optimism.active
+        optimism.finished(float(rng.choice(best if optimism.active else plain)), rng)
+    return count / episodes
+
+
+def test_both_kinds_are_tried_and_the_better_one_is_taken():
+    optimism, rng = Optimism(), np.random.default_rng(0)
+    assert not optimism.active, "the policy's own actions come first"
+    optimism.finished(5.0, rng)
+    assert optimism.active
+    optimism.finished(1.0, rng)
+    assert not optimism.active, "optimism did worse"
+    assert shares([5.0], [1.0]) < 0.01 and shares([1.0], [5.0]) > 0.99
+    assert 0.1 < shares([4.0, 5.0], [1.0, 6.0]) < 0.9
+
+
+def test_old_returns_are_forgotten_and_the_state_is_kept():
+    optimism, rng = Optimism(), np.random.default_rng(0)
+    optimism.finished(9.0, rng)
+    optimism.finished(10.0, rng)
+    for i in range(KEPT):
+        optimism.active = False
+        optimism.finished(float(i), rng)
+    state = optimism.state_dict()
+    assert state["plain"].tolist() == list(range(KEPT)) and state["best"].tolist() == [10.0]
+    again = Optimism()
+    again.load_state_dict(state)
+    assert all(np.array_equal(again.state_dict()[key], values) for key, values in state.items())
+    again.load_state_dict({})  # a checkpoint of an older version
+    with pytest.raises(CheckpointError, match="damaged"):
+        again.load_state_dict({"active": np.array(True)})

@@ -252,3 +252,24 @@ class Goal(type(stand())):
 def test_other_peoples_mujoco_tasks_are_not_condemned(tmp_path, monkeypatch, make, verdict, words):
     found = recorded_with(monkeypatch, tmp_path, make)
     assert found[0][0] == verdict and words in found[0][1]
+
+
+class Large(type(stand())):
+    """One column is large, and gravity may be another."""
+
+    gravity = -9.81
+
+    def __init__(self):
+        super().__init__()
+        self.model.opt.gravity[2] = self.gravity
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (5,))
+
+    def _get_obs(self):
+        return np.append(super()._get_obs(), 450000.0)
+
+
+def test_a_large_column_hides_no_other_physics(tmp_path, monkeypatch):
+    assert recorded_with(monkeypatch, tmp_path, Large)[0][0] == "ok"
+    monkeypatch.setattr(Large, "gravity", -2.0)
+    found = [f for f in examine(str(tmp_path / "d.hdf5"), "Robot-v0") if f.check == "physics"]
+    assert found[0].verdict == "warn" and "another engine, other settings" in found[0].text

@@ -572,3 +572,11 @@ def test_the_error_of_a_step_is_not_hidden_by_one_of_closing(register):
 
     with pytest.raises(EnvironmentFault, match="lost its connection"):
         collect(register(Lost), BehaviourPolicy.random(Plain.action_space), rows=5)
+
+
+def test_a_refusal_is_not_hidden_by_an_error_of_closing(register):
+    class Several(Unclosable):
+        action_space = spaces.MultiDiscrete([2, 2])
+
+    with pytest.raises(TaskError, match="MultiDiscrete"):
+        make_env(register(Several))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -96,8 +98,16 @@ class TestInitFrom:
         assert run(tmp_path, "offline", "--episode", "1", "--init_from", source, "--overwrite") == 1
         assert "own folder" in capsys.readouterr().err
 
-    def test_a_policy_without_average_begins_the_average(self, tmp_path, graph_mode):
+    @pytest.mark.parametrize("prefix", ["parameter/", "parameter/msrl.learner."])  # version 0.1 has the second
+    def test_a_policy_without_average_begins_the_average(self, tmp_path, graph_mode, prefix):
         assert run(tmp_path, "source", "--episode", "2", actor_ema=0) == 0
+        arrays = {key.replace("parameter/", prefix): value for key, value in state(tmp_path, "source", 2).items()}
+        np.savez(tmp_path / "source/train_state/state_2.npz", **arrays)
+        manifest = json.loads((tmp_path / "source/manifest_2.json").read_text(encoding="utf-8"))
+        content = (tmp_path / "source/train_state/state_2.npz").read_bytes()
+        known = manifest["files"]["train_state/state_2.npz"]
+        known.update({"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)})
+        (tmp_path / "source/manifest_2.json").write_text(json.dumps(manifest), encoding="utf-8")
         assert run(tmp_path, "a", "--episode", "1", "--init_from", str(tmp_path / "source"), actor_ema=0.9997) == 0
         begun = state(tmp_path, "a", 0)
         names = [name for name in begun if name.startswith("parameter/policy.")]

@@ -273,3 +273,20 @@ def wide(rows, columns):
     states = [rng.normal(size=(rows, columns)).astype(np.float32) for _ in range(2)]
     actions = rng.uniform(-1, 1, (rows, ACTION)).astype(np.float32)
     return Transitions(states[0], actions, np.arange(rows, dtype=np.float32), states[1], no, no)
+
+
+def test_without_online_rows_the_share_changes_nothing():
+    batches = [replay_of().sample(np.random.default_rng(0), 3, 8, share) for share in (None, 0.5, 1.0)]
+    for batch in batches[1:]:
+        np.testing.assert_array_equal(batch, batches[0])
+
+
+@pytest.mark.parametrize(
+    ("online", "oversampling", "expected"),
+    [(10, 1.0, 10 / 110), (10, 4.0, 40 / 140), (50, 4.0, 0.5), (300, 4.0, 0.75), (300, 1.0, 0.75)],
+)
+def test_oversampled_online_rows_are_half_of_the_batch_at_most(online, oversampling, expected):
+    replay = replay_of(100, 300)
+    add_online(replay, online)
+    rewards = replay.sample(np.random.default_rng(0), 200, 100, None, oversampling)[..., REWARD]
+    assert (rewards < 0).mean() == pytest.approx(expected, abs=0.015)

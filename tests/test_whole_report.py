@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -84,6 +85,14 @@ def test_the_measures_of_a_run(tmp_path):
     assert (last(early), at_switch(early), held(early)) == (90.0, None, None)
     offline = Run.of("a", run_folder(tmp_path / "c", {5: 3600, 10: 4000}))
     assert at_switch(offline) is None, "it has not come to the switch"
+
+
+def test_a_task_has_one_unit(tmp_path):
+    runs = {("ant-expert-v2", name): [Run.of(name, run_folder(tmp_path / name, {20: 4000}))] for name in ("a", "b")}
+    runs["ant-expert-v2", "b"] = [dataclasses.replace(runs["ant-expert-v2", "b"][0], scores=np.array([np.nan]))]
+    results = Results("", runs, [], [])
+    assert [last(run) for run in results.of_task("ant-expert-v2")] == [4000, 4000]
+    assert score_table(results, last).rows[0][0] == "ant-expert-v2 (return)"
 
 
 def test_presets_are_compared_on_the_seeds_that_all_have(tmp_path):

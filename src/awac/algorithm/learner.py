@@ -71,6 +71,11 @@ class AWACLearner(Learner):
         for name, parameter in named.items():
             assign_array(parameter, arrays[name])
 
+    def restart_average(self) -> None:
+        """Begins the running average at the policy as it is."""
+        for slow, fast in zip(self.average_actor.get_parameters(), self.actor.get_parameters(), strict=True):
+            assign_array(slow, fast.asnumpy())
+
     def _named_parameters(self) -> dict[str, Parameter]:
         """Every parameter by network and position; MindSpore's own names depend on the enclosing cells."""
         nets = {"policy": self.actor, "average_policy": self.average_actor, "value": self.critic}

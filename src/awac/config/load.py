@@ -13,7 +13,7 @@ from awac.config.presets import PRESETS
 from awac.config.schema import KEYS, SECTIONS, AlgoConfig, EnvConfig, TrainConfig
 from awac.errors import ConfigError, did_you_mean
 
-FORMER = {"lam_unit": "reward", "weight_floor": 0.0, "online_candidates": 1}
+FORMER = {"lam_unit": "reward", "weight_floor": 0.0, "online_oversampling": 1.0, "online_candidates": 1}
 """Values that reproduce runs from before these keys existed, where today's default differs."""
 
 

@@ -10,7 +10,7 @@ _PUBLISHED = {
     "weight_floor": 0.0,
     "actor_lr": 3e-4,
     "actor_ema": 0.0,
-    "offline_share": None,
+    "online_oversampling": 1.0,
     "online_warmup": 0,
     "online_candidates": 1,
 }

@@ -9,7 +9,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from awac.config.keys import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Key, key
+from awac.config.keys import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Key, Range, key
 
 
 def weightings() -> tuple[str, ...]:
@@ -132,9 +132,15 @@ class TrainConfig:
         POSITIVE,
     )
     offline_share: float | None = key(
-        0.5,
-        "Share of data set rows in an online batch; None draws uniformly from all rows, so it falls over time.",
+        None,
+        "Share of data set rows in an online batch; None draws from all rows, so it falls over time.",
         SHARE,
+    )
+    online_oversampling: float = key(
+        4.0,
+        "If `offline_share` is None: how many times as often as a data set row an online row is drawn, at most half "
+        "of the batch; 1 draws uniformly.",
+        Range("at least 1", lambda value: value >= 1),
     )
     online_capacity: int = key(
         1_000_000,
@@ -148,8 +154,8 @@ class TrainConfig:
     )
     online_candidates: int = key(
         10,
-        "Actions drawn from the policy at each online step; the one with the largest min Q is taken. More than 1 is "
-        "optimistic collection (O3F, Mark et al. 2022).",
+        "Actions drawn from the policy at each step of an optimistic online episode; the one with the largest min Q is "
+        "taken (O3F, Mark et al. 2022). Returns decide which episodes are optimistic; with 1 none is.",
         POSITIVE,
     )
     log_every: int = key(10, "Episodes between loss lines.", POSITIVE)

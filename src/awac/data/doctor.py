@@ -6,7 +6,6 @@ already and takes well under a second; training runs it and logs its warnings.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,6 @@ from awac.data.sources.registry import Recording, Request, known_ids
 from awac.data.sources.resolve import find
 from awac.data.transitions import BOUND_TOLERANCE, Transitions
 from awac.envs.actions import environment_action_space
-from awac.envs.guard import guard_of
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
 from awac.errors import AWACError, DataError
@@ -52,7 +50,7 @@ def examine(
         action_unit: as in `load_dataset`.
     """
     try:
-        recording = find(dataset, Request(download, extra=PHYSICS, observation_space=_observation_space(task)))
+        recording = find(dataset, Request(download, extra=PHYSICS))
         size = os.path.getsize(recording.path) / 1e6
         yield Finding("ok", "file", f"{recording.detail}, {size:.1f} MB")
         yield from _check_keys(recording.columns)
@@ -104,18 +102,6 @@ def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action
         kind = "0..n-1" if isinstance(space, spaces.Discrete) else f"[-1, 1] ± {BOUND_TOLERANCE:g}"
         yield Finding("ok", "task", f"{task.id}: {loaded.data.obs_size} observations, actions in {kind}")
         yield from check_physics(loaded.data, env, task, 1000, recording.columns)
-
-
-def _observation_space(task: str | Task | None) -> spaces.Space | None:
-    """Of the task, before it is flattened; None if there is no task, or it can't be made, which a later check says."""
-    if task is None:
-        return None
-    try:
-        with contextlib.closing(make_env(task)) as env:
-            guard = guard_of(env)
-    except AWACError:
-        return None
-    return guard.env.observation_space if guard else None
 
 
 def _guess_task(dataset: str, path: Path) -> Task | None:

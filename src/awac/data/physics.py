@@ -14,6 +14,7 @@ from awac.data.columns import PHYSICS
 from awac.data.transitions import Transitions
 from awac.envs.actions import environment_action_space, to_environment
 from awac.envs.guard import guard_of, one_line
+from awac.envs.old_gym import OldGymEnv
 from awac.envs.tasks import Task
 
 OBSERVATION_TOLERANCE, REWARD_TOLERANCE = 1e-5, 5e-3
@@ -46,14 +47,13 @@ def check_physics(data: Transitions, env: gymnasium.Env, task: Task, limit: int,
         return
     known = task.hidden_positions is not None  # D4RL's robots: the state is all that a step depends on
     try:
-        errors = _errors(data, env, rows, qpos, qvel)
+        errors = _errors(data, env, rows, qpos, qvel, relative=not known)
     except Exception as error:  # of an environment that is not ours
         yield Finding("warn", "physics", f"not checked: the task can't step from a recorded state ({one_line(error)})")
         return
     observation_error, reward_error, ends = (float(x) for x in (*np.median(errors[:2], axis=1), np.mean(errors[2])))
     text = f"median error of the next observation {observation_error:.1e} over {len(rows)} steps"
-    largest = float(np.median(np.abs(data.next_observations[rows]).max(axis=1)))
-    if observation_error <= OBSERVATION_TOLERANCE * max(1.0, 0 if known else largest):
+    if observation_error <= OBSERVATION_TOLERANCE:
         yield Finding("ok", "physics", f"{text}: recorded on these physics")
     elif not known:
         text += ": another engine, other settings of the task, or observations that depend on more than the state"
@@ -76,22 +76,28 @@ def check_physics(data: Transitions, env: gymnasium.Env, task: Task, limit: int,
 def _untouched(env: gymnasium.Env) -> str | None:
     """Why a step of the innermost environment is not a step of the task; None if it is one."""
     guard = guard_of(env)
-    inner = guard.env if guard else env
+    outer = inner = guard.env if guard else env
+    if isinstance(inner, OldGymEnv):
+        inner = inner.env
     if inner is not env.unwrapped:
         return f"its wrapper {type(inner).__name__} may change what a step gives"
-    return None if isinstance(inner.observation_space, spaces.Box) else "its observations are not a plain vector"
+    return None if isinstance(outer.observation_space, spaces.Box) else "its observations are not a plain vector"
 
 
-def _errors(data: Transitions, env: gymnasium.Env, rows, qpos, qvel) -> np.ndarray:
-    """(3, N): errors of the next observation and of the reward, and whether the flag of the end differs."""
+def _errors(data: Transitions, env: gymnasium.Env, rows, qpos, qvel, relative: bool) -> np.ndarray:
+    """(3, N): errors of the next observation and of the reward, and whether the flag of the end differs.
+
+    Values above 1 count by their own size if `relative`: they are stored with float32's digits.
+    """
     robot: Any = env.unwrapped
     space, found = environment_action_space(env), []
     env.reset(seed=0)
     for row, position, speed in zip(rows, qpos, qvel, strict=True):
         robot.set_state(position, speed)
         observation, reward, terminated, *_ = robot.step(to_environment(space, data.actions[row]))
-        error = np.abs(np.ravel(observation) - data.next_observations[row]).max()
-        found.append((error, abs(reward - data.rewards[row]), terminated != data.terminated[row]))
+        stored = data.next_observations[row]
+        error = np.abs(np.ravel(observation) - stored) / (np.maximum(np.abs(stored), 1) if relative else 1)
+        found.append((error.max(), abs(reward - data.rewards[row]), terminated != data.terminated[row]))
     return np.array(found, np.float64).T
 
 

@@ -96,7 +96,12 @@ class Replay:
         self._inserted += 1
 
     def sample(
-        self, rng: np.random.Generator, steps: int, batch_size: int, offline_share: float | None = None
+        self,
+        rng: np.random.Generator,
+        steps: int,
+        batch_size: int,
+        offline_share: float | None = None,
+        oversampling: float = 1.0,
     ) -> np.ndarray:
         """Draws `steps` batches, uniformly with replacement within each region.
 
@@ -105,7 +110,9 @@ class Replay:
             steps: number of batches K.
             batch_size: rows per batch B.
             offline_share: each batch has exactly round(offline_share · B) offline rows, which come first in it; if one
-                region is empty, all rows come from the other. None draws uniformly from the union of both.
+                region is empty, all rows come from the other. None draws from the union of both.
+            oversampling: under None, how many times as often as an offline row an online row is drawn; more than 1
+                makes online rows half of the batch at most.
 
         Returns:
             (K, B, width) float32, C-contiguous. It is a buffer that the next call overwrites.
@@ -124,7 +131,8 @@ class Replay:
             counts = np.full(steps, batch_size if online == 0 else 0)
         elif offline_share is None:
             # Which region a row comes from is drawn first, so that either gather stays one contiguous block.
-            counts = rng.binomial(batch_size, offline / (offline + online), steps)
+            uniform, wanted = (offline / (offline + often * online) for often in (1.0, oversampling))
+            counts = rng.binomial(batch_size, min(uniform, max(wanted, 0.5)), steps)
         else:
             counts = np.full(steps, round(offline_share * batch_size))
         for batch, count in zip(self._batch, counts, strict=True):

@@ -23,9 +23,9 @@ class Guard(gymnasium.Wrapper):
     """Converts what environments return, and refuses what cannot be used.
 
     Accepted: observations as lists or of another shape with the right number of values, integers, Dict and Tuple (they
-    are flattened); `reset` without `seed` or `options`, or without info; four values from `step` (done, and
-    `TimeLimit.truncated` in info); rewards and flags as arrays of one value. Returned: a copied observation vector of
-    the space's float type (float64 for integers), a float, two bools, a dict.
+    are flattened, a Dict by key, as its parts are stored in files); `reset` without `seed` or `options`, or without
+    info; four values from `step` (done, and `TimeLimit.truncated` in info); rewards and flags as arrays of one value.
+    Returned: a copied observation vector of the space's float type (float64 for integers), a float, two bools, a dict.
 
     Args:
         env: its observation space is a Box, or a Dict or Tuple that can be flattened.
@@ -36,8 +36,8 @@ class Guard(gymnasium.Wrapper):
         super().__init__(env)
         self.name = name
         original = env.observation_space
-        self._flatten = None if isinstance(original, spaces.Box) else original
-        box = spaces.flatten_space(original)
+        self._flatten = None if isinstance(original, spaces.Box) else _by_key(original)
+        box = spaces.flatten_space(original if self._flatten is None else self._flatten)
         assert isinstance(box, spaces.Box), "make_env gives no other"
         dtype: type[np.floating] = np.float32 if box.dtype in (np.float16, np.float32) else np.float64
         low, high = box.low.ravel().astype(dtype), box.high.ravel().astype(dtype)
@@ -167,6 +167,13 @@ class Guard(gymnasium.Wrapper):
         place = f"at step {self._steps} of its episode {self._episodes}" if self._steps else "at a reset"
         place = "when it was closed" if self._closed else place
         return EnvironmentFault(f"environment '{self.name}' failed {place}: {text}")
+
+
+def _by_key(space: spaces.Space) -> spaces.Space:
+    """The space with every Dict sorted by key, as Gymnasium sorts those that are made from a plain dict."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: _by_key(part) for key, part in sorted(space.spaces.items())})
+    return spaces.Tuple([_by_key(part) for part in space.spaces]) if isinstance(space, spaces.Tuple) else space
 
 
 def guard_of(env: gymnasium.Env) -> Guard | None:

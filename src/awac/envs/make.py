@@ -6,6 +6,7 @@ Every result has Gymnasium's API, observes a finite float vector, takes either a
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import gymnasium
@@ -65,7 +66,8 @@ def make_env(
         env = TimeLimit(env, max_episode_steps or task.max_episode_steps or limit or DEFAULT_LIMIT)
         return PolicyActions(env)
     except BaseException:
-        env.close()
+        with contextlib.suppress(Exception):  # it would hide the reason
+            env.close()
         raise
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,13 @@ class Results:
     missing: list[str]
     unfinished: list[str]
     reference: float | None = None
+
+    def __post_init__(self) -> None:
+        """A task has one unit: if a run has no score, as with another step limit, none of the task's has."""
+        for task in self.tasks:
+            if not all(map(is_normalised, self.of_task(task))):
+                for pair in [pair for pair in self.runs if pair[0] == task]:
+                    self.runs[pair] = [replace(run, scores=np.full_like(run.scores, np.nan)) for run in self.runs[pair]]
 
     @classmethod
     def of_sweep(cls, folder: Path) -> Results:

@@ -14,6 +14,9 @@ class AWACActor(Actor):
 
     Args:
         params: as mindspore-rl wires them: `collect_environment` is the one that `act` steps.
+
+    Attributes:
+        optimistic: whether the critic chooses while collecting.
     """
 
     def __init__(self, params=None):
@@ -22,6 +25,7 @@ class AWACActor(Actor):
         self._policy: NumpyPolicy | None = None
         self._critic: NumpyCritic | None = None
         self._candidates = 1
+        self.optimistic = True
 
     def use(self, policy: NumpyPolicy, critic: NumpyCritic | None = None, candidates: int = 1) -> None:
         """Acts with these weights from now on.
@@ -59,7 +63,7 @@ class AWACActor(Actor):
             (action, reward, next observation, done, terminated).
         """
         observation, rng = params
-        copies = self._candidates if phase == COLLECT else 1
+        copies = self._candidates if phase == COLLECT and self.optimistic else 1
         actions = self.get_action(phase, (np.repeat(np.asarray(observation)[None], copies, axis=0), rng))
         best = int(self._critic(observation, actions).argmax()) if self._critic and copies > 1 else 0
         action = actions[best]

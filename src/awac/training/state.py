@@ -20,6 +20,7 @@ from awac.errors import CheckpointError
 from awac.runs import checkpoint, files
 from awac.runs.store import CheckpointStore, Snapshot
 from awac.training.actor import AWACActor
+from awac.training.optimism import Optimism
 from awac.training.resume import read_about
 from awac.training.rollout import Rollout
 
@@ -41,6 +42,7 @@ class TrainingState:
         episode, gradient_steps, env_steps: done so far.
         rngs: a generator for each of STREAMS.
         rollout: the environment episode under way.
+        optimism: whether it is optimistic.
         reward_max: largest |r| seen.
     """
 
@@ -48,7 +50,7 @@ class TrainingState:
         self._learner, self._replay, self._normalizer = learner, replay, normalizer
         streams = np.random.SeedSequence(seed).spawn(len(STREAMS))
         self.rngs = {name: np.random.default_rng(s) for name, s in zip(STREAMS, streams, strict=True)}
-        self.rollout = Rollout(actor, self.rngs["reset"])
+        self.rollout, self.optimism = Rollout(actor, self.rngs["reset"]), Optimism()
         self.episode = self.gradient_steps = self.env_steps = 0
         self.reward_max = replay.largest_reward()
 
@@ -64,6 +66,7 @@ class TrainingState:
             **{f"parameter/{name}": value for name, value in self._learner.state_dict().items()},
             **{f"rng/{name}": np.array(json.dumps(rng.bit_generator.state)) for name, rng in self.rngs.items()},
             **{f"environment/{name}": value for name, value in self.rollout.state_dict().items()},
+            **{f"optimism/{name}": value for name, value in self.optimism.state_dict().items()},
             "counters": np.array(counters, np.int64),
         }
 
@@ -81,6 +84,7 @@ class TrainingState:
             raise CheckpointError(f"a generator's state is damaged ({files.first_line(error)})") from error
         self.episode, self.gradient_steps, self.env_steps, _ = _counters(arrays)
         self.rollout.load_state_dict(_part(arrays, "environment/"))
+        self.optimism.load_state_dict(_part(arrays, "optimism/"))
         self.reward_max = self._replay.largest_reward()
 
     def snapshot(self) -> Snapshot:
@@ -126,12 +130,10 @@ class TrainingState:
         """
         source, former = f"checkpoint {manifest['episode']} in {folder}", read_about(folder, manifest)[0]
         arrays = checkpoint.load_state(folder, manifest["episode"])
-        parameters = _part(arrays, "parameter/")
-        if not former.algo.actor_ema:  # its average was never updated: the policy itself acted
-            acted = {name: value for name, value in parameters.items() if name.startswith("policy.")}
-            parameters |= {f"average_{name}": value for name, value in acted.items()}
         try:
-            self._learner.load_state_dict(parameters)
+            self._learner.load_state_dict(_part(arrays, "parameter/"))
+            if not former.algo.actor_ema:  # its average was never updated: the policy itself acted
+                self._learner.restart_average()
             steps = _counters(arrays)[1]
         except (CheckpointError, *files.READ_ERRORS) as error:
             raise CheckpointError(f"{source} doesn't fit this run ({files.first_line(error)})") from error

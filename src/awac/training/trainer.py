@@ -143,8 +143,8 @@ class AWACTrainer(Trainer):
         """One call of the learner: K gradient steps; returns their mean metrics."""
         assert self.replay is not None
         train, algo, rngs = self.config.train, self.config.algo, self.state.rngs
-        share = train.offline_share if self.replay.offline_size else None
-        rows = self.replay.sample(rngs["batch"], train.steps_per_call, algo.batch_size, share)
+        share, often = train.offline_share, train.online_oversampling
+        rows = self.replay.sample(rngs["batch"], train.steps_per_call, algo.batch_size, share, often)
         shape = (train.steps_per_call, 2, algo.batch_size, self.msrl.learner.actor.noise_size)
         noise = rngs["noise"].standard_normal(shape, np.float32)
         metrics, bad_step = self.msrl.agent_learn((rows, noise))
@@ -174,16 +174,19 @@ class AWACTrainer(Trainer):
     def collect(self, steps: int) -> list[float]:
         """Acts for `steps` environment steps with the current policy; returns the returns of finished episodes."""
         assert self.replay is not None
-        state, candidates = self.state, self.config.train.online_candidates
-        self.msrl.actors.use(self.numpy_policy(), self.numpy_critic() if candidates > 1 else None, candidates)
+        state, candidates, actor = self.state, self.config.train.online_candidates, self.msrl.actors
+        actor.use(self.numpy_policy(), self.numpy_critic() if candidates > 1 else None, candidates)
         returns: list[float] = []
         for _ in range(steps):
+            actor.optimistic = state.optimism.active
             row = state.rollout.step(state.rngs["act"])
             self.replay.add(row.observation, row.action, row.reward, row.next_observation, row.terminated)
             state.env_steps += 1
             state.reward_max = max(state.reward_max, abs(row.reward))
             if row.episode_return is not None:
                 returns.append(row.episode_return)
+                if candidates > 1:
+                    state.optimism.finished(row.episode_return, state.rngs["act"])
             self.stop.check()
         return returns
 

@@ -49,7 +49,7 @@ def main() -> dict:
     def learn(count):
         for _ in range(count // steps):
             noise = rng.standard_normal((steps, 2, algo.batch_size, 8), np.float32)
-            learner.learn((replay.sample(rng, steps, algo.batch_size, config.train.offline_share), noise))
+            learner.learn((replay.sample(rng, steps, algo.batch_size), noise))
 
     start = lap("networks and learner", start)
     learn(steps)

@@ -8,12 +8,12 @@ import h5py
 import numpy as np
 
 from awac.data.sources.files import episode_numbers, hdf5_dataset, read_dataset
-from awac.data.sources.registry import Columns, Request, hdf5_layout
+from awac.data.sources.registry import Columns, hdf5_layout
 from awac.errors import DataError
 
 
 @hdf5_layout
-def read_d3rlpy(file: h5py.File, name: str, request: Request) -> tuple[Columns, str | None] | None:
+def read_d3rlpy(file: h5py.File, name: str) -> tuple[Columns, str | None] | None:
     """Episodes of T observations, actions and rewards, one flag `terminated_i`, and no observation after the last."""
     numbers = [key.rpartition("_")[2] for key in episode_numbers(file, r"actions_(\d+)")]
     if not numbers or "actions" in file:

@@ -31,7 +31,7 @@ def d4rl(name: str, request: Request) -> Recording:
     task = Task.parse(name)
     path = _find(task, request)
     if path is not None:
-        columns, unit = read_file(path, request)
+        columns, unit = read_file(path, request.extra)
         return Recording("d4rl", path, f"D4RL's recording, {path}", columns, unit or "env")
     if name not in GENERATED:
         raise DataError(

@@ -19,7 +19,7 @@ import numpy as np
 from awac.data.action_unit import STORED_NAMES
 from awac.data.columns import PHYSICS, REQUIRED, VECTORS, missing_key, named, used_keys
 from awac.data.ends import IDS
-from awac.data.sources.registry import LAYOUTS, Columns, Request
+from awac.data.sources.registry import LAYOUTS, Columns
 from awac.errors import DataError
 from awac.runs.files import MAX_RATIO, SLACK, npy_header
 
@@ -37,19 +37,19 @@ _OLD_RECORDING = "Recorded with awac"  # the description in recordings of awac b
 _MAX_BYTES = 16 << 30
 
 
-def read_file(path: str | os.PathLike, request: Request | None = None) -> tuple[Columns, str | None]:
+def read_file(path: str | os.PathLike, extra: tuple[str, ...] = ()) -> tuple[Columns, str | None]:
     """The columns of a data set file under their own names, and the unit of its actions if it says so.
 
     The format is detected from the content, not from the name.
 
     Args:
         path: the file.
-        request: its `extra` and `observation_space` count here.
+        extra: further keys to read if the file has them.
 
     Raises:
         DataError: the file is missing or unreadable, lacks a required key, or has invalid shapes or types.
     """
-    path, request = Path(path).expanduser(), request or Request()
+    path = Path(path).expanduser()
     source = str(path)
     try:
         with open(path, "rb") as file:
@@ -61,9 +61,9 @@ def read_file(path: str | os.PathLike, request: Request | None = None) -> tuple[
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}); check its permissions") from None
     if magic[:8] == HDF5_MAGIC or _behind_a_user_block(path):
-        return _read_hdf5(path, source, request)
+        return _read_hdf5(path, source, extra)
     if magic[:4] == ZIP_MAGIC:
-        return _read_npz(path, source, request.extra)
+        return _read_npz(path, source, extra)
     what = next((text for start, text in _FOREIGN.items() if magic.startswith(start)), None)
     what = what or f"{'empty' if not magic else 'neither HDF5 nor .npz'}; download or record it again"
     raise DataError(f"{source}: is {what}")
@@ -81,14 +81,14 @@ def _behind_a_user_block(path: Path) -> bool:
     return False
 
 
-def _read_hdf5(path: Path, source: str, request: Request) -> tuple[Columns, str | None]:
+def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns, str | None]:
     try:
         with h5py.File(path, "r") as file:
             for layout in LAYOUTS:
-                if (recorded := layout(file, source, request)) is not None:
+                if (recorded := layout(file, source)) is not None:
                     _check_declared({key: (values.shape, values.dtype) for key, values in recorded[0].items()}, source)
                     return recorded
-            keys = (*used_keys(file), *(key for key in request.extra if key in file))
+            keys = (*used_keys(file), *(key for key in extra if key in file))
             datasets = {key: hdf5_dataset(file, key, source) for key in keys}
             turned = {key: _from_matlab(data) for key, data in datasets.items()}
             declared = {

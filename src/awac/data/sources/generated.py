@@ -157,7 +157,7 @@ def _default_rows(dataset_id: str) -> int:
 def generated(name: str, request: Request) -> Recording:
     """The rows of `generate`; used for D4RL's ids as well if D4RL's own file isn't on the machine."""
     path = generate(name, request.rows, request.seed, request.progress)
-    columns, unit = read_file(path, request)
+    columns, unit = read_file(path, request.extra)
     names = GENERATED[name]
     makers = f"the shipped behaviour polic{'ies' if len(names) > 1 else 'y'} {' and '.join(names)}"
     remark = "; not D4RL's recording" if Task.parse(name).is_d4rl else ""

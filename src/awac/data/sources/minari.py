@@ -8,7 +8,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from gymnasium import spaces
 
 from awac.data.sources.files import episode_numbers, hdf5_dataset, read_dataset, read_file
 from awac.data.sources.registry import Columns, Recording, Request, hdf5_layout, source
@@ -27,7 +26,7 @@ def minari(name: str, request: Request) -> Recording:
         if path.parent.is_dir():
             raise DataError(f"{path.parent}: holds no main_data.hdf5; only Minari's HDF5 storage can be read")
         raise DataError(f"{name}: {folder} is not there; `minari download {dataset_id}` fetches it")
-    columns, unit = read_file(path, request)
+    columns, unit = read_file(path, request.extra)
     return Recording("minari", path, f"Minari's data set, {path}", columns, unit)
 
 
@@ -49,14 +48,14 @@ def dataset_path(name: str) -> tuple[str, Path]:
 
 
 @hdf5_layout
-def read_minari(file: h5py.File, name: str, request: Request) -> tuple[Columns, str | None] | None:
+def read_minari(file: h5py.File, name: str) -> tuple[Columns, str | None] | None:
     """Groups `episode_i` with observations (T + 1, …), actions, rewards, terminations and truncations (T,)."""
     episodes = episode_numbers(file, r"episode_(\d+)")
     if not episodes or not all(isinstance(file.get(key, getlink=True), h5py.HardLink) for key in episodes):
         return None
     parts: dict[str, list[np.ndarray]] = {}
     for key in episodes:
-        for column, values in _episode(file, key, name, request.observation_space).items():
+        for column, values in _episode(file, key, name).items():
             parts.setdefault(column, []).append(values)
     try:
         return {column: np.concatenate(arrays) for column, arrays in parts.items()}, "env"
@@ -64,8 +63,8 @@ def read_minari(file: h5py.File, name: str, request: Request) -> tuple[Columns, 
         raise DataError(f"{name}: its episodes differ in their number of values; record it again") from None
 
 
-def _episode(file: h5py.File, key: str, name: str, space: spaces.Space | None) -> Columns:
-    observations = _values(file, f"{key}/observations", name, space)
+def _episode(file: h5py.File, key: str, name: str) -> Columns:
+    observations = _values(file, f"{key}/observations", name)
     columns = {
         "actions": _values(file, f"{key}/actions", name),
         **{column: _array(file, f"{key}/{column}", name) for column in ("rewards", "terminations", "truncations")},
@@ -81,26 +80,13 @@ def _episode(file: h5py.File, key: str, name: str, space: spaces.Space | None) -
     return {"observations": observations[:-1], "next_observations": observations[1:], **columns}
 
 
-def _values(file: h5py.File, key: str, name: str, space: spaces.Space | None = None) -> np.ndarray:
-    """An array; a Dict or Tuple is flattened as Gymnasium's `flatten` does: in the space's order of keys, by position.
-
-    Without a space the order is by key, as it is in a Dict that was made from a plain dict.
-    """
+def _values(file: h5py.File, key: str, name: str) -> np.ndarray:
+    """An array; a Dict or Tuple is flattened as `Guard` does it: by key, by position."""
     group = file.get(key)
     if not isinstance(group, h5py.Group):
         return _array(file, key, name)
     keys = sorted(group, key=lambda part: (len(part), part) if part.startswith("_index_") else (0, part))
-    inner: dict[str, spaces.Space | None] = dict.fromkeys(keys)
-    if isinstance(space, spaces.Dict):
-        if set(space.spaces) != set(keys):
-            raise DataError(
-                f"{name}: '{key}' has the parts {', '.join(keys)}, the task's observation {', '.join(space.spaces)}; "
-                "give the task that was recorded"
-            )
-        inner = dict(space.spaces)
-    elif isinstance(space, spaces.Tuple) and len(space.spaces) == len(keys):
-        inner = dict(zip(keys, space.spaces, strict=True))
-    parts = [_values(file, f"{key}/{part}", name, inner[part]) for part in inner]
+    parts = [_values(file, f"{key}/{part}", name) for part in keys]
     if not parts:
         raise DataError(f"{name}: '{key}' is empty; record it again")
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from gymnasium import spaces
 
 Columns = dict[str, np.ndarray]
 
@@ -23,7 +22,6 @@ class Request:
         seed: of a generation.
         progress: show bars on stderr if that is a terminal.
         extra: further columns to read if the file has them, such as `infos/qpos`.
-        observation_space: of the environment before it is flattened; it decides the order of a Dict's parts.
     """
 
     download: bool = False
@@ -31,7 +29,6 @@ class Request:
     seed: int = 0
     progress: bool = True
     extra: tuple[str, ...] = ()
-    observation_space: spaces.Space | None = None
 
 
 @dataclass
@@ -67,7 +64,7 @@ class Source:
 
 
 SOURCES: list[Source] = []
-Layout = Callable[[h5py.File, str, Request], "tuple[Columns, str | None] | None"]
+Layout = Callable[[h5py.File, str], "tuple[Columns, str | None] | None"]
 LAYOUTS: list[Layout] = []
 
 
@@ -93,8 +90,8 @@ def source(
 def hdf5_layout(read: Layout) -> Layout:
     """Registers a reader for HDF5 files of another layout than D4RL's.
 
-    It gets the open file, the name for messages and the request. It returns columns and the unit of the actions
-    (`env`, `scaled`, or None where it isn't known); or None if the file is not of its layout.
+    It gets the open file and the name for messages. It returns columns and the unit of the actions (`env`, `scaled`, or
+    None where it isn't known); or None if the file is not of its layout.
     """
     LAYOUTS.append(read)
     return read

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium
-from gymnasium import spaces
 
 from awac.data.columns import Loaded, load, named
 from awac.data.ends import D4RL_LIMIT
@@ -25,7 +24,6 @@ from awac.data.sources.generated import GENERATED, cache_file
 from awac.data.sources.registry import Recording, Request, claimed, known_ids
 from awac.data.spaces import Bound, action_space
 from awac.data.transitions import Transitions
-from awac.envs.guard import guard_of
 from awac.envs.make import make_env
 from awac.envs.stand_in import stand_in
 from awac.envs.tasks import Task
@@ -109,7 +107,7 @@ def load_dataset(
     """
     with contextlib.ExitStack() as stack:
         env = stack.enter_context(contextlib.closing(make_env(task))) if isinstance(task, str) else task
-        loaded, _ = _load(str(path), find(path, Request(observation_space=_parts(env))), env, action_unit, limit)
+        loaded, _ = _load(str(path), find(path), env, action_unit, limit)
     for text in loaded.warnings:
         warnings.warn(f"{path}: {text}", stacklevel=2)
     return loaded.data
@@ -139,7 +137,7 @@ def resolve_dataset(
     Raises:
         DataError: no such file, an unknown id, an invalid file, or a failed download.
     """
-    recording = find(id_or_path, Request(download, rows, seed, progress, observation_space=_parts(env)))
+    recording = find(id_or_path, Request(download, rows, seed, progress))
     loaded, origin = _load(str(id_or_path), recording, env, action_unit)
     return loaded.data, origin
 
@@ -194,12 +192,6 @@ def find(id_or_path: str | os.PathLike, request: Request | None = None) -> Recor
     return recording
 
 
-def _parts(env: gymnasium.Env | None) -> spaces.Space | None:
-    """The space of an environment's observations before they are flattened."""
-    guard = None if env is None else guard_of(env)
-    return guard.env.observation_space if guard else None
-
-
 def _find(id_or_path: str | os.PathLike, request: Request) -> Recording:
     name = str(id_or_path)
     entry = claimed(name)
@@ -209,7 +201,7 @@ def _find(id_or_path: str | os.PathLike, request: Request) -> Recording:
     if not path.exists() and os.sep not in name and not path.suffix:
         known = nearest(name, known_ids())
         raise DataError(f"data set '{name}' is neither a file nor a known id; the nearest known one is '{known}'")
-    columns, unit = read_file(path, request)
+    columns, unit = read_file(path, request.extra)
     return Recording("file", path, f"file {path}", columns, unit)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import h5py
 
-from awac.data.sources.registry import Columns, Request, hdf5_layout
+from awac.data.sources.registry import Columns, hdf5_layout
 from awac.errors import DataError
 
 
 @hdf5_layout
-def read_robomimic(file: h5py.File, name: str, request: Request) -> tuple[Columns, str | None] | None:
+def read_robomimic(file: h5py.File, name: str) -> tuple[Columns, str | None] | None:
     """Groups `data/demo_i` with several named observations each."""
     group = file.get("data")
     if not isinstance(group, h5py.Group) or not any(key.startswith("demo_") for key in group):
