@@ -14,7 +14,7 @@ from awac.algorithm.policy import parameter_arrays
 from awac.data.normalizer import Normalizer
 from awac.errors import CheckpointError
 from awac.training.actor import AWACActor
-from awac.training.optimism import KEPT, Optimism
+from awac.training.optimism import WINDOW, Optimism
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -57,35 +57,43 @@ def test_the_best_candidate_is_taken_in_optimistic_episodes_only(graph_mode, pha
     assert environment.taken[0][0] == drawn[:, 0].max() and len(drawn) == (9 if best else 1)
 
 
-def shares(plain: list[float], best: list[float], episodes: int = 2000) -> float:
+def share(plain: list[float], best: list[float], episodes: int = 1000, seed: int = 0) -> float:
     """Share of optimistic episodes if both kinds keep returning what they returned."""
-    optimism, rng, count = Optimism(), np.random.default_rng(0), 0
+    optimism, rng, count = Optimism(), np.random.default_rng(seed), 0
     for _ in range(episodes):
         count += optimism.active
         optimism.finished(float(rng.choice(best if optimism.active else plain)), rng)
     return count / episodes
 
 
-def test_both_kinds_are_tried_and_the_better_one_is_taken():
+def test_the_policys_own_actions_come_first_then_both_kinds():
     optimism, rng = Optimism(), np.random.default_rng(0)
-    assert not optimism.active, "the policy's own actions come first"
+    assert not optimism.active
     optimism.finished(5.0, rng)
     assert optimism.active
     optimism.finished(1.0, rng)
     assert not optimism.active, "optimism did worse"
-    assert shares([5.0], [1.0]) < 0.01 and shares([1.0], [5.0]) > 0.99
-    assert 0.1 < shares([4.0, 5.0], [1.0, 6.0]) < 0.9
 
 
-def test_old_returns_are_forgotten_and_the_state_is_kept():
+def test_the_better_kind_is_taken_and_the_other_is_tried_again():
+    assert share([5.0], [1.0]) == pytest.approx(1 / WINDOW, abs=0.01)
+    assert share([1.0], [5.0]) == pytest.approx(1 - 1 / WINDOW, abs=0.01)
+    assert share([0.0], [0.0]) == pytest.approx(0.5, abs=0.1), "no returns, no preference"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_unlucky_episode_does_not_decide(seed):
+    falls = [6000.0] * 4 + [200.0]
+    assert share([3000.0], falls, 200, seed) > 0.5
+    assert share([5000.0] * 9 + [500.0], [1000.0, 2000.0, 3000.0, 4000.0], 200, seed) < 0.4
+
+
+def test_the_state_is_kept():
     optimism, rng = Optimism(), np.random.default_rng(0)
-    optimism.finished(9.0, rng)
-    optimism.finished(10.0, rng)
-    for i in range(KEPT):
-        optimism.active = False
-        optimism.finished(float(i), rng)
+    for i in range(2 * WINDOW):
+        optimism.finished(float(i % 3), rng)
     state = optimism.state_dict()
-    assert state["plain"].tolist() == list(range(KEPT)) and state["best"].tolist() == [10.0]
+    assert len(state["kinds"]) == WINDOW and 0 < state["kinds"].sum() < WINDOW
     again = Optimism()
     again.load_state_dict(state)
     assert all(np.array_equal(again.state_dict()[key], values) for key, values in state.items())

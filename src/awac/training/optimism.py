@@ -6,17 +6,17 @@ import numpy as np
 
 from awac.errors import CheckpointError
 
-KEPT = 10
-"""Episodes of either kind whose returns are remembered."""
+WINDOW = 20
+"""Own episodes whose returns are remembered."""
 
 
 class Optimism:
     """Decides it from the returns of the run's own episodes.
 
     Optimistic episodes (O3F, Mark et al. 2022) find what the data lack; where the data are an expert's, the critics
-    prefer what they overrate, and the episodes return less than the policy's own. So one of the last ten returns of
-    either kind is drawn, and the larger decides (Thompson sampling from the empirical returns): what pays is done more
-    often, and the other is tried as long as it may be better.
+    prefer what they overrate, and the episodes return less than the policy's own. So of the last episodes one of
+    either kind is drawn, and the larger return decides (Thompson sampling from the empirical returns). A kind that has
+    not been among them is tried, since the policy changes.
 
     Attributes:
         active: whether the episode under way is optimistic.
@@ -24,25 +24,25 @@ class Optimism:
 
     def __init__(self) -> None:
         self.active = False
-        self._returns: dict[bool, list[float]] = {False: [], True: []}
+        self._last: list[tuple[bool, float]] = []
 
     def finished(self, episode_return: float, rng: np.random.Generator) -> None:
         """Takes the return of the episode that ended, and decides the next one."""
-        mine = self._returns[self.active]
-        mine.append(episode_return)
-        del mine[:-KEPT]
-        plain, best = self._returns[False], self._returns[True]
-        if plain and best:
-            self.active = best[rng.integers(len(best))] > plain[rng.integers(len(plain))]
-        else:
-            self.active = not self.active
+        self._last = [*self._last, (self.active, episode_return)][-WINDOW:]
+        plain, best = ([value for kind, value in self._last if kind is wanted] for wanted in (False, True))
+        if not plain or not best:
+            self.active = not best
+            return
+        ahead = best[rng.integers(len(best))] - plain[rng.integers(len(plain))]
+        self.active = bool(ahead > 0 or (ahead == 0 and rng.random() < 0.5))
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """What `load_state_dict` needs."""
+        kinds, returns = ([row[i] for row in self._last] for i in (0, 1))
         return {
             "active": np.array(self.active),
-            "plain": np.array(self._returns[False], np.float64),
-            "best": np.array(self._returns[True], np.float64),
+            "kinds": np.array(kinds, bool),
+            "returns": np.array(returns, np.float64),
         }
 
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
@@ -54,7 +54,7 @@ class Optimism:
         if not state:
             return
         try:
-            self._returns = {key: [float(x) for x in state[name]] for key, name in ((False, "plain"), (True, "best"))}
+            self._last = [(bool(kind), float(x)) for kind, x in zip(state["kinds"], state["returns"], strict=True)]
             self.active = bool(state["active"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the returns of its episodes are damaged ({error})") from None
