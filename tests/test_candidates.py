@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mindspore import Tensor
-from tiny import ACT, OBS, algo, networks
+from tiny import ACT, OBS, RECORDED, algo, networks, settings
 
+from awac import cli
 from awac.algorithm.mindrl import COLLECT, EVAL
 from awac.algorithm.numpy_critic import NumpyCritic
 from awac.algorithm.numpy_policy import NumpyPolicy
 from awac.algorithm.policy import parameter_arrays
 from awac.data.normalizer import Normalizer
+from awac.data.replay import Replay
 from awac.errors import CheckpointError
 from awac.training.actor import AWACActor
 from awac.training.optimism import WINDOW, Optimism
@@ -100,3 +102,27 @@ def test_the_state_is_kept():
     again.load_state_dict({})  # a checkpoint of an older version
     with pytest.raises(CheckpointError, match="damaged"):
         again.load_state_dict({"active": np.array(True)})
+
+
+def test_training_draws_and_collects_as_configured(tmp_path, graph_mode, monkeypatch):
+    """Environment episodes of seven steps: three training episodes of 20 online steps hold nearly nine."""
+    kinds, drawn, act, sample = [], [], AWACActor.act, Replay.sample
+
+    def watched_act(self, phase, params):
+        kinds.append(self.optimistic)
+        return act(self, phase, params)
+
+    def watched_sample(self, rng, steps, batch_size, *how):
+        drawn.append(how)
+        return sample(self, rng, steps, batch_size, *how)
+
+    monkeypatch.setattr(AWACActor, "act", watched_act)
+    monkeypatch.setattr(Replay, "sample", watched_sample)
+    changes = settings(max_episode_steps=7, online_oversampling=3, online_candidates=2)
+    assert (
+        cli.main(["train", "--dataset", str(RECORDED), "--ckpt_path", str(tmp_path), "--episode", "6", *changes]) == 0
+    )
+    assert set(drawn) == {(None, 3.0)}
+    episodes = [set(kinds[i : i + 7]) for i in range(0, len(kinds), 7)]
+    assert len(kinds) == 60 and all(len(episode) == 1 for episode in episodes)
+    assert episodes[:2] == [{False}, {True}]

@@ -281,7 +281,8 @@ def test_a_config_comes_back_from_json(preset):
 
 def test_a_config_of_an_earlier_version_keeps_its_algorithm():
     stored = dataclasses.asdict(load_config("ant"))
-    for section, name in (("algo", "lam_unit"), ("algo", "weight_floor"), ("train", "online_candidates")):
+    train = (("train", "online_candidates"), ("train", "online_oversampling"))
+    for section, name in (("algo", "lam_unit"), ("algo", "weight_floor"), *train):
         del stored[section][name]
     assert Config.from_dict(stored) == load_config("ant")
 

@@ -140,7 +140,7 @@ def test_an_observation_of_another_kind_is_one_line(kind, tmp_path):
         with pytest.raises(DataError, match="observation") as caught:
             policy(observation)
         assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match=r"not a dict; flatten"):
+    with pytest.raises(DataError, match=r"not a dict; make_env"):
         policy({"a": flat})
     with pytest.raises(DataError, match=r"shape \(2, 4, 6\), expected \(6,\) or \(B, 6\)"):
         policy(np.ones((2, 4, 6)))

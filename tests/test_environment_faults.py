@@ -580,3 +580,13 @@ def test_a_refusal_is_not_hidden_by_an_error_of_closing(register):
 
     with pytest.raises(TaskError, match="MultiDiscrete"):
         make_env(register(Several))
+
+
+def test_a_dict_with_keys_of_several_types_is_flattened(register):
+    class Mixed(Plain):
+        observation_space = spaces.Dict({"b": spaces.Box(-1, 1, (2,)), 1: spaces.Box(-1, 1, (1,))})
+
+        def observation(self):
+            return {"b": np.float32([0.5, 0.6]), 1: np.float32([0.1])}
+
+    np.testing.assert_allclose(make_env(register(Mixed)).reset()[0], [0.1, 0.5, 0.6])

@@ -285,7 +285,7 @@ def test_without_online_rows_the_share_changes_nothing():
     ("online", "oversampling", "expected"),
     [(10, 1.0, 10 / 110), (10, 4.0, 40 / 140), (50, 4.0, 0.5), (300, 4.0, 0.75), (300, 1.0, 0.75)],
 )
-def test_oversampled_online_rows_are_half_of_the_batch_at_most(online, oversampling, expected):
+def test_online_rows_are_oversampled_until_they_are_half_of_a_batch(online, oversampling, expected):
     replay = replay_of(100, 300)
     add_online(replay, online)
     rewards = replay.sample(np.random.default_rng(0), 200, 100, None, oversampling)[..., REWARD]

@@ -138,8 +138,8 @@ class TrainConfig:
     )
     online_oversampling: float = key(
         4.0,
-        "If `offline_share` is None: how many times as often as a data set row an online row is drawn, at most half "
-        "of the batch; 1 draws uniformly.",
+        "If `offline_share` is None: how many times as often as a data set row an online row is drawn, until they are "
+        "half of a batch; 1 draws uniformly.",
         Range("at least 1", lambda value: value >= 1),
     )
     online_capacity: int = key(

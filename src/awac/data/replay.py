@@ -22,7 +22,7 @@ _FIRST_GROWTH = 4096
 
 
 class Replay:
-    """Offline and online transitions, sampled with a share that does not depend on how many rows each region has.
+    """Offline and online transitions, sampled with a given share of either, or with one that follows their numbers.
 
     Args:
         offline: rows of the offline region, or None.
@@ -111,8 +111,8 @@ class Replay:
             batch_size: rows per batch B.
             offline_share: each batch has exactly round(offline_share · B) offline rows, which come first in it; if one
                 region is empty, all rows come from the other. None draws from the union of both.
-            oversampling: under None, how many times as often as an offline row an online row is drawn; more than 1
-                makes online rows half of the batch at most.
+            oversampling: under None, how many times as often as an offline row an online row is drawn, until they are
+                half of a batch; where there are more online rows than offline ones, all are drawn alike.
 
         Returns:
             (K, B, width) float32, C-contiguous. It is a buffer that the next call overwrites.

@@ -172,7 +172,9 @@ class Guard(gymnasium.Wrapper):
 def _by_key(space: spaces.Space) -> spaces.Space:
     """The space with every Dict sorted by key, as Gymnasium sorts those that are made from a plain dict."""
     if isinstance(space, spaces.Dict):
-        return spaces.Dict({key: _by_key(part) for key, part in sorted(space.spaces.items())})
+        return spaces.Dict(
+            {key: _by_key(part) for key, part in sorted(space.spaces.items(), key=lambda item: str(item[0]))}
+        )
     return spaces.Tuple([_by_key(part) for part in space.spaces]) if isinstance(space, spaces.Tuple) else space
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from awac.config import SECTIONS, Config
 from awac.envs.tasks import normalized_score
 from awac.errors import DataError, NoCheckpointError
 from awac.report.curves import Run
@@ -163,8 +165,9 @@ def different_settings(a: Run, b: Run) -> list[str]:
     data = [run.manifest.get("data", {}).get("sha256") for run in (a, b)]
     if all(data):
         ignored.add("dataset")
-    pairs = [(a.manifest["config"][part], b.manifest["config"][part]) for part in ("env", "algo", "train")]
-    differing = [key for x, y in pairs for key in {**x, **y} if key not in ignored and x.get(key) != y.get(key)]
+    ours, theirs = (dataclasses.asdict(Config.from_dict(run.manifest["config"])) for run in (a, b))
+    pairs = [(ours[part], theirs[part]) for part in SECTIONS]
+    differing = [key for x, y in pairs for key in x if key not in ignored and x[key] != y[key]]
     return [*differing, *(["the rows of the data set"] if all(data) and data[0] != data[1] else [])]
 
 

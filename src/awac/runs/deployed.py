@@ -43,8 +43,8 @@ class DeployedPolicy:
         """The action for one observation, or for a batch of them.
 
         Args:
-            observation: (O,) or (B, O), as the environment gives it; Dict, Tuple and matrices flattened, as by
-                `gymnasium.spaces.flatten`.
+            observation: (O,) or (B, O), as the environment of `make_env` gives it: Dict (by key), Tuple and matrices
+                flattened.
             rng: draws from the policy; None takes its mode.
 
         Returns:
@@ -84,8 +84,8 @@ class DeployedPolicy:
             rows = np.asarray(observation, np.float32)
         except (ValueError, TypeError):
             raise DataError(
-                f"an observation is {size} numbers, not a {type(observation).__name__}; flatten those of a Dict or "
-                "Tuple space with gymnasium.spaces.flatten"
+                f"an observation is {size} numbers, not a {type(observation).__name__}; make_env() flattens "
+                "those of a Dict (by key) or Tuple"
             ) from None
         if rows.ndim not in (1, 2) or rows.shape[-1] != size:
             raise DataError(f"the observation has shape {rows.shape}, expected ({size},) or (B, {size})")
