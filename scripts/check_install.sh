@@ -8,8 +8,8 @@ Usage: bash scripts/check_install.sh [EXTRA ...]
 
 Builds the sdist and, from it, the wheel; installs the wheel in a fresh environment, runs `pip check` and a small training run
 there; then does the same for each extra of pyproject.toml (default: all): a copy of that environment, `pip install
-'awac[EXTRA]'`, `pip check`, and a command that uses the extra. Prints a table in Markdown; what the commands print goes to
-build/install/*.log. Needs a package index, 4 GB in $TMPDIR and some ten minutes. PYTHON chooses the Python (3.10 or 3.11).
+'awac[EXTRA]'`, `pip check`, a command that uses the extra, and the tests that are skipped without it. Prints a table in Markdown; what the commands print goes to
+build/install/*.log. Needs a package index, 4 GB in $TMPDIR and some twenty minutes. PYTHON chooses the Python (3.10 or 3.11).
 The exit code is 0 only if all pass.
 USAGE
     exit 0
@@ -58,18 +58,31 @@ use_tensorboard() { awac train "${tiny[@]}" --logger tensorboard; }
 use_video() { awac eval --ckpt_path ckpt --eval_episodes 1 --video film.mp4 --video_steps 20 --video_size 160; }
 use_wandb() { WANDB_MODE=offline awac train "${tiny[@]}" --logger wandb; }
 
+declare -A tests=([behaviour]=train_behaviour [completion]=completion [minari]=convert [onnx]=export [parquet]="convert sources"
+    [swanlab]=loggers [sweep]="sweep whole_report" [tensorboard]=loggers [video]=video [wandb]=loggers)
+
+test_extra() { # NAME PYTHON: the last line of pytest, in words
+    local files=() name
+    for name in ${tests[$1]:-}; do files+=("tests/test_$name.py"); done
+    [[ ${#files[@]} -gt 0 ]] || { echo "–" && return; }
+    "$2" -m pip install -q pytest hypothesis >>"$logs/$1.log" 2>&1
+    (cd "$root" && "$2" -m pytest -q -p no:cacheprovider "${files[@]}" </dev/null) >>"$logs/$1.log" 2>&1
+    tail -n 1 "$logs/$1.log" | sed 's/ in [0-9.]*s.*//; s/=//g'
+}
+
 check() { # NAME FOLDER REQUIREMENT: installs, checks, uses; a line of the table
-    local log=$logs/$1.log bin=$2/bin checked used=failed packages mindspore
+    local log=$logs/$1.log bin=$2/bin checked used=failed tested packages mindspore
     "$bin/python" -m pip install -q "$3" >"$log" 2>&1 || {
-        echo "| $1 | not installed | – | – | – |" && failed=1
+        echo "| $1 | not installed | – | – | – | – |" && failed=1
         return
     }
     checked=$("$bin/python" -m pip check 2>&1 | tee -a "$log" | grep -v '^WARNING' | head -n 1)
     packages=$("$bin/python" -m pip list 2>/dev/null | tail -n +3)
     mindspore=$(awk '$1 == "mindspore" { print $2 }' <<<"$packages")
     (cd "$work/run" && PATH=$bin:$PATH && hash -r && "use_$1") >>"$log" 2>&1 </dev/null && used=passed
-    [[ $checked == "No broken requirements found." && $used == passed ]] || failed=1
-    echo "| $1 | $checked | $(wc -l <<<"$packages") | $mindspore | $used |"
+    tested=$(test_extra "$1" "$bin/python")
+    [[ $checked == "No broken requirements found." && $used == passed && $tested =~ ^(–|[0-9]+\ passed.*)$ ]] || failed=1
+    echo "| $1 | $checked | $(wc -l <<<"$packages") | $mindspore | $used | $tested |"
 }
 
 python=${PYTHON:-python3}
@@ -79,8 +92,8 @@ python=${PYTHON:-python3}
 rm -rf "$work/build"
 wheel=$(echo "$work"/dist/*.whl)
 echo "$(basename "$wheel"): $(du -k "$wheel" | cut -f1) kB; $(cd "$work/dist" && ls ./*.tar.gz): $(du -k "$work"/dist/*.tar.gz | cut -f1) kB; $("$python" -V)"
-echo "| | pip check | packages | MindSpore | its command |"
-echo "|---|---|---|---|---|"
+echo "| | pip check | packages | MindSpore | its command | its tests |"
+echo "|---|---|---|---|---|---|"
 mkdir "$work/run"
 # An old pip fetches whole wheels of MindSpore to read what they need.
 "$python" -m venv "$work/base" && "$work/base/bin/python" -m pip install -q -U pip >>"$logs/build.log" 2>&1 && check base "$work/base" "$wheel" || exit 1

@@ -105,7 +105,7 @@ def test_the_state_is_kept():
 
 
 def test_training_draws_and_collects_as_configured(tmp_path, graph_mode, monkeypatch):
-    """Environment episodes of seven steps: three training episodes of 20 online steps hold nearly nine."""
+    """Environment episodes of seven steps, in seven steps of warm-up and three training episodes of 20 online steps."""
     kinds, drawn, act, sample = [], [], AWACActor.act, Replay.sample
 
     def watched_act(self, phase, params):
@@ -118,11 +118,11 @@ def test_training_draws_and_collects_as_configured(tmp_path, graph_mode, monkeyp
 
     monkeypatch.setattr(AWACActor, "act", watched_act)
     monkeypatch.setattr(Replay, "sample", watched_sample)
-    changes = settings(max_episode_steps=7, online_oversampling=3, online_candidates=2)
+    changes = settings(max_episode_steps=7, online_warmup=7, online_oversampling=3, online_candidates=2)
     assert (
         cli.main(["train", "--dataset", str(RECORDED), "--ckpt_path", str(tmp_path), "--episode", "6", *changes]) == 0
     )
     assert set(drawn) == {(None, 3.0)}
     episodes = [set(kinds[i : i + 7]) for i in range(0, len(kinds), 7)]
-    assert len(kinds) == 60 and all(len(episode) == 1 for episode in episodes)
+    assert len(kinds) == 67 and all(len(episode) == 1 for episode in episodes)
     assert episodes[:2] == [{False}, {True}]

@@ -68,7 +68,9 @@ def test_what_was_saved_comes_back(folder, capsys):
         assert {key: value.tolist() for key, value in arrays.items()} == {
             key: value.tolist() for key, value in networks(5)[name].items()
         }
-    for name, value in checkpoint.load_state(folder, 5).items():
+    loaded = checkpoint.load_state(folder, 5)
+    assert set(loaded) == set(state(5))
+    for name, value in loaded.items():
         np.testing.assert_array_equal(value, state(5)[name])
 
 

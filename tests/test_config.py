@@ -13,6 +13,7 @@ import pytest
 from awac import cli
 from awac.algorithm import losses
 from awac.config import KEYS, PRESETS, SECTIONS, Config, load_config
+from awac.config.load import FORMER
 from awac.envs import make_env
 from awac.errors import ConfigError
 from awac.training.wiring import algorithm_config
@@ -281,9 +282,8 @@ def test_a_config_comes_back_from_json(preset):
 
 def test_a_config_of_an_earlier_version_keeps_its_algorithm():
     stored = dataclasses.asdict(load_config("ant"))
-    train = (("train", "online_candidates"), ("train", "online_oversampling"))
-    for section, name in (("algo", "lam_unit"), ("algo", "weight_floor"), *train):
-        del stored[section][name]
+    for name in FORMER:
+        del stored[KEYS[name].section][name]
     assert Config.from_dict(stored) == load_config("ant")
 
 

@@ -19,12 +19,14 @@ from tiny import RECORDED, settings
 
 from awac import cli
 from awac.config import AlgoConfig
-from awac.errors import ConfigError, Interrupted, LogError
+from awac.errors import CheckpointError, ConfigError, Interrupted, LogError
+from awac.runs.store import CheckpointStore
 from awac.runs.tables import Table, keep_copies
 from awac.training import sanity
 from awac.training.callbacks import TRAIN_COLUMNS
 from awac.training.interrupt import GracefulStop
 from awac.training.session import select_device
+from awac.training.trainer import AWACTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,6 +63,44 @@ class TestSignals:
             os.kill(os.getpid(), signal.SIGINT)
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_the_last_whole_episode(tmp_path, monkeypatch, graph_mode, capsys, number):
+    learn, calls = AWACTrainer.learn, []
+
+    def send(self):
+        calls.append(1)
+        if len(calls) == 5:  # two calls an episode
+            os.kill(os.getpid(), number)
+        return learn(self)
+
+    monkeypatch.setattr(AWACTrainer, "learn", send)
+    former = signal.signal(number, lambda *_: None)
+    command = ["train", "--dataset", str(RECORDED), "--ckpt_path", str(tmp_path / "run"), "--episode", "6"]
+    try:
+        assert cli.main([*command, *settings(save_every=100)]) == 128 + number
+    finally:
+        signal.signal(number, former)
+    error = capsys.readouterr().err
+    assert f"stopped by {number.name}: checkpoint 2 saved" in error and "takes the 10 steps since again" in error
+    assert [path.name for path in (tmp_path / "run").glob("manifest_*")] == ["manifest_2.json"]
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch, graph_mode, capsys):
+    write, failed = CheckpointStore.write, []
+
+    def full(self, snapshot):
+        if snapshot.episode == 2 and not failed:
+            failed.append(snapshot)
+            raise CheckpointError("checkpoint 2 could not be written (no space left on device)")
+        return write(self, snapshot)
+
+    monkeypatch.setattr(CheckpointStore, "write", full)
+    command = ["train", "--dataset", str(RECORDED), "--ckpt_path", str(tmp_path / "run"), "--episode", "3"]
+    assert cli.main([*command, *settings()]) == 0
+    assert "Warning: checkpoint 2 could not be written" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "run").glob("manifest_*")) == ["manifest_1.json", "manifest_3.json"]
 
 
 def run(tmp_path, name, *arguments, **changes):

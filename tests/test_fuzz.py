@@ -1,6 +1,6 @@
 """Any content of a file or argument ends in success or in one of awac's own errors: no traceback, hang or flood.
 
-The default run takes over 2,000 cases, always the same ones; `-m nightly` takes 25 times as many, new ones each night.
+The default run takes over 2,000 cases, always the same ones; `-m nightly` takes 25 times as many, others each time.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from reference import Network, Reference
-from tiny import ACT, BATCH, OBS, STEPS, algo, experience, learner, parameters
+from tiny import ACT, BATCH, OBS, STEPS, algo, experience, learner, needs_a_compiler, parameters
 
 from awac.algorithm.networks import MLP
 from awac.algorithm.optim import BETA2, LATE, LATE_BETA2
@@ -143,12 +143,11 @@ def plain(monkeypatch):
         ("ant", {"update_order": "critic_first", "lam_unit": "td_error", "lam": 0.3, "weight_floor": 0.4}, False),
     ],
 )
+@needs_a_compiler
 def test_the_native_steps_equal_the_plain_ones(monkeypatch, preset, changes, discrete):
     """Losses and every parameter after 20 steps; Adam's moments, sums that partly cancel, are the gradients."""
     config = algo(preset, actor_lr=3e-4, critic_lr=3e-4, **changes)
     fast = learner(config, discrete)
-    if fast.steps.native is None and not os.environ.get("CI"):
-        pytest.skip(fast.path)
     assert fast.steps.native is not None, fast.path
     monkeypatch.setenv("AWAC_NATIVE", "0")
     slow = learner(config, discrete)
@@ -179,15 +178,14 @@ def powers():
     return found
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_a_compiler), False])
 @pytest.mark.parametrize("decay", [0.9997, 0.99999, 0.999999])
 def test_the_average_s_rate_is_that_of_its_step_however_late(powers, native, decay, monkeypatch):
     """r = (1 − d) / (1 − dᵗ): from zeros, a step leaves r times the policy's weights in the average."""
     if not native:
         monkeypatch.setenv("AWAC_NATIVE", "0")
     our = learner(algo(actor_ema=decay))
-    if native and our.steps.native is None and not os.environ.get("CI"):
-        pytest.skip(our.path)
+    assert (our.steps.native is not None) == native, our.path
     for t, power in powers.items():
         for parameter in our.updates.average:
             assign_array(parameter, np.zeros(parameter.shape, np.float32))
@@ -357,13 +355,12 @@ def test_names_stay_the_same_in_other_cells_and_old_ones_are_taken(many, start):
         np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
-@pytest.mark.parametrize("native", ["1", "0"])
+@pytest.mark.parametrize("native", [pytest.param("1", marks=needs_a_compiler), "0"])
 def test_tiny_weights_have_an_effective_sample_size(native, monkeypatch):
     """Their squares are 0 in float32; all are alike here, so ESS/B is 1."""
     monkeypatch.setenv("AWAC_NATIVE", native)
     our = learner(algo("corl", lam=1 / 80, weight_floor=0.0), discrete=True)
-    if native == "1" and not our.path.startswith("native"):
-        pytest.skip(our.path)
+    assert our.path.startswith("native") == (native == "1"), our.path
     arrays = our.state_dict()
     for name, value in arrays.items():
         if re.match(r"(target_)?value\.", name) or name.startswith("policy."):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import subprocess
 
 import mindspore as ms
 import pytest
-from tiny import algo, experience, learner, networks
+from tiny import algo, experience, learner, needs_a_compiler, networks
 
 from awac.algorithm import native
 from awac.algorithm.native import build, cpus
@@ -82,11 +81,6 @@ def test_a_library_in_a_folder_that_others_may_write_to_is_not_loaded(compiler, 
 def test_a_damaged_library_is_not_loaded(tmp_path):
     (tmp_path / "learner.so").write_bytes(b"\x7fELF")
     assert not build._loads(tmp_path / "learner.so")
-
-
-needs_a_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None and "CI" not in os.environ, reason="there is no g++ on this machine"
-)
 
 
 @needs_a_compiler

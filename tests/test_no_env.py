@@ -52,11 +52,15 @@ def plant(tmp_path, monkeypatch, graph_mode):
     table(tmp_path / "modes.csv", discrete=True)
     monkeypatch.chdir(tmp_path)
 
+    made = []  # an error alone would be taken for an environment that can't be made
+
     def refuse(*args, **kwargs):
+        made.append(args)
         raise AssertionError("an environment is made")
 
     monkeypatch.setattr(gymnasium, "make", refuse)
-    return tmp_path
+    yield tmp_path
+    assert not made
 
 
 def train(*options, dataset="logs.csv", folder="run", **changes):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 @pytest.mark.parametrize(
     "steps, episode, slope, evaluations",
     [
-        (4000, 100, 1000, 30),
+        (4000, 100, 400, 30),
         pytest.param(200_000, 1000, 20, 1000, marks=pytest.mark.nightly),
     ],
 )

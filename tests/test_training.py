@@ -140,6 +140,14 @@ class TestLog:
     def test_the_normalised_score_has_a_line_of_its_own(self, log):
         assert sum(bool(re.fullmatch(r"Normalised score is -?\d+\.\d\d", line)) for line in log) == 3
 
+    def test_the_weights_and_what_explains_the_losses_have_lines(self, log):
+        assert "Weights: exp, λ = 0.4 TD errors, at least 0.3, at most 10" in log
+        detail = rf"    (offline|online): q_mean -?\d+\.\d\d, advantage {NUMBER}, ESS/B {NUMBER}, env steps (\d+)"
+        found = [match.groups() for line in log if (match := re.match(detail, line))]
+        assert found == [("offline", "0"), ("online", "20"), ("online", "60")]
+        spread = r"    1 episodes: \d+\.\d ± 0\.0, lowest \d+\.\d, terminated early \d+%"
+        assert sum(bool(re.fullmatch(spread, line)) for line in log) == 3
+
     def test_it_is_plain_text(self, straight):
         text = (straight / "log.txt").read_text()
         assert text.endswith("\n") and not set(text) & {"\r", "\x1b", "\b"}

@@ -17,7 +17,7 @@ import pytest
 from awac import cli
 from awac.data.sources.generated import generate
 from awac.envs.tasks import normalized_score
-from awac.errors import ConfigError
+from awac.errors import ConfigError, DataError
 from awac.report.aggregates import aggregate
 from awac.report.content import sections
 from awac.report.curves import Run
@@ -105,7 +105,8 @@ def test_presets_are_compared_on_the_seeds_that_all_have(tmp_path):
     found = aggregate(Results("", runs, [], []))
     assert found.seeds == 1 and {name: iqm[0] for name, iqm in found.iqm.items()} == {"a": 50.0, "b": 100.0}
     runs["ant-expert-v2", "b"] = runs["ant-expert-v2", "b"][1:]
-    assert aggregate(Results("", runs, [], [])) is None
+    with pytest.raises(DataError, match="no seed that all presets have"):
+        aggregate(Results("", runs, [], []))
 
 
 def test_a_reference_takes_the_place_of_what_the_runs_know(tmp_path):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from awac.algorithm.learner import AWACLearner
 from awac.algorithm.policy import AWACPolicy
 from awac.config import AlgoConfig, load_config
 
+needs_a_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None and "CI" not in os.environ, reason="there is no g++ on this machine"
+)
 RECORDED = Path(__file__).parent / "data" / "ant_recorded.hdf5"
 OBS, ACT, BATCH, STEPS = 5, 3, 8, 4
 NETWORKS = ("actor_net", "average_actor_net", "critic_net", "target_critic_net")
