@@ -37,7 +37,7 @@ def panels(draws: Sequence[Callable], path: str | os.PathLike) -> None:
     """
     columns = min(4, math.ceil(math.sqrt(len(draws))))
     rows = -(-len(draws) // columns)
-    width, height = 3.4 * columns, 2.6 * rows + 0.5
+    width, height = max(3.4 * columns, 7.5), max(2.6 * rows + 0.5, 4.2)
     with _axes(nrows=rows, ncols=columns, squeeze=False, figsize=(width, height), dpi=120) as (drawn, grid):
         labels: dict = {}
         for place, axes in enumerate(grid.flat):
@@ -54,8 +54,10 @@ def panels(draws: Sequence[Callable], path: str | os.PathLike) -> None:
             if place % columns:
                 axes.set_ylabel("")
             axes.xaxis.label.set_size("small")
-        drawn.tight_layout(rect=(0, 0.4 / height, 1, 1))
-        drawn.legend(labels.values(), labels, loc="lower center", ncols=max(1, len(labels)), frameon=False)
+            axes.set_ylabel(axes.get_ylabel().replace(" and ", "\nand "))  # a panel is not as high as the text is long
+        beside = max(1, min(len(labels), int(width / 1.9)))
+        drawn.tight_layout(rect=(0, (0.15 + 0.25 * -(-len(labels) // beside)) / height, 1, 1))
+        drawn.legend(labels.values(), labels, loc="lower center", ncols=beside, frameon=False)
         _save(drawn, path)
 
 
