@@ -409,3 +409,18 @@ def test_a_browser_shows_the_page_without_an_error(chromium, swept, tmp_path, wi
     assert measured, "the page sent no size"
     wide, _, pictures, right = map(float, measured[1].split())
     assert wide <= width and right <= width and pictures == text.count("<svg")
+
+
+@pytest.mark.parametrize("name", ["README.md", "README_CN.md"])
+def test_the_readmes_table_is_that_of_the_results_file(name):
+    """† marks the earlier default."""
+    root = Path(__file__).parents[1]
+    results = read(root / "scripts" / "benchmarks" / "locomotion.json")
+    row = r"^\| `([\w-]+-v2)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+)( †)? \| ([\d.]+)( †)? \|$"
+    found = re.findall(row, (root / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert [task for task, *_ in found] == results.tasks and len(found) == 16
+    for task, data, cloned, begun, end, mark, lowest, other_mark in found:
+        run, clone = (results.runs[task, preset][0] for preset in ("earlier default" if mark else "default", "bc"))
+        expected = (results.data_score(task), at_switch(clone), at_switch(run), last(run))
+        assert (data, cloned, begun, end) == tuple(f"{value:.1f}" for value in expected), task
+        assert lowest == f"{held(run):.2f}" and mark == other_mark, task
