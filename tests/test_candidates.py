@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -126,3 +128,9 @@ def test_training_draws_and_collects_as_configured(tmp_path, graph_mode, monkeyp
     episodes = [set(kinds[i : i + 7]) for i in range(0, len(kinds), 7)]
     assert len(kinds) == 67 and all(len(episode) == 1 for episode in episodes)
     assert episodes[:2] == [{False}, {True}]
+    with open(tmp_path / "train.csv", newline="", encoding="utf-8") as file:
+        shares = [row["optimistic"] for row in csv.DictReader(file)]
+    assert shares[:3] == [""] * 3
+    ended = [True in episode for episode in episodes]  # 67 steps: one of warm-up, then 2, 3 and 3 that end
+    wanted = [ended[:3], ended[3:6], ended[6:9]]
+    assert [float(share) for share in shares[3:]] == pytest.approx([np.mean(kinds) for kinds in wanted], abs=1e-5)

@@ -297,6 +297,14 @@ def test_a_torn_table_keeps_its_whole_rows(tmp_path):
     assert path.read_bytes() == b"episode,x\r\n1,2\r\n2,3\r\n"
 
 
+def test_a_table_of_an_older_version_gets_the_new_columns(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_bytes(b"episode,x\r\n1,20\r\n2,30\r\n")
+    table = Table(path, ("episode", "x", "y"), 2)
+    table.add({"episode": 3, "x": 4, "y": 5})
+    assert path.read_bytes() == b"episode,x,y\r\n1,20,\r\n2,30,\r\n3,4,5\r\n"
+
+
 def test_a_table_that_cannot_be_rewritten_stays_as_it_was_and_leaves_nothing_beside_it(tmp_path, monkeypatch):
     path = tmp_path / "train.csv"
     path.write_text("episode,x\n1,5\n2,6\n")

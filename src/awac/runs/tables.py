@@ -16,7 +16,8 @@ from awac.runs.folder import TABLE_COPIES, TABLES
 class Table:
     """A CSV file with a fixed header; a resumed run first drops the rows that it will write again.
 
-    Rows missing from the file (power cut, edited file) are taken from the checkpoint's copy.
+    Rows missing from the file (power cut, edited file) are taken from the checkpoint's copy. Columns that an older
+    version did not write stay empty.
 
     Args:
         path: the file.
@@ -56,8 +57,11 @@ class Table:
         if not path.is_file():
             return {}
         lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
-        rows = [line.rstrip("\r").split(",") for line in lines if "\0" not in line]
-        return {int(row[0]): row for row in rows if len(row) == len(self._columns) and _counts(row[0])}
+        header, *rows = [line.rstrip("\r").split(",") for line in lines if "\0" not in line] or [[]]
+        if header[:1] != [self._columns[0]]:
+            header, rows = list(self._columns), [header, *rows]
+        whole = [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header) and _counts(row[0])]
+        return {int(row[self._columns[0]]): [row.get(name, "") for name in self._columns] for row in whole}
 
 
 def rows_by_episode(folder: Path, table: str) -> dict[int, dict[str, str]]:

@@ -14,7 +14,8 @@ from awac.errors import CheckpointError
 from awac.runs.tables import Table
 
 RULE = "-----------------------------------------"
-TRAIN_COLUMNS = ("episode", "phase", *METRICS, "per_step_time_ms", "gradient_steps", "env_steps", "train_return")
+_COUNTS = ("gradient_steps", "env_steps", "train_return", "optimistic")
+TRAIN_COLUMNS = ("episode", "phase", *METRICS, "per_step_time_ms", *_COUNTS)
 EVAL_COLUMNS = ("episode", "phase", "mean_return", "std_return", "min_return", "falls", "normalized_score", "env_steps")
 
 
@@ -41,7 +42,7 @@ class LossLog(Callback):
             self._line(params.cur_episode, params.metrics)
             self._details(params.metrics, params)
         row = {**params.metrics, "episode": params.cur_episode, "phase": params.phase}
-        self._table.add({**row, **{key: params[key] for key in ("gradient_steps", "env_steps", "train_return")}})
+        self._table.add({**row, **{key: params[key] for key in _COUNTS}})
 
     @staticmethod
     def _line(episode, m):
@@ -54,6 +55,7 @@ class LossLog(Callback):
     @staticmethod
     def _details(m, params):
         online = "" if params.train_return is None else f", return while acting {params.train_return:.1f}"
+        online += f" ({params.optimistic:.0%} optimistic)" if params.optimistic else ""
         print(
             f"    {params.phase}: q_mean {m['q_mean']:.2f}, advantage {m['adv_mean']:.3f}, ESS/B {m['ess']:.3f}, "
             f"env steps {params.env_steps}{online}",

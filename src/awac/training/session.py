@@ -106,8 +106,8 @@ def train(
         loggers: names of `awac.training.loggers` besides the log and the CSV files; of several workers only the first
             has them.
         callbacks: mindspore-rl callbacks, called after the run's own. `params` of `episode_end` has `cur_episode`,
-            `phase`, `metrics`, `train_return`, `gradient_steps`, `env_steps`, `evaluation` (or None) and the functions
-            `evaluate` and `save`.
+            `phase`, `metrics`, `train_return`, `optimistic`, `gradient_steps`, `env_steps`, `evaluation` (or None) and
+            the functions `evaluate` and `save`.
 
     Raises:
         AWACError: any mistake that the user can fix.

@@ -77,7 +77,8 @@ class AWACTrainer(Trainer):
                 callback_list.begin(params)
                 while state.episode < episodes:
                     callback_list.episode_begin(params)
-                    (params.metrics, params.first), params.train_return, params.steps = self.train_one_episode()
+                    (params.metrics, params.first), acting, params.steps = self.train_one_episode()
+                    params.train_return, params.optimistic = acting or (None, None)
                     boundary = state.snapshot()
                     params.phase, params.cur_episode = state.phase, state.episode
                     params.gradient_steps, params.env_steps = state.gradient_steps, state.env_steps
@@ -109,7 +110,8 @@ class AWACTrainer(Trainer):
         """Takes `n_steps_per_episode` gradient steps.
 
         Returns:
-            ((metrics, metrics of the first call), mean return of the finished environment episodes or None, steps).
+            ((metrics, metrics of the first call), acting, steps), where `acting` is the mean return of the environment
+            episodes that finished and the share of them that were optimistic, or None if none did.
 
         Raises:
             DivergenceError: a loss or a weight is not finite.
@@ -117,16 +119,16 @@ class AWACTrainer(Trainer):
         """
         train, state = self.config.train, self.state
         online = state.gradient_steps >= train.offline_train_steps
-        returns: list[float] = []
+        finished: list[tuple[float, bool]] = []
         if online and state.env_steps == 0:
             print(f"Switch to online training after {state.gradient_steps} offline steps", flush=True)
             if train.online_warmup:
-                returns += self.collect(train.online_warmup)
+                finished += self.collect(train.online_warmup)
         history, times = [], []
         for _ in range(train.n_steps_per_episode // train.steps_per_call):
             start = time.perf_counter()
             if online:
-                returns += self.collect(train.steps_per_call)
+                finished += self.collect(train.steps_per_call)
             history.append(self.learn())
             times.append(time.perf_counter() - start)
             self.stop.check()
@@ -137,7 +139,8 @@ class AWACTrainer(Trainer):
         first = dict(zip(METRICS, history[0].tolist(), strict=True))
         second_call = times[min(1, len(times) - 1)]  # the first one compiles
         first["per_step_time_ms"] = 1000 * second_call / train.steps_per_call
-        return (metrics, first), float(np.mean(returns)) if returns else None, train.n_steps_per_episode
+        acting = tuple(np.mean(finished, axis=0).tolist()) if finished else None
+        return (metrics, first), acting, train.n_steps_per_episode
 
     def learn(self) -> np.ndarray:
         """One call of the learner: K gradient steps; returns their mean metrics."""
@@ -171,12 +174,12 @@ class AWACTrainer(Trainer):
                 )
 
     @threadpool_limits.wrap(limits=1, user_api="blas")  # numpy's rounding depends on its number of threads
-    def collect(self, steps: int) -> list[float]:
-        """Acts for `steps` environment steps with the current policy; returns the returns of finished episodes."""
+    def collect(self, steps: int) -> list[tuple[float, bool]]:
+        """Acts for `steps` environment steps; gives the return of each finished episode, and if it was optimistic."""
         assert self.replay is not None
         state, candidates, actor = self.state, self.config.train.online_candidates, self.msrl.actors
         actor.use(self.numpy_policy(), self.numpy_critic() if candidates > 1 else None, candidates)
-        returns: list[float] = []
+        finished: list[tuple[float, bool]] = []
         for _ in range(steps):
             actor.optimistic = state.optimism.active
             row = state.rollout.step(state.rngs["act"])
@@ -184,11 +187,11 @@ class AWACTrainer(Trainer):
             state.env_steps += 1
             state.reward_max = max(state.reward_max, abs(row.reward))
             if row.episode_return is not None:
-                returns.append(row.episode_return)
+                finished.append((row.episode_return, state.optimism.active))
                 if candidates > 1:
                     state.optimism.finished(row.episode_return, state.rngs["act"])
             self.stop.check()
-        return returns
+        return finished
 
     def evaluate(self, policy: NumpyPolicy | None = None) -> Evaluation:
         """Full episodes with the mode of a policy; None takes the one that is being trained."""

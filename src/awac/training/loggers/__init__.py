@@ -1,8 +1,8 @@
 """Loggers besides the log and the CSV files, which are always written; each is one module here.
 
 A logger is a mindspore-rl callback made from the run's folder and its configuration. After an episode, `params` holds
-`metrics`, `cur_episode`, `phase`, `train_return`, `gradient_steps`, `env_steps`, and `evaluation` (None if none was
-due); `figures` makes one flat mapping of them.
+`metrics`, `cur_episode`, `phase`, `train_return`, `optimistic`, `gradient_steps`, `env_steps`, and `evaluation` (None
+if none was due); `figures` makes one flat mapping of them.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def figures(params) -> dict[str, float]:
     values = {f"train/{name}": value for name, value in params.metrics.items()}
     if params.train_return is not None:
         values["train/return"] = params.train_return
+        values["train/optimistic"] = params.optimistic
     if params.evaluation is not None:
         values["eval/return"] = params.evaluation.mean
         values["eval/terminated_early"] = params.evaluation.falls
