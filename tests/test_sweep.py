@@ -99,6 +99,7 @@ def test_later_settings_win(plan):
         ({"presets": {"x": {"preset": 3}}}, "presets, x: preset = 3 is not a name"),
         ({"presets": {"ant": 3}}, "presets, ant: expected a mapping of keys to values, found int"),
         ({"tasks": []}, "tasks: expected a list of names"),
+        ({"presets": {"": {"preset": "bc"}}}, "presets: the label '' is empty or begins with _"),
         ({"tasks": [{"a": 1}]}, "tasks: expected names; for names with settings write a mapping"),
         ({"tasks": ["a/b", "a_b"]}, "would share the folder"),
         ({"seeds": -1}, "seeds: expected a number"),
@@ -191,8 +192,13 @@ def test_a_trial_is_done_with_its_last_checkpoint_and_evaluation(plan, tmp_path)
     (longer,) = plan(presets=["ant"], episode=8)
     assert not is_done(longer, folder)
     (other,) = plan(presets={"ant": {"lam": 3}})
-    with pytest.raises(CheckpointError, match="was trained with lam = 20.0, this command says 3.0"):
+    with pytest.raises(CheckpointError, match="was trained with lam = 20.0, this command says 3.0; .* other --results"):
         is_done(other, folder)
+    assert is_done(plan(presets=["ant"], episode=4)[0], folder)
+    data = {"ant-expert-v2": {"dataset": "other.hdf5"}}
+    for changes in ({"presets": {"ant": {"eval_episodes": 100}}}, {"presets": ["ant"], "tasks": data}):
+        with pytest.raises(CheckpointError, match="was trained with (eval_episodes|dataset) = .* other --results"):
+            is_done(plan(**changes)[0], folder)
     rows = (folder / "eval.csv").read_text().splitlines()
     (folder / "eval.csv").write_text("\n".join([*rows[:-1], "6,online"]))  # cut in its last row
     (trial,) = plan(presets=["ant"])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from awac import cli
+from awac.config import KEYS
 from awac.data.sources.generated import generate
 from awac.envs.tasks import normalized_score
 from awac.errors import ConfigError, DataError
@@ -63,7 +64,7 @@ def swept(tmp_path):
         for preset, level in LEVELS.items():
             for seed in (0, 1):
                 name = f"{task}/{preset}/seed_{seed}"
-                rows.append({"name": name, "task": task, "preset": preset, "seed": seed, "episodes": 30 + 5 * seed})
+                rows.append({"name": name, "task": task, "preset": preset, "seed": seed, "episodes": 30})
                 if (task, preset, seed) == ("ant-medium-v2", "bc", 1):
                     continue
                 base = level + offset + 200 * seed
@@ -145,7 +146,6 @@ def test_a_run_that_started_from_anothers_learner_has_its_own_switch(tmp_path):
 def test_the_tables_have_mean_and_deviation_over_seeds_and_the_mean_over_tasks(swept):
     results = Results.of_sweep(swept)
     assert results.missing == ["ant-medium-v2/bc/seed_1"]
-    assert results.unfinished == ["ant-expert-v2/ant/seed_1", "ant-expert-v2/bc/seed_1", "ant-medium-v2/ant/seed_1"]
     table = score_table(results, last)
     assert table.header == ["task", "data", "ant", "bc"]
     assert table.rows == [
@@ -192,7 +192,6 @@ def test_a_sweeps_report_is_markdown_with_figures(swept, capsys):
     text = (swept / "report.md").read_text()
     assert text.startswith("# benchmark\n") and "| ant-expert-v2 | 91.0 | 105.0 ± 3.5 | 80.0 ± 3.5 |" in text
     assert "Without an evaluation or a sound checkpoint: ant-medium-v2/bc/seed_1." in text
-    assert "Not at their last evaluation yet: ant-expert-" in text
     images = re.findall(r"!\[.*?\]\((.+?)\)", text)
     assert "figures/curves_ant-medium-v2.png" in images and "figures/ess_ant-expert-v2.png" in images
     assert all((swept / image).read_bytes().startswith(b"\x89PNG") for image in images)
@@ -238,21 +237,112 @@ def test_the_parts_of_a_sweep_are_one_report(swept, tmp_path, capsys):
     part = tmp_path / "other"
     shutil.copytree(swept, part)
     shutil.rmtree(part / "ant-expert-v2")
-    run_folder(part / "ant-medium-v2/bc/seed_1", {10: 1000, 20: 2000, 35: 2400}, weighting="uniform", seed=1)
-    longer = part / "ant-medium-v2/ant/seed_1/eval.csv"
-    longer.write_text(longer.read_text() + "35,4000,100\n")
+    run_folder(part / "ant-medium-v2/bc/seed_1", {10: 1000, 20: 2000, 30: 2400}, weighting="uniform", seed=1)
+    cut_at_25(swept / "ant-medium-v2/ant/seed_1")
     first = tmp_path / "first.json"
     assert cli.main(["report", str(swept), "--markdown", str(tmp_path / "r.md"), "--json", str(first)]) == 0
     capsys.readouterr()
+    assert read(first).unfinished == ["ant-medium-v2/ant/seed_1"]
     joined = Results.joined([read(first), Results.of_sweep(part)])
     assert score_table(joined, last).rows == [
         ["ant-expert-v2", "91.0", "105.0 ± 3.5", "80.0 ± 3.5"],
-        ["ant-medium-v2", "91.0", "88.8 ± 15.9", "56.2 ± 5.3"],
-        ["mean of 2 tasks", "", "96.9", "68.1"],
+        ["ant-medium-v2", "91.0", "80.0 ± 3.5", "56.2 ± 5.3"],
+        ["mean of 2 tasks", "", "92.5", "68.1"],
     ]
-    assert (joined.missing, joined.unfinished) == ([], ["ant-expert-v2/ant/seed_1", "ant-expert-v2/bc/seed_1"])
+    assert (joined.missing, joined.unfinished) == ([], [])
     assert cli.main(["report", str(first), str(part), "--title", "both"]) == 0
-    assert "| ant-medium-v2 | 91.0 | 88.8 ± 15.9 | 56.2 ± 5.3 |" in capsys.readouterr().out
+    assert "| ant-medium-v2 | 91.0 | 80.0 ± 3.5 | 56.2 ± 5.3 |" in capsys.readouterr().out
+
+
+def cut_at_25(folder: Path) -> None:
+    """Takes a trial's last evaluation, as if it were still running."""
+    rows = (folder / "eval.csv").read_text().splitlines(keepends=True)
+    (folder / "eval.csv").write_text("".join(row for row in rows if not row.startswith("30,")))
+
+
+def change(folder: Path, section: str, key: str, value) -> None:
+    """Another setting in a run's manifest, or another fact about its data."""
+    (path,) = folder.glob("manifest_*.json")
+    values = json.loads(path.read_text())
+    (values if section == "data" else values["config"])[section][key] = value
+    path.write_text(json.dumps(values))
+
+
+def test_what_is_not_finished_counts_only_where_it_is_complete(swept):
+    """Seed 1 of the first cell has no last evaluation: its 90 are no result, and its curve would cut the other's."""
+    cut_at_25(swept / "ant-expert-v2/ant/seed_1")
+    results = Results.of_sweep(swept)
+    assert results.unfinished == ["ant-expert-v2/ant/seed_1"]
+    assert score_table(results, last).rows[0] == ["ant-expert-v2", "91.0", "102.5", "80.0 ± 3.5"]
+    assert score_table(results, best).rows[0][2] == "102.5" and score_table(results, held, 2).rows[0][2] == "0.90"
+    assert score_table(results, at_switch).rows[0][2] == "102.5 ± 3.5"
+    (first, *_), (drawn, *_) = (
+        [s for s in sections(results) if s.title == title] for title in ("Last evaluation", "Curves")
+    )
+    assert "Not at their last evaluation, so left out of it: ant-expert-v2/ant/seed_1." in first.text
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    drawn.blocks[0].draw(axes)
+    (line,) = [line for line in axes.lines if line.get_label() == "ant"]
+    assert list(line.get_xdata()) == [10, 20, 25, 30]
+
+
+def test_a_run_counts_up_to_the_end_that_is_planned(swept):
+    plan = json.loads((swept / PLAN).read_text())
+    for row in plan["trials"]:
+        row["episodes"] = 25 if row["preset"] == "bc" else 30
+    (swept / PLAN).write_text(json.dumps(plan))
+    results = Results.of_sweep(swept)
+    assert score_table(results, last).rows[0] == ["ant-expert-v2", "91.0", "105.0 ± 3.5", "69.8 ± 3.2"]
+    (first,) = [s for s in sections(results) if s.title == "Last evaluation"]
+    assert not results.unfinished and "Training episodes: ant 30, bc 25." in first.text
+
+
+def test_seeds_with_other_settings_and_data_that_differ_are_said(swept):
+    change(swept / "ant-expert-v2/ant/seed_1", "env", "eval_episodes", 100)
+    change(swept / "ant-expert-v2/bc/seed_1", "data", "mean_return", 100.0)
+    results = Results.of_sweep(swept)
+    (first,) = [s for s in sections(results) if s.title == "Last evaluation"]
+    assert "seed_1 differ in eval_episodes, so they are not seeds of one setting." in first.text
+    assert [row[1] for row in score_table(results, last).rows] == ["–", "91.0", ""]
+
+
+def test_the_settings_hold_what_older_manifests_lack(swept):
+    for path in swept.glob("*/ant/*/manifest_*.json"):
+        values = json.loads(path.read_text())
+        del values["config"]["train"]["max_checkpoints"]
+        path.write_text(json.dumps(values))
+    (settings,) = [s for s in sections(Results.of_sweep(swept)) if s.title == "Settings"]
+    changed, same = map(int, re.findall(r"The (\d+) keys .* other (\d+) are", settings.text)[0])
+    assert changed + same == len(KEYS) - 2 and len(settings.blocks[0].rows) == changed
+
+
+def test_one_trial_in_two_parts_has_one_setting(swept, tmp_path, capsys):
+    part = tmp_path / "other"
+    shutil.copytree(swept, part)
+    change(part / "ant-expert-v2/ant/seed_0", "algo", "lam", 7.0)
+    shutil.rmtree(part / "ant-expert-v2/ant/seed_1")
+    assert cli.main(["report", str(swept), str(part)]) == 1
+    assert "ant-expert-v2/ant/seed_0 differ in lam, so" in capsys.readouterr().err
+
+
+def test_runs_of_one_name_are_seeds(tmp_path, capsys):
+    """Not two tasks in one curve, nor two settings in one mean."""
+    a, b = (run_folder(tmp_path / name, {10: 1000, 20: 4000, 30: 4000}) for name in "ab")
+    change(b, "algo", "lam", 7.0)
+    assert cli.main(["report", f"x={a}", f"x={b}"]) == 1
+    assert "differ in lam, so they are not seeds of one setting; give them names" in capsys.readouterr().err
+    change(b, "env", "task", "ant-medium-v2")
+    assert cli.main(["report", f"x={a}", f"x={b}", "--figure", str(tmp_path / "f.svg")]) == 0
+    drawn = (tmp_path / "f.svg").read_text()
+    assert "<!-- ant-expert-v2 -->" in drawn and "<!-- ant-medium-v2 -->" in drawn and "2 seeds" not in drawn
+
+
+def test_a_name_may_hold_a_dollar_sign(tmp_path):
+    run = run_folder(tmp_path / "a", {10: 1000, 20: 4000})
+    assert cli.main(["report", f"$\\lam$={run}", "--figure", str(tmp_path / "f.svg")]) == 0
+    assert "<!-- $\\lam$ -->" in (tmp_path / "f.svg").read_text()
 
 
 def test_parts_with_other_settings_are_refused(swept, tmp_path, capsys):
@@ -295,10 +385,14 @@ def test_seeds_are_in_the_order_of_their_numbers_and_the_longest_run_says_whethe
         seed: Run.of("ant", run_folder(tmp_path / f"s{seed}", {10: 100 * seed, 20: 1}, seed=seed)) for seed in (2, 10)
     }
     longer = Run.of("ant", run_folder(tmp_path / "long", {10: 1, 20: 2, 30: 3}, seed=2))
+    longer = dataclasses.replace(longer, finished=False)
     short = Results("a", {("t", "ant"): [runs[10], runs[2]]}, [], [])
     long = Results("b", {("t", "ant"): [longer]}, [], ["t/ant/seed_2"])
     joined = Results.joined([short, long])
     assert joined.runs["t", "ant"] == [longer, runs[10]] and joined.unfinished == ["t/ant/seed_2"]
+    long.runs["t", "ant"][0] = dataclasses.replace(longer, finished=True)
+    with pytest.raises(DataError, match="differ in episode, so"):
+        Results.joined([short, long])
 
 
 def test_all_tasks_are_panels_of_one_figure(swept, tmp_path, capsys, monkeypatch):

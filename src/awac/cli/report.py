@@ -22,7 +22,7 @@ def add(parser) -> None:
         help="runs; those of one name are seeds of a curve. Or a sweep's results: the folder, or the file of --json; "
         "several are parts of one sweep",
     )
-    parser.add_argument("--figure", type=path, metavar="PNG", help="image to write; of a sweep, all its tasks")
+    parser.add_argument("--figure", type=path, metavar="PNG", help="image to write, a panel a task")
     parser.add_argument("--reference", type=float, help="mean return of the behaviour data, drawn as a line")
     parser.add_argument("--title", help="title of the figure or report (default: the task, or the sweep's folder)")
     parser.add_argument("--html", type=path, metavar="FILE", help="the whole report as one HTML page")
@@ -34,7 +34,6 @@ def add(parser) -> None:
 
 def run(args) -> None:
     """Runs the command."""
-    from awac.report.curves import report
     from awac.report.whole import Outputs, is_sweep, write_report
 
     swept = is_sweep(args.runs[0])
@@ -46,7 +45,4 @@ def run(args) -> None:
     else:
         if args.json:
             raise ConfigError("--json is for the results of a sweep")
-        print(report(args.runs, args.figure, args.reference, args.title))
-    if swept or args.html or args.markdown:
-        figure = args.figure if swept else None
-        write_report(args.runs, args.title, Outputs(args.html, args.markdown, figure, args.json), args.reference)
+    write_report(args.runs, args.title, Outputs(args.html, args.markdown, args.figure, args.json), args.reference)

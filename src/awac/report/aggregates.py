@@ -40,7 +40,7 @@ def aggregate(results: Results) -> Aggregates | None:
     """Stratified bootstrap over the seeds of each task.
 
     Returns:
-        None where no task with normalised scores has all presets.
+        None where no task with normalised scores has a finished run of all presets.
 
     Raises:
         ConfigError: rliable is not installed.
@@ -49,7 +49,8 @@ def aggregate(results: Results) -> Aggregates | None:
     tasks = [
         task
         for task in results.tasks
-        if is_normalised(results.of_task(task)[0]) and all((task, preset) in results.runs for preset in results.presets)
+        if is_normalised(results.of_task(task)[0])
+        and all(any(run.finished for run in results.runs.get((task, preset), [])) for preset in results.presets)
     ]
     if not tasks:
         return None
@@ -78,9 +79,9 @@ def aggregate(results: Results) -> Aggregates | None:
 
 
 def _by_seed(runs: list[Run]) -> dict[tuple[int, int], Run]:
-    """Runs by their seed and, of several with one seed, by the place among them."""
+    """The finished runs by their seed and, of several with one seed, by the place among them."""
     found: dict[tuple[int, int], Run] = {}
-    for run in runs:
+    for run in (run for run in runs if run.finished):
         seed = seed_of(run)
         found[seed, sum(other == seed for other, _ in found)] = run
     return found

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from awac.config import KEYS
+from awac.config import KEYS, Config
 from awac.errors import ConfigError, DataError
 from awac.report import aggregates as rliable
 from awac.report.curves import Run, draw
 from awac.report.results import Results, Table, at_switch, best, held, is_normalised, last, score_table, scores
 from awac.runs.tables import rows_by_episode
 
-_COLOURS = tuple(f"C{i}" for i in range(10))
+_COLOURS = (*(f"C{i}" for i in range(10)), "black", "navy", "gold", "lime", "crimson", "teal", "orchid", "sienna")
 _FOLLOWED = {
     "ess": ("ESS/B", "effective share of a batch under the weights"),
     "q_mean": ("mean Q", "mean Q of the data's actions"),
@@ -74,13 +74,19 @@ def _colours(results: Results) -> dict[str, str]:
 
 
 def _scores(results: Results) -> Iterator[Section]:
-    seeds = sorted({len(runs) for runs in results.runs.values()})
+    pairs = [(task, preset) for task in results.tasks for preset in results.presets]
+    seeds = sorted({len(results.runs.get(pair, [])) for pair in pairs})
     counts = (count(len(results.tasks), "task"), count(len(results.presets), "preset"))
     text = f"{count(len(_runs(results)), 'run')}: {', '.join(counts)}, {' or '.join(map(str, seeds))} of each."
     if results.missing:
         text += f" Without an evaluation or a sound checkpoint: {_some(results.missing)}."
     if results.unfinished:
-        text += f" Not at their last evaluation yet: {_some(results.unfinished)}."
+        text += f" Not at their last evaluation, so left out of it: {_some(results.unfinished)}."
+    text += "".join(f" {line}." for line in results.mixed())
+    ends = {preset: sorted({int(run.episodes[-1]) for run in _finished(results, preset)}) for preset in results.presets}
+    if len(set(map(tuple, ends.values()))) > 1:
+        lengths = (f"{preset} {' or '.join(map(str, episodes))}" for preset, episodes in ends.items() if episodes)
+        text += f" Training episodes: {', '.join(lengths)}."
     unit = "normalised score" if any(map(is_normalised, _runs(results))) else "return"
     yield Section(
         "Last evaluation",
@@ -130,14 +136,18 @@ def _aggregates(results: Results, colours: dict[str, str]) -> Iterator[Section]:
 
 
 def _curves(results: Results, task: str, colours: dict[str, str]) -> Picture:
-    runs = results.of_task(task)
+    runs = [
+        run
+        for preset in results.presets
+        for run in _finished(results, preset, task) or results.runs.get((task, preset), [])
+    ]
     cloned = [run for run in runs if run.manifest["config"]["algo"]["weighting"] == "uniform"]
     levels = {}
     if len(cloned) < len(runs):  # else the clones are what there is to see
         for name in dict.fromkeys(run.name for run in cloned):
             values = [value for run in cloned if run.name == name and (value := at_switch(run)) is not None]
             if values:
-                levels[f"{name}, offline"] = float(np.mean(values))
+                levels[name] = float(np.mean(values))
                 runs = [run for run in runs if run.name != name]
     drawn = [dataclasses.replace(run, returns=scores(run)) for run in runs]
     unit = "normalised score" if is_normalised(runs[0]) else "mean return"
@@ -181,9 +191,7 @@ def _settings(results: Results) -> Section:
     """Keys that differ from the defaults or between presets, then all keys."""
     columns = {preset: _values(results, preset) for preset in results.presets}
     rows = {
-        name: [columns[preset][name] for preset in results.presets]
-        for name in KEYS
-        if name not in ("task", "seed") and all(name in column for column in columns.values())
+        name: [columns[preset][name] for preset in results.presets] for name in KEYS if name not in ("task", "seed")
     }
     changed = {name: row for name, row in rows.items() if {*row} != {_text(KEYS[name].default)}}
     header = ["key", "default", *results.presets]
@@ -197,11 +205,12 @@ def _settings(results: Results) -> Section:
 
 
 def _values(results: Results, preset: str) -> dict[str, str]:
-    """A preset's settings as text; `by task` where they are not the same for all its runs."""
-    configs = [run.manifest["config"] for (_, name), runs in results.runs.items() if name == preset for run in runs]
+    """A preset's settings as text; `differs` where they are not the same for all its runs."""
+    runs = [run for (_, name), runs in results.runs.items() if name == preset for run in runs]
+    configs = [dataclasses.asdict(Config.from_dict(run.manifest["config"])) for run in runs]  # what older ones lack too
     flat = [{key: value for part in config.values() for key, value in part.items()} for config in configs]
-    same = {key: {_text(config.get(key)) for config in flat} for key in flat[0]}
-    return {key: next(iter(values)) if len(values) == 1 else "by task" for key, values in same.items()}
+    same = {key: {_text(config[key]) for config in flat} for key in flat[0]}
+    return {key: next(iter(values)) if len(values) == 1 else "differs" for key, values in same.items()}
 
 
 def _data(results: Results) -> Section:
@@ -227,6 +236,11 @@ def _data(results: Results) -> Section:
 
 def _versions(run: Run) -> str:
     return ", ".join(f"{name} {version}" for name, version in run.manifest.get("versions", {}).items()) or "unknown"
+
+
+def _finished(results: Results, preset: str, task: str | None = None) -> list[Run]:
+    pairs = [(task, preset)] if task else [pair for pair in results.runs if pair[1] == preset]
+    return [run for pair in pairs for run in results.runs.get(pair, []) if run.finished]
 
 
 def _runs(results: Results) -> list[Run]:

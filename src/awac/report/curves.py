@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from awac.errors import DataError
-from awac.report.figures import figure
 from awac.runs import checkpoint
 from awac.runs.tables import inherited_steps
 
@@ -33,6 +32,7 @@ class Run:
         task: environment id.
         folder: the run's folder.
         manifest: of its newest sound checkpoint: `config`, `data`, `versions`.
+        finished: whether its last evaluation is the one that was planned.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Run:
     task: str
     folder: Path
     manifest: dict
+    finished: bool = True
 
     @classmethod
     def read(cls, text: str) -> Run:
@@ -191,7 +192,7 @@ def draw(
         runs: what to draw.
         reference: the behaviour data's mean return, drawn as a dashed line.
         title: above the axes; the task's id if left out.
-        levels: further level lines by label.
+        levels: scores of presets that are drawn as a level, by name.
         unit: what `returns` holds, for the axis.
         colours: by name; matplotlib's own order if left out.
     """
@@ -217,8 +218,9 @@ def draw(
         )
     if reference is not None:
         axes.axhline(reference, color="black", linestyle="--", linewidth=1, label="behaviour data, mean")
-    for label, level in (levels or {}).items():
-        axes.axhline(level, color="dimgray", linestyle="-.", linewidth=1, label=label)
+    for name, level in (levels or {}).items():
+        colour = (colours or {}).get(name, "dimgray")
+        axes.axhline(level, color=colour, linestyle="-.", linewidth=1, label=f"{name}, offline")
     steps = sorted({run.steps for run in runs})
     axes.set_xlabel(f"training episode ({' or '.join(f'{n:,}' for n in steps)} gradient steps each)")
     axes.set_ylabel(unit + (" and its 95 % interval" if len(runs) > len(names) else ""))
@@ -227,12 +229,3 @@ def draw(
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="best", frameon=False)
-
-
-def report(runs: list[str], image: str | None, reference: float | None, title: str | None) -> str:
-    """Reads runs, draws the figure if one is asked for, and returns the table."""
-    read = [Run.read(text) for text in runs]
-    if image:
-        with figure(image) as axes:
-            draw(axes, read, reference, title)
-    return table(read)

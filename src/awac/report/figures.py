@@ -49,12 +49,14 @@ def panels(draws: Sequence[Callable], path: str | os.PathLike) -> None:
                 labels.setdefault(label, line)
             if legend := axes.get_legend():
                 legend.remove()
-            if place + columns < len(draws):  # the same words stand below
-                axes.set_xlabel("")
-            if place % columns:
-                axes.set_ylabel("")
             axes.xaxis.label.set_size("small")
             axes.set_ylabel(axes.get_ylabel().replace(" and ", "\nand "))  # a panel is not as high as the text is long
+        words = [(axes.get_xlabel(), axes.get_ylabel()) for axes in grid.flat]
+        for place, axes in enumerate(grid.flat):  # words that stand below or on the left too are left out
+            if place + columns < len(draws) and words[place][0] == words[place + columns][0]:
+                axes.set_xlabel("")
+            if place % columns and words[place][1] == words[place - 1][1]:
+                axes.set_ylabel("")
         beside = max(1, min(len(labels), int(width / 1.9)))
         drawn.tight_layout(rect=(0, (0.15 + 0.25 * -(-len(labels) // beside)) / height, 1, 1))
         drawn.legend(labels.values(), labels, loc="lower center", ncols=beside, frameon=False)
@@ -102,8 +104,9 @@ def _axes(**options):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    drawn, axes = pyplot.subplots(**options)
-    try:
-        yield drawn, axes
-    finally:
-        pyplot.close(drawn)
+    with matplotlib.rc_context({"text.parse_math": False}):  # a name may hold dollar signs
+        drawn, axes = pyplot.subplots(**options)
+        try:
+            yield drawn, axes
+        finally:
+            pyplot.close(drawn)

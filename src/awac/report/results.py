@@ -71,12 +71,12 @@ class Results:
                 missing.append(name)
                 continue
             try:
-                run = Run.of(preset, folder / name)
+                run = _up_to(Run.of(preset, folder / name), episodes)
             except NoCheckpointError:  # all of them are damaged
                 missing.append(name)
                 continue
             runs.setdefault((task, preset), []).append(run)
-            if run.episodes[-1] < episodes:
+            if not run.finished:
                 unfinished.append(name)
         if not runs:
             raise DataError(f"no trial in {folder} has an evaluation yet; `awac sweep` goes on with it")
@@ -89,41 +89,49 @@ class Results:
         """A sweep that ran in parts. Of a trial in several parts the longest run counts, or the first of those.
 
         Raises:
-            DataError: the seeds of a task and preset differ in their settings.
+            DataError: the seeds of a task and preset, or a trial's runs, differ in their settings.
         """
         runs: dict[tuple[str, str], dict[str, Run]] = {}
-        unfinished: set[str] = set()
         for part in parts:
             for pair, name, run in part.named():
                 seeds = runs.setdefault(pair, {})
+                for other_name, other in seeds.items():
+                    if len(parts) > 1 and (differing := different_settings(other, run)):
+                        raise DataError(f"{not_seeds(other_name, name, differing)}; give the parts one by one")
                 if name not in seeds or run.episodes[-1] > seeds[name].episodes[-1]:
                     seeds[name] = run
-                    (unfinished.add if name in part.unfinished else unfinished.discard)(name)
-        for seeds in runs.values() if len(parts) > 1 else ():
-            (first, reference), *others = seeds.items()
-            for name, run in others:
-                if differing := different_settings(reference, run):
-                    raise DataError(
-                        f"{first} and {name} differ in {', '.join(differing)}, so they are not seeds of one setting; "
-                        "give the parts one by one"
-                    )
         begun = {name for seeds in runs.values() for name in seeds}
         missing = dict.fromkeys(name for part in parts for name in part.missing if name not in begun)
         ordered = {pair: sorted(seeds.values(), key=seed_of) for pair, seeds in runs.items()}
-        in_order = [name for seeds in runs.values() for name in seeds if name in unfinished]
-        return cls(parts[0].title, ordered, list(missing), in_order)
+        unfinished = [name for seeds in runs.values() for name, run in seeds.items() if not run.finished]
+        return cls(parts[0].title, ordered, list(missing), unfinished)
 
     @classmethod
     def of_runs(cls, runs: list[Run], title: str, reference: float | None = None) -> Results:
-        """Sorts single runs by task and name; those of one name are seeds."""
+        """Sorts single runs by task and name; those of one name are seeds, as long as the longest of them.
+
+        Raises:
+            DataError: runs of one name differ in their settings.
+        """
         sorted_runs: dict[tuple[str, str], list[Run]] = {}
         for run in runs:
             sorted_runs.setdefault((run.task, run.name), []).append(run)
-        unfinished = []
-        for seeds in sorted_runs.values():
+        for pair, seeds in sorted_runs.items():
             longest = max(run.episodes[-1] for run in seeds)
-            unfinished += [str(run.folder) for run in seeds if run.episodes[-1] < longest]
-        return cls(title, sorted_runs, [], unfinished, reference)
+            sorted_runs[pair] = [replace(run, finished=bool(run.episodes[-1] == longest)) for run in seeds]
+        unfinished = [str(run.folder) for seeds in sorted_runs.values() for run in seeds if not run.finished]
+        results = cls(title, sorted_runs, [], unfinished, reference)
+        for text in results.mixed():
+            raise DataError(f"{text}; give them names of their own (NAME=FOLDER)")
+        return results
+
+    def mixed(self) -> list[str]:
+        """A line for each task and preset whose runs differ in their settings."""
+        lines = []
+        for first, *others in self.runs.values():
+            differing = [(run, keys) for run in others if (keys := different_settings(first, run))]
+            lines += [not_seeds(str(first.folder), str(run.folder), keys) for run, keys in differing[:1]]
+        return lines
 
     def named(self) -> Iterator[tuple[tuple[str, str], str, Run]]:
         """(task, preset), TASK/PRESET/seed_N and run of every trial of a sweep that has an evaluation."""
@@ -146,11 +154,12 @@ class Results:
         return [run for preset in self.presets for run in self.runs.get((task, preset), [])]
 
     def data_score(self, task: str) -> float | None:
-        """The data's mean return in the unit of `scores`, where the runs' checkpoints hold it."""
+        """The data's mean return in the unit of `scores`, where the runs' checkpoints hold it and agree."""
         run = self.of_task(task)[0]
         value = self.reference
         if value is None:
-            value = run.manifest.get("data", {}).get("mean_return")
+            known = {run.manifest.get("data", {}).get("mean_return") for run in self.of_task(task)} - {None}
+            value = known.pop() if len(known) == 1 else None
         return normalized_score(run.task, value) if value is not None and is_normalised(run) else value
 
 
@@ -168,7 +177,23 @@ def different_settings(a: Run, b: Run) -> list[str]:
     ours, theirs = (dataclasses.asdict(Config.from_dict(run.manifest["config"])) for run in (a, b))
     pairs = [(ours[part], theirs[part]) for part in SECTIONS]
     differing = [key for x, y in pairs for key in x if key not in ignored and x[key] != y[key]]
+    if seed_of(a) != seed_of(b) and a.finished and b.finished and a.episodes[-1] != b.episodes[-1]:
+        differing.append("episode")
     return [*differing, *(["the rows of the data set"] if all(data) and data[0] != data[1] else [])]
+
+
+def not_seeds(first: str, second: str, differing: list[str]) -> str:
+    """That two runs are not seeds of one setting, in words."""
+    both = first if first == second else f"{first} and {second}"
+    return f"{both} differ in {', '.join(differing)}, so they are not seeds of one setting"
+
+
+def _up_to(run: Run, episodes: int) -> Run:
+    """A run up to the end that is planned for it, which it may be beyond, or may not have reached."""
+    planned = run.episodes <= episodes
+    if planned.any():
+        run = replace(run, **{name: getattr(run, name)[planned] for name in ("episodes", "returns", "scores")})
+    return replace(run, finished=bool(run.episodes[-1] == episodes))
 
 
 def has_evaluation(folder: Path) -> bool:
@@ -186,14 +211,14 @@ def scores(run: Run) -> np.ndarray:
     return run.scores if is_normalised(run) else run.returns
 
 
-def last(run: Run) -> float:
-    """The last evaluation."""
-    return float(scores(run)[-1])
+def last(run: Run) -> float | None:
+    """The last evaluation; None if the run has not come to it."""
+    return float(scores(run)[-1]) if run.finished else None
 
 
-def best(run: Run) -> float:
-    """The best evaluation."""
-    return float(scores(run).max())
+def best(run: Run) -> float | None:
+    """The best evaluation; None if others are to come."""
+    return float(scores(run).max()) if run.finished else None
 
 
 def at_switch(run: Run) -> float | None:
@@ -203,9 +228,10 @@ def at_switch(run: Run) -> float | None:
 
 
 def held(run: Run) -> float | None:
-    """Lowest return of the first 10 evaluations after the switch ÷ return at the switch; None without both."""
+    """Lowest return of the first 10 evaluations after the switch ÷ return at the switch; None without them."""
     before, after = run.returns[run.episodes <= run.switch], run.returns[run.episodes > run.switch][:10]
-    return float(after.min() / before[-1]) if len(before) and len(after) and before[-1] > 0 else None
+    there = len(before) and (len(after) == 10 or (len(after) and run.finished))
+    return float(after.min() / before[-1]) if there and before[-1] > 0 else None
 
 
 def score_table(results: Results, measure: Callable[[Run], float | None], digits: int = 1, mean: bool = True) -> Table:

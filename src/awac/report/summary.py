@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from awac.errors import ConfigError, DataError
 from awac.report.curves import Run
-from awac.report.results import Results
+from awac.report.results import Results, seed_of
 from awac.runs import files
+from awac.sweep.plan import trial_name
 
 _FORMAT = 1
 _NOTED = ("config", "data", "versions")  # of a run's manifest
@@ -63,6 +65,8 @@ def read(path: Path) -> Results:
                 np.array([np.nan if x is None else x for x in row[name]], float) for name in _COLUMNS
             )
             run = Run.with_settings(row["preset"], episodes.astype(int), returns, scores, path, row["manifest"])
+            if trial_name(row["task"], row["preset"], seed_of(run)) in values["unfinished"]:
+                run = replace(run, finished=False)
             runs.setdefault((row["task"], row["preset"]), []).append(run)
         if not runs:
             raise ValueError("no runs in it")

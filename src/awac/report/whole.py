@@ -8,9 +8,9 @@ from pathlib import Path
 from awac.errors import ConfigError
 from awac.report import markdown, page, summary
 from awac.report.content import curves, sections
-from awac.report.curves import Run
+from awac.report.curves import Run, draw, table
 from awac.report.doctor import verdicts
-from awac.report.figures import panels
+from awac.report.figures import figure, panels
 from awac.report.results import Results, Table
 from awac.sweep.plan import PLAN
 
@@ -27,7 +27,7 @@ class Outputs:
     Attributes:
         html: one page with everything.
         markdown: text, with its figures beside it.
-        figure: image with the curves of all tasks.
+        figure: image with the curves, a panel a task.
         results: JSON with a sweep's results, of which the report can be made again.
     """
 
@@ -38,7 +38,7 @@ class Outputs:
 
 
 def write_report(runs: list[str], title: str | None, outputs: Outputs, reference: float | None = None) -> None:
-    """Writes the report of a sweep, whose tables it prints, or of single runs.
+    """Prints the tables of a sweep, or a table of single runs, and writes what is asked for.
 
     Args:
         runs: results folders or files of a sweep and its parts, or `[NAME=]FOLDER` of each run.
@@ -56,25 +56,28 @@ def write_report(runs: list[str], title: str | None, outputs: Outputs, reference
     else:
         read = [Run.read(name) for name in runs]
         results = Results.of_runs(read, ", ".join(dict.fromkeys(run.task for run in read)), reference)
+        print(table(read))
     if reference is not None and len(results.tasks) > 1:
         raise ConfigError(f"--reference is the data's mean return of one task; these runs are of {len(results.tasks)}")
-    content = list(sections(results))
-    title = title or results.title
+    content = list(sections(results)) if swept or outputs.markdown or outputs.html else []
     if swept:
         for section in content[: next(i for i, s in enumerate(content) if s.title == "Curves")]:
             print(f"\n{section.title}\n{section.text}\n")
             print("\n\n".join(markdown.markdown(block) for block in section.blocks if isinstance(block, Table)))
     if outputs.markdown:
-        markdown.write(title, content, Path(outputs.markdown))
+        markdown.write(title or results.title, content, Path(outputs.markdown))
         print(f"\nReport: {outputs.markdown}", flush=True)
-    if outputs.figure:
+    if outputs.figure and not swept and len(results.tasks) == 1:
+        with figure(outputs.figure) as axes:
+            draw(axes, results.of_task(results.tasks[0]), reference, title)
+    elif outputs.figure:
         panels([picture.draw for picture in curves(results)], outputs.figure)
         print(f"Figure: {outputs.figure}", flush=True)
     if outputs.results:
         summary.write(results, Path(outputs.results))
         print(f"Results: {outputs.results}", flush=True)
     if outputs.html:
-        page.write(title, [*content, *verdicts(results)], Path(outputs.html))
+        page.write(title or results.title, [*content, *verdicts(results)], Path(outputs.html))
         print(f"Page: {outputs.html}", flush=True)
 
 

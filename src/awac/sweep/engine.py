@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from awac.algorithm.native.cpus import cpu_limit
@@ -29,6 +30,7 @@ _ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",  # MindSpore 2.7 needs it, and Ray loads protobuf first
 }
+_FOLDERS = ("AWAC_CACHE_DIR", "D4RL_DATASET_DIR", "MINARI_DATASETS_PATH")  # of data sets; the workers get them too
 
 
 def sweep(
@@ -116,7 +118,8 @@ def _check_tasks(trials: list[Trial]) -> None:
 def _run(ray, trials: list[Trial], folder: Path, address, workers, progress: Progress) -> dict[str, str]:
     _start(ray, address, workers or cores())
     try:
-        task = ray.remote(num_cpus=1, max_calls=1, max_retries=RESTARTS, runtime_env={"env_vars": _ENVIRONMENT})(
+        variables = _ENVIRONMENT | {name: os.environ[name] for name in _FOLDERS if name in os.environ}
+        task = ray.remote(num_cpus=1, max_calls=1, max_retries=RESTARTS, runtime_env={"env_vars": variables})(
             trial_run.run
         )
         place = os.getcwd()
@@ -195,7 +198,6 @@ def _stop(ray, pending: dict, reasons: dict[str, str], progress: Progress) -> No
     for ref in pending:
         with contextlib.suppress(AWACError, ray.exceptions.RayError):
             ray.cancel(ref)
-    for _ in range(round(_GRACE / _POLL)):
-        if not pending:
-            return
+    end = time.monotonic() + _GRACE
+    while pending and time.monotonic() < end:
         _collect(ray, pending, reasons, progress)

@@ -139,6 +139,8 @@ def _axis(values, own: str, where: str) -> dict[str, dict]:
     axis = {}
     for label, given in values.items():
         place = f"{where}, {label}"
+        if not label or label[0] == "_":
+            raise ConfigError(f"{where}: the label {label!r} is empty or begins with _; give it a name")
         given = dict(_mapping(given, place))
         name = given.pop(own, label)
         if not isinstance(name, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -47,10 +48,12 @@ class Progress:
         if not now and time.monotonic() - self._shown < self._every:
             return
         self._shown = time.monotonic()
-        text = self.table()
+        text, terminal = self.table(), sys.stdout.isatty()
+        if terminal:  # a line that wraps would be two to go back over
+            text = "\n".join(line[: shutil.get_terminal_size().columns] for line in text.splitlines())
         self._clear()
         print(text, flush=True)
-        if sys.stdout.isatty():
+        if terminal:
             self._drawn = text.count("\n") + 1
 
     def line(self, text: str) -> None:

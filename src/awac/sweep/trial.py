@@ -17,25 +17,32 @@ from awac.runs.tables import last_row
 from awac.sweep.plan import Trial
 
 LOG = "awac_train_log.txt"
+_OTHER = "a finished or begun trial keeps its settings: change the file back, or give the new sweep other --results"
 
 
 def is_done(trial: Trial, folder: Path) -> bool:
     """Whether a trial's folder holds its last checkpoint and its last evaluation.
 
     Raises:
-        CheckpointError: it is a run with other settings.
+        CheckpointError: it is a run with other settings, how it is evaluated and where its rows are from included:
+            its scores would stand beside others that were not got in the same way.
         NoCheckpointError: its checkpoints are damaged.
     """
-    from awac.training.resume import manifest_to_resume  # imports MindSpore, which a plan does not need
+    # It imports MindSpore, which a plan does not need.
+    from awac.training.resume import FREE, manifest_to_resume, read_about, same_settings
 
     if not folder.is_dir() or not run_folder.episodes(folder):
         return False
+    free = FREE - {"eval_episodes", "eval_every"}
     try:
-        episode = manifest_to_resume(folder, trial.config)["episode"]
+        manifest = manifest_to_resume(folder, trial.config, free, _OTHER)
     except NoCheckpointError:
         text = f"none of the checkpoints in {folder} is complete; delete that folder, and the trial runs again"
         raise NoCheckpointError(text) from None
-    return episode > trial.episodes or (episode == trial.episodes and last_row(folder, "eval.csv")[0] == episode)
+    done = manifest["episode"] >= trial.episodes and last_row(folder, "eval.csv")[0] >= trial.episodes
+    if done:  # of one that goes on, the rows themselves are compared
+        same_settings(folder, read_about(folder, manifest)[0], trial.config, free - {"dataset"}, _OTHER)
+    return done
 
 
 def run(trial: Trial, folder: str, place: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import platform
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -31,6 +32,7 @@ FREE = {
 }
 """Settings that don't change what is learnt, so a resumed run may change them. The data are compared row by row."""
 
+_RESUMED = "--resume continues with the same configuration, leave the setting out"
 _FUNCTION = ("critic_layer_norm", "squash_mean", "log_std_bound", "log_std_min", "log_std_max")
 """Settings that change what the same weights compute."""
 _VALUES = ("gamma", "reward_scale")
@@ -122,19 +124,27 @@ def stored_config(folder: Path) -> Config | None:
         raise CheckpointError(f"{folder / run_folder.MARKER} is damaged ({error}); --overwrite starts over") from error
 
 
-def manifest_to_resume(folder: Path, config: Config) -> dict:
+def manifest_to_resume(folder: Path, config: Config, free: Collection[str] = FREE, hint: str = _RESUMED) -> dict:
     """The newest sound checkpoint, if a run with this configuration can be resumed from it.
+
+    Args:
+        folder: of the run.
+        config: the settings now.
+        free: those that may be others than the run's.
+        hint: what to do if one of the rest is.
 
     Raises:
         CheckpointError: there is none, or a setting that changes the result differs.
     """
     manifest = _newest(folder, warn=print)
-    same_settings(folder, read_about(folder, manifest)[0], config)
+    same_settings(folder, read_about(folder, manifest)[0], config, free, hint)
     return manifest
 
 
-def same_settings(folder: Path, stored: Config, config: Config) -> None:
-    """Refuses to resume a run with other settings.
+def same_settings(
+    folder: Path, stored: Config, config: Config, free: Collection[str] = FREE, hint: str = _RESUMED
+) -> None:
+    """Refuses to resume a run with other settings; the arguments are those of `manifest_to_resume`.
 
     Raises:
         CheckpointError: a setting that changes the result differs.
@@ -145,10 +155,9 @@ def same_settings(folder: Path, stored: Config, config: Config) -> None:
             before, after = getattr(was, field.name), getattr(now, field.name)
             if field.name == "offline_train_steps" and config.env.no_env:
                 continue  # there is only the offline phase, which may be extended
-            if before != after and field.name not in FREE:
+            if before != after and field.name not in free:
                 raise CheckpointError(
-                    f"{folder} was trained with {field.name} = {before!r}, this command says {after!r}; --resume "
-                    f"continues with the same configuration, leave the setting out"
+                    f"{folder} was trained with {field.name} = {before!r}, this command says {after!r}; {hint}"
                 )
 
 
