@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import subprocess
+import sys
 
 import mindspore as ms
 import pytest
@@ -65,8 +67,92 @@ def test_a_compiler_may_be_several_words(compiler, tmp_path):
 
 def test_without_a_writable_cache_it_is_built_in_a_temporary_folder(compiler, monkeypatch):
     monkeypatch.setenv("AWAC_CACHE_DIR", "/proc/nowhere")
-    path, _ = build.library()
+    path, remark = build.library()
     assert path and "awac-" in path and not path.startswith("/proc")
+    assert remark == "built for this run: /proc/nowhere/native can't be written to (No such file or directory)"
+
+
+def test_a_full_cache_is_not_the_end(compiler, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(build.shutil, "copy", full)
+    path, remark = build.library()
+    assert path and os.path.isfile(path) and remark.endswith("can't be written to (No space left on device)")
+
+
+def test_a_colon_in_the_cache_folder_is_avoided(compiler, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWAC_CACHE_DIR", str(tmp_path / "a:b"))
+    path, remark = build.library()
+    assert path and ":" not in path and remark.endswith("a:b/native has a colon in it")
+
+
+def test_a_cache_that_was_emptied_or_a_folder_that_was_left_is_no_fault(compiler, monkeypatch, tmp_path):
+    path, _ = build.library()
+    os.remove(path)
+    assert build.library() == (path, "") and os.path.isfile(path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("AWAC_CACHE_DIR", "relative")
+    path, _ = build.library()
+    assert path and os.path.isabs(path)
+
+
+def test_a_build_that_failed_is_not_repeated(monkeypatch, tmp_path):
+    counter = tmp_path / "calls"
+    monkeypatch.setenv("CXX", f"sh -c 'echo x >> {counter}; echo collect2: error: ld >&2; echo no room >&2; exit 1'")
+    assert [build.library()[1] for _ in range(2)] == ["sh failed: no room"] * 2
+    assert counter.read_text() == "x\n"
+
+
+def test_a_process_started_from_here_has_the_threads_of_its_own(monkeypatch):
+    code = "import os, subprocess, awac.algorithm.backend; subprocess.run(['printenv', 'OMP_NUM_THREADS'])"
+    for given, seen in ((None, ""), ("3", "3\n")):
+        env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+        env |= {"OMP_NUM_THREADS": given} if given else {}
+        assert subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout == seen
+
+
+@needs_a_compiler
+def test_threads_that_the_system_does_not_give_are_not_waited_for(tmp_path):
+    (tmp_path / "main.cc").write_text(
+        """#include <dlfcn.h>
+        #include <pthread.h>
+        #include <cerrno>
+        #include <cstdio>
+        #include "pool.h"
+        extern "C" int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *x) noexcept {
+          static int made = 0;
+          if (++made > 2) return EAGAIN;
+          return reinterpret_cast<decltype(&pthread_create)>(dlsym(RTLD_NEXT, "pthread_create"))(t, a, f, x);
+        }
+        int main() {
+          std::atomic<int> sum{0};
+          for (int i = 0; i < 1000; ++i) awac::Pool::get(16).run(10, [&](int64_t k) { sum += k; });
+          printf("%d", sum.load());
+          fflush(stdout);
+          _Exit(0);
+        }"""
+    )
+    command = [
+        "g++",
+        "-std=c++17",
+        "-O1",
+        f"-I{build.FOLDER}",
+        "-rdynamic",
+        "-pthread",
+        "main.cc",
+        "-o",
+        "main",
+        "-ldl",
+    ]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    assert subprocess.run([tmp_path / "main"], capture_output=True, text=True, timeout=60).stdout == "45000"
+
+
+def test_more_threads_than_there_is_work_are_not_started(monkeypatch):
+    monkeypatch.setattr(native, "threads", lambda: 64)
+    assert [native._useful_threads(algo(batch_size=size)) for size in (2, 256, 1024, 2048)] == [16, 16, 16, 32]
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707])
@@ -74,8 +160,9 @@ def test_a_library_in_a_folder_that_others_may_write_to_is_not_loaded(compiler, 
     path, _ = build.library()
     os.chmod(tmp_path / "cache" / "native", mode)
     build._build.cache_clear()
-    other, _ = build.library()
+    other, remark = build.library()
     assert other and other != path and not other.startswith(str(tmp_path / "cache"))
+    assert remark.endswith("native is not the user's own, or others may write to it")
 
 
 def test_a_damaged_library_is_not_loaded(tmp_path):

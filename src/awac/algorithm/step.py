@@ -84,9 +84,9 @@ class GradientSteps(nn.Cell):
         self.critic_gradient = ops.value_and_grad(self.critic_loss, None, updates.critic, has_aux=True)
         self.actor_gradient = ops.value_and_grad(self.actor_loss, None, updates.actor, has_aux=True)
         self.ranks = updates.ranks
-        library, self.path = native.choose(config, actor, critic, baseline)
-        if self.ranks.size > 1:
-            library, self.path = None, f"graph, {self.ranks.size} workers"
+        library, self.path = None, f"graph, {self.ranks.size} workers"
+        if self.ranks.size == 1:
+            library, self.path = native.choose(config, actor, critic, baseline)
         if library:
             self.state = native.state(updates)
             self.settings = native.settings(config, actor, critic)

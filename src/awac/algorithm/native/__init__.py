@@ -34,11 +34,16 @@ KNOWN = {
 def choose(config, actor, critic, baseline: bool) -> tuple[str | None, str]:
     """The compiled library or None, and the path in words: `native, 2 threads` or `graph, no compiler found: g++`."""
     reason = supports(config, actor, critic, baseline)
-    path, failure = (None, reason) if reason else library()
+    path, remark = (None, reason) if reason else library()
     if path is None:
-        return None, f"graph, {failure}"
-    count = threads()
-    return path, f"native, {count} thread{'' if count == 1 else 's'}"
+        return None, f"graph, {remark}"
+    count = _useful_threads(config)
+    return path, f"native, {count} thread{'' if count == 1 else 's'}{remark and f', {remark}'}"
+
+
+def _useful_threads(config) -> int:
+    """More than these find no work: a batch is cut into blocks of 64 rows, and an update into some 27 units."""
+    return min(threads(), max(16, -(-config.batch_size // 64)))
 
 
 def supports(config, actor, critic, baseline: bool = True) -> str | None:
@@ -94,7 +99,7 @@ def settings(config, actor, critic) -> Tensor:
     sizes = (actor.obs_size, outputs if discrete else actor.action_size, actor.trunk.depth, critic.net.depth)
     values = (config.gamma, config.tau, config.lam, config.weight_clip, config.weight_floor, config.reward_scale,
               low, high, config.actor_lr, config.critic_lr, config.actor_weight_decay, 1.0 - config.actor_ema,
-              threads())  # fmt: skip
+              _useful_threads(config))  # fmt: skip
     return Tensor([float(x) for x in (VERSION, *flags, *sizes, *values)], ms.float32)
 
 

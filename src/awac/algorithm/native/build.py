@@ -41,29 +41,40 @@ class BuildError(Exception):
 
 
 def library() -> tuple[str | None, str]:
-    """Path of the compiled library, or None and the reason."""
+    """Path of the compiled library and a remark on it, or None and the reason."""
     if os.environ.get("AWAC_NATIVE", "1") == "0":
         return None, "AWAC_NATIVE=0"
     if ms.get_context("device_target") != "CPU":
         return None, f"device {ms.get_context('device_target')}"
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return None, f"{sys.platform} on {platform.machine()}"
-    try:
-        return _build(os.environ.get("CXX") or "g++", _folder()), ""
-    except BuildError as error:
-        return None, str(error)
+    wanted = os.environ.get("CXX") or "g++", _folder()
+    path, remark = _build(*wanted)
+    if path and not os.path.isfile(path):  # the cache was emptied since
+        _build.cache_clear()
+        path, remark = _build(*wanted)
+    return path, remark
 
 
 def _folder() -> Path | None:
     """The libraries' folder in the cache; None where there is no home folder."""
     try:
-        return cache_folder() / "native"
+        return cache_folder().absolute() / "native"
     except (RuntimeError, OSError):
         return None
 
 
-@functools.cache
-def _build(compiler: str, folder: Path | None) -> str:
+@functools.cache  # a failure too: it took its time
+def _build(compiler: str, folder: Path | None) -> tuple[str | None, str]:
+    try:
+        return _find_or_build(compiler, folder)
+    except BuildError as error:
+        return None, str(error)
+    except OSError as error:
+        return None, f"no temporary folder can be used ({error.strerror})"
+
+
+def _find_or_build(compiler: str, folder: Path | None) -> tuple[str, str]:
     try:
         command = shlex.split(compiler)
     except ValueError as error:
@@ -73,25 +84,38 @@ def _build(compiler: str, folder: Path | None) -> str:
     if not names:
         raise BuildError(f"MindSpore {ms.__version__} has no libdnnl.so.2 or libdnnl.so.3 in {onednn}")
     name = f"learner-{_fingerprint(command, onednn, names[0])}.so"
-    if folder and _is_safe(folder) and _is_safe(folder / name) and _loads(folder / name):
-        return str(folder / name)
+    if folder and ":" not in str(folder) and _is_safe(folder) and _is_safe(folder / name) and _loads(folder / name):
+        return str(folder / name), ""
     link = [f"-L{onednn}", f"-l:{names[0]}", f"-Wl,-rpath,{onednn}"]
-    for place in (folder, None):  # then a folder of this process
-        try:
-            if place is not None:
-                place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            target = (place if place and _is_safe(place) else _temporary()) / name
-            with tempfile.TemporaryDirectory(dir=target.parent) as made:  # renamed when whole: runs may build together
-                _compile([*command, *FLAGS, str(FOLDER / "learner.cc"), "-o", f"{made}/{name}", *link])
-                os.chmod(f"{made}/{name}", 0o700)
-                os.replace(f"{made}/{name}", target)
-        except OSError:
-            continue
-        if _loads(target):
-            return str(target)
-    raise BuildError(
-        "the compiled library can't be stored or loaded (cache and temporary folder are read-only, noexec)"
-    )
+    made = _temporary()
+    _compile([*command, *FLAGS, str(FOLDER / "learner.cc"), "-o", str(made / name), *link])
+    fault = _store(made / name, folder)
+    if folder and not fault:
+        if _loads(folder / name):
+            return str(folder / name), ""
+        fault = f"nothing can be loaded from {folder}"
+    if ":" not in str(made) and _loads(made / name):
+        return str(made / name), f"built for this run: {fault}"
+    raise BuildError(f"the compiled library can't be loaded from {made}, and {fault}")
+
+
+def _store(library: Path, folder: Path | None) -> str:
+    """Copies a library to the cache; returns why it could not."""
+    if folder is None:
+        return "there is no home folder"
+    if ":" in str(folder):  # MindSpore takes what comes after it for the function's name
+        return f"{folder} has a colon in it"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_safe(folder):
+            return f"{folder} is not the user's own, or others may write to it"
+        with tempfile.TemporaryDirectory(dir=folder) as made:  # renamed when whole: runs may build together
+            shutil.copy(library, made)
+            os.chmod(f"{made}/{library.name}", 0o700)
+            os.replace(f"{made}/{library.name}", folder / library.name)
+    except OSError as error:
+        return f"{folder} can't be written to ({error.strerror})"
+    return ""
 
 
 def _fingerprint(command, onednn: Path, name: str) -> str:
@@ -116,6 +140,7 @@ def _compile(command: list[str]) -> None:
         raise BuildError(f"{command[0]} took more than 120 s") from None
     except subprocess.CalledProcessError as error:
         lines = [line.strip() for line in error.stderr.decode(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in lines if not line.startswith("collect2:")] or lines  # the linker's line comes before
         first = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
         raise BuildError(f"{command[0]} failed: {first or f'exit status {error.returncode}'}") from None
 
@@ -139,6 +164,11 @@ def _loads(path: Path) -> bool:
 
 
 def _temporary() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="awac-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder, made_by = Path(tempfile.mkdtemp(prefix="awac-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == made_by:  # a forked process inherits this call
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
     return folder

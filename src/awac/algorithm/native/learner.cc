@@ -338,6 +338,8 @@ extern "C" int Learn(int count, void **params, int *ndims, int64_t **shapes, con
   const auto &s = *reinterpret_cast<const awac::Settings *>(data[0]);
   const bool free_std = s.discrete == 0 && s.state_dependent_std == 0;
   if (count != 9 + 4 * (free_std + 2 * static_cast<int>(s.actor_depth)) + 8 * static_cast<int>(s.critic_depth)) return 2;
+  const unsigned before = awac::flush_subnormals();
   awac::Learner(data, ndims, shapes).run(data[count - 2], static_cast<int *>(params[count - 1]));
+  _mm_setcsr(before);
   return 0;
 }
