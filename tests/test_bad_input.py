@@ -334,7 +334,10 @@ class TestDivergence:
         arguments = ["--episode", "5", "--dataset", str(RECORDED), "--ckpt_path", "ckpt", *self.RUN]
         assert cli.main(["train", *arguments]) == 1
         err = capfd.readouterr().err
-        assert err.startswith("awac: error: a loss is not finite at gradient step 2; training stops")
+        assert err.startswith(
+            "awac: error: a loss is not finite at gradient step 2; training stops; start a new run with "
+        )
+        assert "--init_from ckpt and a lower critic_lr" in err and "--resume would come to the same" in err
         assert err.count("\n") == 1
         assert [path.name for path in (tmp_path / "ckpt").glob("manifest_*")] == ["manifest_1.json"]
         assert cli.main(["eval", "--ckpt_path", "ckpt"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -134,6 +135,7 @@ def test_a_save_that_fails_midway_leaves_the_older_checkpoint(folder, monkeypatc
     after = tree(folder)
     assert all(after[name] == content for name, content in before.items())
     assert not any(".tmp" in name for name in after)
+    assert set(after) == set(before), "a part of it would stay for ever"
     assert usable(folder) == (5, [])
     save(folder, 6)
     assert usable(folder) == (6, [])
@@ -318,6 +320,15 @@ class TestLock:
         with run_folder.exclusive(tmp_path):  # a killed run's lock does not block others
             assert (tmp_path / "run.lock").read_text() == str(os.getpid())
         assert not (tmp_path / "run.lock").exists()
+
+    def test_a_file_system_without_locks_is_said(self, tmp_path, monkeypatch, capsys):
+        def none(*_):
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr(run_folder.fcntl, "flock", none)
+        with run_folder.exclusive(tmp_path):
+            pass
+        assert f"{tmp_path} can't be locked (Function not implemented)" in capsys.readouterr().out
 
     def test_it_is_released_when_the_run_fails(self, tmp_path):
         with pytest.raises(ZeroDivisionError), run_folder.exclusive(tmp_path):

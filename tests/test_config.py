@@ -234,6 +234,7 @@ def test_a_wrong_type_is_refused(key, value):
         ({"weighting": "sofmax"}, "weighting = 'sofmax': did you mean 'softmax'"),
         ({"loss_reduction": "median"}, "one of mean, sum"),
         ({"log_std_min": 1.0}, "log_std_min must be below log_std_max"),
+        ({"weighting": "exp", "weight_floor": 20}, "weight_floor must be below weight_clip (20.0, 10.0)"),
         ({"steps_per_call": 33}, "n_steps_per_episode must be a multiple of steps_per_call"),
         ({"offline_train_steps": 1500}, "offline_train_steps must be a multiple of n_steps_per_episode"),
     ],

@@ -14,7 +14,9 @@ import pytest
 from tiny import RECORDED, settings
 
 from awac import cli
+from awac.errors import Interrupted
 from awac.training import session
+from awac.training.trainer import AWACTrainer
 
 TRAIN = ["train", "--dataset", str(RECORDED), "--ckpt_path", "run", "--episode", "4", *settings()]
 
@@ -49,6 +51,31 @@ def test_tensorboard_gets_the_figures_of_the_tables(tmp_path, monkeypatch, graph
     assert cli.main([*TRAIN, "--overwrite", "--logger", "tensorboard"]) == 0
     assert len(list((tmp_path / "run" / "tensorboard").glob("*/events*"))) == 3
     assert len(list(path.parent.glob("events*"))) == 2, "another run's curves are not mixed with it"
+
+
+def test_an_episode_whose_evaluation_was_interrupted_is_written_after_it_is_repeated(tmp_path, monkeypatch, graph_mode):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX import SummaryWriter
+
+    written, add = {}, SummaryWriter.add_scalar
+
+    def note(self, name, value, step):
+        written[name, step] = value
+        add(self, name, value, step)
+
+    def stop(self, policy=None):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", note)
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(AWACTrainer, "evaluate", stop)
+        assert cli.main([*TRAIN, "--logger", "tensorboard"]) == 128 + signal.SIGTERM
+    assert ("train/ess", 40) not in written
+    assert cli.main(["train", "--ckpt_path", "run", "--resume", "--logger", "tensorboard"]) == 0
+    for row in rows("run/train.csv"):
+        assert written["train/ess", int(row["gradient_steps"])] == pytest.approx(float(row["ess"]), rel=1e-4)
+    assert {step for name, step in written if name == "eval/return"} == {40, 80}
 
 
 def test_of_several_workers_only_the_first_has_loggers(tmp_path, monkeypatch, graph_mode):

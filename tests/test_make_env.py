@@ -139,6 +139,33 @@ def test_a_task_that_only_old_gym_knows_is_found_without_a_prefix():
     assert ends[-1] == (False, True)
 
 
+def test_every_old_space_is_converted_or_refused(monkeypatch):
+    gym = pytest.importorskip("gym")
+
+    class Old(gym.Env):
+        observation_space = gym.spaces.Dict(
+            {"a": gym.spaces.MultiBinary(2), "b": gym.spaces.MultiDiscrete([2, 3]), "c": gym.spaces.Box(-1, 1, (2,))}
+        )
+        action_space = gym.spaces.Discrete(2)
+        seed = 3  # not a method
+
+        def reset(self, *, seed=None, options=None):
+            return self.observation_space.sample(), {}
+
+    env = Guard(OldGymEnv(Old(), "old"), "old")
+    assert env.observation_space.shape == (2 + 2 + 3 + 2,)
+    assert env.reset(seed=0)[0].shape == (9,)
+    Old.observation_space = gym.spaces.Graph(gym.spaces.Box(-1, 1, (2,)), None)
+    with pytest.raises(TaskError, match="kind Graph is not supported"):
+        OldGymEnv(Old(), "old")
+
+
+def test_a_space_of_the_old_package_is_named(register):
+    gym = pytest.importorskip("gym")
+    with pytest.raises(TaskError, match="acts in Box of the package gym, not of Gymnasium"):
+        make_env(register(VECTOR, gym.spaces.Box(-1, 1, (2,))))
+
+
 class FourTuples:
     """An env of the gym API up to 0.25."""
 

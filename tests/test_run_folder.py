@@ -64,6 +64,19 @@ class TestOtherPeoplesFiles:
         assert error.startswith("awac: error: run") and error.count("\n") == 1
         assert contents(foreign) == before
 
+    @pytest.mark.parametrize("flag", ["--overwrite", None])
+    def test_a_file_with_the_locks_name_does_not_make_it_a_runs_folder(self, foreign, flag, graph_mode, capsys):
+        (foreign / "run.lock").write_text("mine")
+        before = contents(foreign)
+        assert cli.main([*TRAIN, *filter(None, [flag]), *settings()]) == 1
+        assert contents(foreign) == before and capsys.readouterr().err.count("\n") == 1
+        for name in ("train.csv", "policy/mine.txt"):
+            (foreign / name).unlink()
+        (foreign / "policy").rmdir()
+        assert cli.main([*TRAIN, *settings()]) == 1
+        assert "run.lock was not written by awac" in capsys.readouterr().err
+        assert (foreign / "run.lock").read_text() == "mine"
+
     def test_overwrite_removes_only_what_the_run_wrote(self, copy, graph_mode):
         mine = ("sweep.csv", "policy/mine.txt", "policy/policy_1.ckpt.bak", "replay/rows.npy", "manifest_x.json")
         for name in mine:
@@ -145,6 +158,29 @@ class TestBeforeTheFirstCheckpoint:
         assert "No checkpoint in run yet" in capsys.readouterr().out
         config = json.loads((tmp_path / "run" / "manifest_1.json").read_text())["config"]
         assert (config["train"]["seed"], config["algo"]["actor_hidden"]) == (3, [16, 16])
+
+    def test_its_length_need_not_be_typed_again(self, tmp_path, monkeypatch, graph_mode, capsys):
+        self.begun(tmp_path, monkeypatch)  # with --episode 2
+        assert cli.main(["train", "--ckpt_path", "run", "--resume"]) == 0
+        assert (tmp_path / "run" / "manifest_2.json").is_file()
+        assert cli.main(["train", "--ckpt_path", "run", "--resume", "--episode", "3"]) == 0
+        capsys.readouterr()
+        assert cli.main(["train", "--ckpt_path", "run", "--resume"]) == 0
+        assert "run has 3 episodes done, --episode asks for 3" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+    def test_one_that_was_killed_before_it_began_left_no_settings(
+        self, tmp_path, monkeypatch, capsys, graph_mode, flag
+    ):
+        """Its lock is all there is: the defaults would be another task."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "run.lock").write_text("123")
+        code = cli.main([*TRAIN, flag, "--episode", "1", *settings()])
+        if flag == "--resume":
+            assert code == 1 and "no run in it; start it without --resume" in capsys.readouterr().err
+        else:
+            assert code == 0
 
     def test_other_settings_are_refused(self, tmp_path, monkeypatch, graph_mode, capsys):
         self.begun(tmp_path, monkeypatch, "--seed", "3")
@@ -277,7 +313,7 @@ class TestLongEpisodes:
 
     def test_an_episode_runs_to_its_own_end(self, task, graph_mode):
         assert cli.main([*task, "run", "--episode", "8", *settings()]) == 0
-        returns = [row.split(",")[-1] for row in Path("run/train.csv").read_text().splitlines()[1:]]
+        returns = [row.split(",")[-2] for row in Path("run/train.csv").read_text().splitlines()[1:]]
         assert returns == ["", "", "", "", "630", "", "630", ""]  # 35·36/2, ended in online steps 35 and 70
 
     def test_a_resumed_run_takes_the_episode_up_where_it_was(self, task, graph_mode):
@@ -288,11 +324,32 @@ class TestLongEpisodes:
         assert set(straight.files) == set(parts.files)
         assert all(np.array_equal(straight[key], parts[key]) for key in straight.files)
 
+    def test_a_robot_is_not_driven_without_looking(self, task, graph_mode, monkeypatch, capsys):
+        """It takes no seed and there is one of it: after an evaluation in it, repeating the actions would be blind."""
+
+        def once(self):
+            if Counter.made:
+                raise RuntimeError("the robot is in use")
+            Counter.made = True
+
+        def unseeded(self):
+            self.count = 0
+            return self._observe()
+
+        steps, step = [], Counter.step
+        monkeypatch.setattr(Counter, "made", False, raising=False)
+        monkeypatch.setattr(Counter, "__init__", once)
+        monkeypatch.setattr(Counter, "reset", unseeded)
+        monkeypatch.setattr(Counter, "step", lambda self, action: steps.append(1) or step(self, action))
+        assert cli.main([*task, "run", "--episode", "6", *settings(eval_every=1)]) == 0
+        out = capsys.readouterr().out
+        assert len(steps) == 6 * 35 + 3 * 20 and out.count("the episode under way is dropped") == 1
+
     def test_an_environment_that_does_not_repeat_itself_is_named(self, task, graph_mode, monkeypatch, capsys):
         monkeypatch.setattr(Counter, "noisy", True)
         assert cli.main([*task, "run", "--episode", "4", *settings()]) == 0
         assert cli.main([*task, "run", "--episode", "5", "--resume"]) == 0
-        assert "does not repeat its episode" in capsys.readouterr().out
+        assert "does not repeat an episode" in capsys.readouterr().out
 
 
 def test_a_damaged_state_is_one_line(copy, graph_mode, capsys):

@@ -65,6 +65,12 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"awac: error: {NO_HOME}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(
+            f"awac: error: out of memory ({error or 'no details'}); lower batch_size or the networks' sizes",
+            file=sys.stderr,
+        )
+        return 1
     except BrokenPipeError:
         _drop_output()
         return 1

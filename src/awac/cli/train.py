@@ -17,7 +17,9 @@ def add(parser) -> None:
 
     parser.add_argument("--preset", help=f"recipe: {', '.join(PRESETS)} (default: default)")
     parser.add_argument(
-        "--episode", type=positive, help="training episodes in all (default: 500; with --no_env the offline phase's)"
+        "--episode",
+        type=positive,
+        help="training episodes in all (default: 500; with --no_env the offline phase's; with --resume the run's)",
     )
     parser.add_argument(
         "--ckpt_path", type=path, default="./ckpt", help="folder for checkpoints and CSV (default: %(default)s)"
@@ -53,7 +55,7 @@ def run(args) -> None:
     """Runs the command."""
     from awac.config import load_config, parse_yaml, split_pair
     from awac.training.material import offline_episodes
-    from awac.training.resume import stored_config
+    from awac.training.resume import stored_config, stored_episodes
     from awac.training.session import train
 
     overrides = {}
@@ -61,12 +63,13 @@ def run(args) -> None:
         name, value = split_pair(item, "--set")
         overrides[name] = parse_yaml(value, "--set")
     overrides.update(given_keys(args))
-    base = stored_config(Path(args.ckpt_path)) if args.resume else None
+    folder = Path(args.ckpt_path)
+    base, begun = (stored_config(folder), stored_episodes(folder)) if args.resume else (None, None)
     config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
     train(
         config,
         args.ckpt_path,
-        args.episode or (offline_episodes(config) if config.env.no_env else 500),
+        args.episode or begun or (offline_episodes(config) if config.env.no_env else 500),
         device=args.device_target,
         resume=args.resume,
         overwrite=args.overwrite,

@@ -114,6 +114,8 @@ def split_pair(text: str, source: str) -> tuple[str, str]:
 
 def _mapping(parts: list[str], source: str) -> dict | None:
     """`key=value ...` or one YAML mapping."""
+    if parts == ["None"]:
+        return None
     if len(parts) == 1 and (isinstance(whole := parse_yaml(parts[0], source), dict) or whole is None):
         return whole
     pairs = [split_pair(part, source) for part in parts]

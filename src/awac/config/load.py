@@ -109,6 +109,8 @@ def _related(config: Config, source: str) -> Config:
     algo, train = config.algo, config.train
     if algo.log_std_min >= algo.log_std_max:
         raise ConfigError(f"{source}: log_std_min must be below log_std_max")
+    if algo.weighting == "exp" and algo.weight_floor >= algo.weight_clip:
+        raise ConfigError(f"{source}: weight_floor must be below weight_clip ({algo.weight_floor}, {algo.weight_clip})")
     for name, unit in (("n_steps_per_episode", "steps_per_call"), ("offline_train_steps", "n_steps_per_episode")):
         value, of = getattr(train, name), getattr(train, unit)
         if value % of:

@@ -66,10 +66,10 @@ class Guard(gymnasium.Wrapper):
         if seed is not None and callable(self._seed):
             self._call(self._seed, seed)
         result = self._call(self.env.reset, **kwargs)
-        with_info = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
+        with_info = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], (dict, type(None)))
         observation, info = result if with_info else (result, {})
         self._last = self._observation(observation, False)
-        return self._last, info
+        return self._last, info or {}
 
     def step(self, action):
         """Takes one step; returns (observation (O,), reward, terminated, truncated, info).

@@ -178,7 +178,8 @@ def _is_vector(space) -> bool:
 
 def _describe(space) -> str:
     if not isinstance(space, spaces.Box):
-        return type(space).__name__
+        module, name = type(space).__module__.partition(".")[0], type(space).__name__
+        return f"{name} of the package gym, not of Gymnasium" if module == "gym" else name
     return f"Box of shape {space.shape} of {space.dtype}"
 
 

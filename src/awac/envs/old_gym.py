@@ -106,7 +106,7 @@ class OldGymEnv(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
-        if seed is not None and hasattr(self.env.unwrapped, "seed"):
+        if seed is not None and callable(getattr(self.env.unwrapped, "seed", None)):
             self.env.unwrapped.seed(seed)
             return self.env.reset()
         return self.env.reset() if seed is None else self.env.reset(seed=seed)
@@ -122,7 +122,11 @@ class OldGymEnv(gymnasium.Env):
 
 
 def _convert(space):
-    """The Gymnasium space equal to an old one; an unknown kind is returned as it is, and the caller refuses it."""
+    """The Gymnasium space equal to an old one.
+
+    Raises:
+        TaskError: there is none of its kind.
+    """
     if type(space).__name__ == "Dict":
         return spaces.Dict({key: _convert(part) for key, part in space.spaces.items()})
     if type(space).__name__ == "Tuple":
@@ -131,4 +135,8 @@ def _convert(space):
         return spaces.Box(space.low, space.high, space.shape, space.dtype)
     if type(space).__name__ == "Discrete":
         return spaces.Discrete(int(space.n), start=int(getattr(space, "start", 0)))
-    return space
+    if type(space).__name__ == "MultiDiscrete":
+        return spaces.MultiDiscrete(space.nvec)
+    if type(space).__name__ == "MultiBinary":
+        return spaces.MultiBinary(space.n)
+    raise TaskError(f"a space of the old gym's kind {type(space).__name__} is not supported; wrap the environment")

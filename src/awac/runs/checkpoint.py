@@ -53,6 +53,8 @@ def save(folder: Path, episode: int, networks: dict, state: dict | None, about: 
         manifest = json.dumps({"format": FORMAT, "episode": episode, **about, "files": written}, indent=1)
         files.write(folder / MANIFEST.format(episode), lambda temp: temp.write_text(manifest, encoding="utf-8"))
     except (OSError, RuntimeError, ValueError) as error:
+        if not (folder / MANIFEST.format(episode)).exists():
+            remove(folder, episode)  # what was written takes room, and nothing else would remove it
         reason = files.first_line(error)
         raise CheckpointError(f"checkpoint {episode} could not be written to {folder} ({reason})") from error
     # Higher numbers are damaged ones that training went back behind: they may not push out sound ones.

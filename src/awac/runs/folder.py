@@ -37,32 +37,33 @@ _FOLDERS = (*(pattern.split("/")[0] for pattern in NETWORKS.values()), TABLE_COP
 _TABLE_START = "episode,phase,"  # of both tables; identifies a run of an older version, which has no marker
 
 
-def begin(folder: Path, version: str, config: dict, origin: tuple[Path, int] | None) -> None:
+def begin(folder: Path, version: str, config: dict, episodes: int, origin: tuple[Path, int] | None) -> None:
     """Takes the folder for a new run: removes a former run's files and notes what the new one is.
 
     Args:
         folder: of the run.
         version: awac's.
         config: the run's configuration, in case it has to be resumed before its first checkpoint.
+        episodes: training episodes in all; likewise.
         origin: folder and checkpoint of the run that this one starts from; likewise.
 
     Raises:
         CheckpointError: the folder can't be written to.
     """
     clear(folder)
-    _write_json(folder / MARKER, {"format": 1, "awac": version, "config": config})
-    if origin:
+    if origin:  # before the marker: a run that has one can be resumed as it was begun
         _write_json(folder / ORIGIN, {"init_from": str(origin[0].resolve()), "episode": origin[1]})
+    _write_json(folder / MARKER, {"format": 1, "awac": version, "config": config, "episodes": episodes})
 
 
-def begun_with(folder: Path) -> dict | None:
-    """The configuration that `begin` noted; None if there is no marker, or an older version's.
+def begun_with(folder: Path, what: str = "config"):
+    """The configuration that `begin` noted, or the `episodes`; None if there is no marker, or an older version's.
 
     Raises:
         CheckpointError: the marker is damaged.
     """
     try:
-        return json.loads(files.read_text(folder / MARKER)).get("config")
+        return json.loads(files.read_text(folder / MARKER)).get(what)
     except FileNotFoundError:
         return None
     except files.READ_ERRORS as error:
@@ -73,7 +74,7 @@ def is_run(folder: Path) -> bool:
     """Whether a run wrote to the folder: it has a marker, or files that only an older version of awac writes."""
     if not folder.is_dir():
         return False
-    if (folder / MARKER).is_file() or (folder / ORIGIN).is_file() or (folder / LOCK).is_file():
+    if (folder / MARKER).is_file() or (folder / ORIGIN).is_file():
         return True
     return any(_is_manifest(folder / MANIFEST.format(n)) for n in episodes(folder)) or any(
         _is_table(folder / name) for name in TABLES
@@ -145,23 +146,33 @@ def read_origin(folder: Path) -> tuple[str, int] | None:
 def exclusive(folder: Path):
     """Holds the folder for one run; a second one is refused with the first one's pid.
 
-    It uses flock, so the lock ends with the process.
+    It uses flock, so the lock ends with the process. Where the file system has no locks, a line says so.
+
+    Raises:
+        CheckpointError: another run has it, it can't be written to, or its `run.lock` is somebody else's file.
     """
     path = folder / LOCK
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="ascii")  # noqa: SIM115
+        file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written to ({error.strerror})") from None
     with file as lock:
+        lock.seek(0)
+        holder = lock.read(100)
+        if not re.fullmatch(r"\d{0,20}\s*", holder):
+            raise CheckpointError(f"{path} was not written by awac: it is not touched; choose another --ckpt_path")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(lock.fileno()).st_ino != path.stat().st_ino:  # the run that just ended removed its lock
-                raise OSError
-        except OSError:
-            lock.seek(0)
-            raise CheckpointError(f"{folder} is in use by the run with pid {lock.read().strip() or '?'}") from None
+            free = os.fstat(lock.fileno()).st_ino == path.stat().st_ino  # else the run that just ended removed it
+        except (BlockingIOError, FileNotFoundError):
+            free = False
+        except OSError as error:
+            free = True
+            print(f"{folder} can't be locked ({error.strerror}): start no second run in it", flush=True)
+        if not free:
+            raise CheckpointError(f"{folder} is in use by the run with pid {holder.strip() or '?'}")
         with contextlib.suppress(OSError):  # on a full disk the pid is missing, the lock still holds
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), str(os.getpid()).encode())

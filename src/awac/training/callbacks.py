@@ -11,10 +11,11 @@ from awac.algorithm.mindrl import Callback
 from awac.algorithm.step import METRICS
 from awac.envs.tasks import Task, normalized_score
 from awac.errors import CheckpointError
-from awac.runs.tables import Table
+from awac.runs.tables import Table, last_row
 
 RULE = "-----------------------------------------"
-_COUNTS = ("gradient_steps", "env_steps", "train_return", "optimistic")
+_ACTING = ("train_return", "optimistic")
+_COUNTS = ("gradient_steps", "env_steps", *_ACTING)
 TRAIN_COLUMNS = ("episode", "phase", *METRICS, "per_step_time_ms", *_COUNTS)
 EVAL_COLUMNS = ("episode", "phase", "mean_return", "std_return", "min_return", "falls", "normalized_score", "env_steps")
 
@@ -29,6 +30,7 @@ class LossLog(Callback):
     def begin(self, params):
         """Opens the table; prints which lines of a resumed log come a second time: those of episodes not saved."""
         self._table = Table(self._path, TRAIN_COLUMNS, self._after)
+        params.update(_last_figures(self._path.parent))
         first, last = self._after + 1, self._table.dropped
         if last >= first:
             lost = f"episode {first}" if last == first else f"episodes {first} to {last}"
@@ -61,6 +63,13 @@ class LossLog(Callback):
             f"env steps {params.env_steps}{online}",
             flush=True,
         )
+
+
+def _last_figures(folder: Path) -> dict:
+    """What an episode's end gave, from the last row of a resumed run's table; loggers may still need it."""
+    _, row = last_row(folder, "train.csv")
+    metrics = {name: float(row[name]) for name in (*METRICS, "per_step_time_ms") if row.get(name)}
+    return {"metrics": metrics, **{name: float(row[name]) if row.get(name) else None for name in _ACTING}}
 
 
 class EvaluateLog(Callback):

@@ -6,6 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 from awac.algorithm.mindrl import PythonEnvironment, Space
+from awac.envs.guard import guard_of
 
 
 class GymnasiumEnvironment(PythonEnvironment):
@@ -16,10 +17,15 @@ class GymnasiumEnvironment(PythonEnvironment):
 
     Args:
         params: `env`, the environment.
+
+    Attributes:
+        seedable: whether its `reset` takes a seed.
     """
 
     def __init__(self, params, env_id: int = 0):
         self.env = params["env"]
+        guard = guard_of(self.env)
+        self.seedable = guard is None or guard.seedable
         self._seed = env_id
         observation, action = self.env.observation_space, self.env.action_space
         if isinstance(action, spaces.Discrete):

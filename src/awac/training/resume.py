@@ -124,6 +124,17 @@ def stored_config(folder: Path) -> Config | None:
         raise CheckpointError(f"{folder / run_folder.MARKER} is damaged ({error}); --overwrite starts over") from error
 
 
+def stored_episodes(folder: Path) -> int | None:
+    """How many training episodes the run in a folder was to have in all; None if it did not note it."""
+    if not folder.is_dir():
+        return None
+    numbers = checkpoint.episodes(folder)
+    noted = (
+        _newest(folder, warn=lambda _: None).get("episodes") if numbers else run_folder.begun_with(folder, "episodes")
+    )
+    return noted if isinstance(noted, int) and noted > 0 else None
+
+
 def manifest_to_resume(folder: Path, config: Config, free: Collection[str] = FREE, hint: str = _RESUMED) -> dict:
     """The newest sound checkpoint, if a run with this configuration can be resumed from it.
 

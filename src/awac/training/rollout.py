@@ -1,8 +1,9 @@
 """The environment episode under way in training, and its restoration after a restart.
 
 A simulator's state can't be copied in general. A checkpoint therefore holds the episode's reset seed and its actions so
-far; a resumed run resets with that seed and repeats them. If this does not lead to the same observation, the
-environment is not deterministic: the log says so and a new episode begins.
+far; a resumed run resets with that seed and repeats them, and so does a run whose only environment was evaluated in. If
+this does not lead to the same observation, or the environment takes no seed (a robot), the episode is dropped: the log
+says so once.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ class Rollout:
 
     def __init__(self, actor, seeds: np.random.Generator):
         self._actor, self._seeds = actor, seeds
-        self._seed = 0
+        self._seed, self._repeats = 0, actor.environment.seedable
         self._observation: np.ndarray | None = None
         self._return = 0.0
         self._actions: list[np.ndarray] = []
+        self._said = False
 
     def step(self, rng: np.random.Generator) -> Row:
         """One step with the actor's policy; begins an episode if none is under way.
@@ -84,19 +86,22 @@ class Rollout:
             observation, total = state["observation"], float(state["return"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the state of its environment episode is damaged ({error})") from None
-        reached, done = self._begin(seed), False
-        for action in actions:
-            reached, _, done, _ = self._actor.environment.step(action)
-            if done:
-                break
-        if done or not np.array_equal(reached, observation):
+        if self._repeats:
+            reached, done = self._begin(seed), False
+            for action in actions:
+                reached, _, done, _ = self._actor.environment.step(action)
+                if done:
+                    break
+            self._repeats = not done and np.array_equal(reached, observation)
+        if self._repeats:
+            self._observation, self._return, self._actions = reached, total, list(actions)
+        elif not self._said:
+            self._said = True
             print(
-                "Warning: the environment does not repeat its episode from the same seed and actions; a new one "
-                "begins, so this run differs from one that was never stopped",
+                "Warning: the environment does not repeat an episode from its seed and actions. After an evaluation in "
+                "it, or a restart, the episode under way is dropped, so the run differs from one without them",
                 flush=True,
             )
-            return
-        self._observation, self._return, self._actions = reached, total, list(actions)
 
     def _begin(self, seed: int) -> np.ndarray:
         environment = self._actor.environment

@@ -125,7 +125,8 @@ def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_
         raise CheckpointError(f"{folder} is a file; --ckpt_path takes a folder")
     if resume and not run_folder.is_run(folder):
         raise CheckpointError(f"{folder}: no such checkpoint folder or no run in it; start it without --resume")
-    if overwrite and folder.is_dir() and not run_folder.is_run(folder) and any(folder.iterdir()):
+    others = [p for p in folder.iterdir() if p.name != run_folder.LOCK] if folder.is_dir() else []
+    if overwrite and others and not run_folder.is_run(folder):
         raise CheckpointError(
             f"{folder} holds files but no run of awac, so --overwrite is refused; choose another --ckpt_path"
         )
@@ -137,6 +138,8 @@ def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_
         manifest = number = None
         if resume and run_folder.episodes(folder):
             manifest = manifest_to_resume(folder, config)
+            if init_from:
+                print(f"--init_from is not used: the run in {folder} goes on from its own checkpoint", flush=True)
         elif resume:
             print(f"No checkpoint in {folder} yet: the run starts from the beginning", flush=True)
             if stored := stored_config(folder):
@@ -168,7 +171,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     if normalizer.size < normalizer.obs_size:
         print(f"Data: {normalizer.describe()}", flush=True)
     spaces = network_spaces(env, normalizer)
-    facts = about(config, spaces, data, origin, env)
+    facts = {**about(config, spaces, data, origin, env), "episodes": episodes}
     if source:
         place, start_manifest = source
         facts["init_from"] = f"checkpoint {start_manifest['episode']} of the run {place.resolve().name}"

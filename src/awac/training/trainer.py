@@ -56,6 +56,7 @@ class AWACTrainer(Trainer):
         Raises:
             Interrupted: a signal came; the state of the last training episode's end is saved.
             EnvironmentFault: the environment failed; the same.
+            DivergenceError: a loss or a weight is not finite; the same.
         """
         state, context = self.state, self.context
         if context.manifest:
@@ -88,6 +89,12 @@ class AWACTrainer(Trainer):
                 raise Interrupted(interrupted.number, self.store.keep(boundary, state.gradient_steps)) from None
             except EnvironmentFault as fault:
                 raise EnvironmentFault(f"{fault}; {self.store.keep(boundary, state.gradient_steps)}") from fault
+            except DivergenceError as fault:
+                self.store.keep(boundary, state.gradient_steps)
+                folder, hint = context.folder, "a lower critic_lr (look for outliers in the rewards too)"
+                if run_folder.episodes(folder):
+                    hint = f"--init_from {folder} and {hint}; --resume would come to the same"
+                raise DivergenceError(f"{fault}; training stops; start a new run with {hint}") from fault
             callback_list.end(params)
 
     def begin_run(self) -> None:
@@ -102,7 +109,12 @@ class AWACTrainer(Trainer):
             source, manifest = context.source
             self.state.start_from(source, manifest, self.config)
             origin = source, manifest["episode"]
-        run_folder.begin(context.folder, context.about["versions"]["awac"], context.about["config"], origin)
+        version, config, episodes = (
+            context.about["versions"]["awac"],
+            context.about["config"],
+            context.about["episodes"],
+        )
+        run_folder.begin(context.folder, version, config, episodes, origin)
         if origin:
             self.save()
 
@@ -153,10 +165,7 @@ class AWACTrainer(Trainer):
         metrics, bad_step = self.msrl.agent_learn((rows, noise))
         if bad_step < train.steps_per_call:
             step = self.state.gradient_steps + bad_step + 1
-            raise DivergenceError(
-                f"a loss is not finite at gradient step {step}; training stops, the last "
-                f"checkpoint in {self.context.folder} is kept (try a lower critic_lr, look for outliers in the rewards)"
-            )
+            raise DivergenceError(f"a loss is not finite at gradient step {step}")
         self.state.gradient_steps += train.steps_per_call
         return metrics
 
@@ -168,10 +177,7 @@ class AWACTrainer(Trainer):
         """
         for parameter in self.msrl.learner.get_parameters():
             if not np.isfinite(parameter.asnumpy()).all():
-                raise DivergenceError(
-                    f"{parameter.name} is not finite after gradient step {self.state.gradient_steps}; training stops, "
-                    f"the last checkpoint in {self.context.folder} is kept (try a lower learning rate)"
-                )
+                raise DivergenceError(f"{parameter.name} is not finite after gradient step {self.state.gradient_steps}")
 
     @threadpool_limits.wrap(limits=1, user_api="blas")  # numpy's rounding depends on its number of threads
     def collect(self, steps: int) -> list[tuple[float, bool]]:

@@ -62,6 +62,11 @@ def run_id(folder: Path, *, new: bool) -> str:
     return name
 
 
+def owed(params) -> bool:
+    """Whether an episode's figures were not written: its evaluation was interrupted, and this run has repeated it."""
+    return params.get("evaluation") is not None
+
+
 def figures(params) -> dict[str, float]:
     """The metrics of an episode that ended, by names such as `train/critic_loss` and `eval/return`."""
     values = {f"train/{name}": value for name, value in params.metrics.items()}

@@ -13,7 +13,7 @@ from swanlab.exceptions import AuthenticationError
 from awac.algorithm.mindrl import Callback
 from awac.errors import Interrupted, LogError
 from awac.runs.files import first_line
-from awac.training.loggers import figures, run_id
+from awac.training.loggers import figures, owed, run_id
 
 
 @contextlib.contextmanager
@@ -56,6 +56,8 @@ class Logger(Callback):
                 config=self._config,
                 settings=swanlab.Settings(terminal={"proxy_type": "none"}),  # the log has what is printed
             )
+        if owed(params):
+            self.episode_end(params)
 
     def episode_end(self, params):
         """Writes the episode's metrics."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from awac.algorithm.mindrl import Callback
-from awac.training.loggers import figures, run_id
+from awac.training.loggers import figures, owed, run_id
 
 
 class Logger(Callback):
@@ -24,6 +24,8 @@ class Logger(Callback):
         if not params.cur_episode or not any(own.glob("events*")):  # else a run of version 0.1, which goes on there
             own = own / run_id(own, new=not params.cur_episode)
         self._writer = SummaryWriter(str(own), purge_step=params.gradient_steps + 1)
+        if owed(params):
+            self.episode_end(params)
 
     def episode_end(self, params):
         """Writes the episode's metrics."""

@@ -12,7 +12,7 @@ import wandb
 from awac.algorithm.mindrl import Callback
 from awac.errors import LogError
 from awac.runs.files import first_line
-from awac.training.loggers import figures, run_id
+from awac.training.loggers import figures, owed, run_id
 
 STEP = "gradient_steps"
 
@@ -58,6 +58,8 @@ class Logger(Callback):
             )
         self._run.define_metric(STEP)
         self._run.define_metric("*", step_metric=STEP)
+        if owed(params):
+            self.episode_end(params)
 
     def episode_end(self, params):
         """Writes the episode's metrics."""
