@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from agents import HIDDEN, A, B, S, agent, batch, memory, networks, weights
+from mindspore import nn
 
 from awac import AWAC
 from awac.algorithm.networks import MLP
@@ -153,3 +154,94 @@ def test_weights_that_overflow_stop_and_those_that_vanish_are_told():
     with pytest.raises(DivergenceError, match="weight_clip"):
         for _ in range(30):
             our.update((state, action, np.full(B, 50.0), following, done))
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+@pytest.mark.parametrize("how", ["load_param_into_net", "set_data"])
+def test_weights_that_are_given_other_memory_after_the_first_call_are_refused(tmp_path, mode, how):
+    """MindSpore's compiled step would go on with the old memory, which is freed: a crash, or garbage."""
+    ms.set_context(mode=mode)
+    try:
+        our = agent()
+        our.update(batch())
+        our.get_action(batch()[0])
+        our.update(batch())
+        if how == "set_data":
+            next(iter(our.actor.get_parameters())).set_data(ms.Tensor(np.zeros((S, HIDDEN), np.float32)))
+        else:
+            ms.save_checkpoint(our.actor, str(tmp_path / "actor.ckpt"))
+            ms.load_param_into_net(our.actor, ms.load_checkpoint(str(tmp_path / "actor.ckpt")))
+        for call in (lambda: our.update(batch()), lambda: our.get_action(batch()[0])):
+            with pytest.raises(ConfigError, match="the weights of actor.0 were replaced after the first call"):
+                call()
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
+
+
+class Ending(nn.Cell):
+    """An actor with a last layer of the test's choice."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.net, self.last = MLP((S, HIDDEN, A), np.random.default_rng(0), "pi"), last
+
+    def construct(self, state):
+        return self.last(self.net(state))
+
+
+def test_a_softmax_is_taken_for_what_it_is():
+    critic, target, _ = networks()
+    with pytest.raises(ConfigError, match="the actor gives probabilities"):
+        AWAC(critic, target, Ending(nn.Softmax(-1))).update(batch())
+    critic, target, _ = networks()
+    AWAC(critic, target, Ending(nn.LogSoftmax(-1))).update(batch())
+
+
+def test_networks_that_would_be_trained_wrongly_are_refused():
+    critic, target, _ = networks()
+    with pytest.raises(ConfigError, match="BatchNorm1d, whose moving statistics"):
+        AWAC(critic, target, Ending(nn.BatchNorm1d(A)))
+    rng = np.random.default_rng(0)
+    normal, plain = (MLP((S, HIDDEN, A), rng, name, layer_norm=name == "q") for name in ("q", "target"))
+    with pytest.raises(ConfigError, match="critic_target has different layers"):
+        AWAC(normal, plain, networks()[2])
+    critic, target, actor = networks()
+    for parameter in actor.get_parameters():
+        parameter.set_dtype(ms.float16)
+    with pytest.raises(ConfigError, match="is of Float16; the networks must be float32"):
+        AWAC(critic, target, actor)
+
+
+def test_an_actor_in_mixed_precision_and_a_cell_list_work():
+    critics, targets, actor = networks(twins=True)
+    our = AWAC(nn.CellList(list(critics)), nn.CellList(list(targets)), actor.to_float(ms.float16))
+    assert np.isfinite(our.update(batch())["actor_loss"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_states_that_are_not_finite_get_no_action(value):
+    with pytest.raises(DataError, match="state has NaN or infinite values"):
+        agent().get_action(np.full((2, S), value))
+
+
+def test_a_batch_of_another_form_is_one_line():
+    state, action, reward, following, done = batch()
+    for wrong, words in (
+        ((state, action, reward, following), "the batch is of 4 parts; expected"),
+        ((state, action, reward, following, done * 255), "done has values that are not from 0 to 1"),
+        (([[0.0], [1.0, 2.0]], action, reward, following, done), "its rows are of different lengths"),
+        ({"state": state}, "the batch is of dict; expected"),
+    ):
+        with pytest.raises(DataError, match=words):
+            agent().update(wrong)
+    with pytest.raises(DataError, match="memory is a list; learn takes a Replay"):
+        agent().learn([batch()], 3)
+
+
+@pytest.mark.parametrize(("use_adv", "words"), [(False, r"exp\(Q/lam\).*use_adv=True"), (True, r"exp\(A/lam\)")])
+def test_an_overflow_says_which_weight_it_was(use_adv, words):
+    state, action, reward, following, done = batch()
+    our = agent(lam=1e-6, use_adv=use_adv)
+    with pytest.raises(DivergenceError, match=words):
+        for _ in range(20):
+            our.update((state, action, np.abs(reward) + 1, following, done))

@@ -21,7 +21,7 @@ from awac.algorithm.policy import assign_array
 from awac.algorithm.step import METRICS, GradientSteps, Updates
 from awac.config import AlgoConfig
 from awac.data.normalizer import Normalizer
-from awac.errors import ConfigError, DataError, DivergenceError
+from awac.errors import ConfigError, DataError
 
 STREAMS = ("act", "noise", "batch")
 FIXED = frozenset(
@@ -34,11 +34,11 @@ FIXED = frozenset(
 class AWAC(nn.Cell):
     """Advantage-weighted actor-critic, Nair et al. 2020, algorithm 1, with the caller's networks.
 
-    Every update is one compiled call; MindSpore's graph mode (`ms.set_context(mode=ms.GRAPH_MODE)`) is three times as
-    fast as its default mode. On a CPU `update` and `learn` run the native operator if `use_adv` is set and the actor is
-    an `MLP`, the twins one `MLP` with `copies=2` and `num_action_samples` None, or a `GaussianActor`, a
-    `ContinuousCritic` and 1; `path` says what runs and why. The settings are part of the compiled step and can't be
-    changed afterwards. Random numbers come from numpy generators, which `save` stores.
+    Every update is one compiled call; another batch size or number of steps compiles again. On a CPU `update` and
+    `learn` run the native operator if `use_adv` is set and the actor is an `MLP`, the twins one `MLP` with `copies=2`
+    and `num_action_samples` None, or a `GaussianActor`, a `ContinuousCritic` and 1; `path` says what runs and why. The
+    settings are part of the compiled step and can't be changed afterwards; new weights come by `load` or `ops.assign`.
+    Random numbers come from numpy generators, which `save` stores.
 
     Args:
         critic: maps states (B, S) to Q values (B, A); with a Gaussian actor, states and actions (B, A) to (B, 1). Two
@@ -100,6 +100,7 @@ class AWAC(nn.Cell):
         self.rngs = {name: np.random.default_rng(s) for name, s in zip(STREAMS, streams, strict=True)}
         self.normalizer: Normalizer | None = None  # taken from the memory at the first `learn`
         self.trained_raw = False
+        self.memory: dict[str, int] = {}  # where the compiled step has the parameters, once there is one
         self.built = True
 
     @property
@@ -128,7 +129,9 @@ class AWAC(nn.Cell):
         refuse_after_fork()
         state = self._normalised(checks.states("state", state))
         self._build(state.shape[1])
+        checks.same_memory(self.memory, self._named_parameters())
         dist = self.distribution(Tensor(state))
+        self.memory = self.memory or checks.places(self._named_parameters())
         shape = (len(state), checks.whole("num_samples", num_samples, 1), self.action_size)
         if self.discrete:
             logits = dist.asnumpy()[:, None]
@@ -177,12 +180,13 @@ class AWAC(nn.Cell):
             `critic_loss`, `actor_loss`, `q_mean` (the critics at the data's actions) and `ess` (effective sample size
             of the weights over the batch size: 1 for equal weights).
         """
-        return self._update("both", *batch)
+        return self._update("both", *checks.five(batch))
 
     def learn(self, memory, batch_size: int, steps=1, offline_share=None) -> dict[str, float]:
         """`update` on `steps` batches of a `Replay`, all in one compiled call.
 
-        The memory's normaliser becomes the agent's; after that `get_action` and `update` take raw states.
+        The memory's normaliser becomes the agent's; after that `get_action` and `update` take raw states. Normalised
+        states are clipped to ±10, also by `Normalizer.identity`.
 
         Returns:
             The same as `update`, means over the steps.
@@ -190,9 +194,7 @@ class AWAC(nn.Cell):
         Raises:
             DataError: the memory is empty, smaller than a batch, or has another normaliser than the agent.
         """
-        available = memory.offline_size + memory.online_size
-        if checks.whole("batch_size", batch_size, 1) > available > 0:
-            raise DataError(f"a batch of {batch_size} rows is larger than the memory, which holds {available}")
+        checks.memory(memory, checks.whole("batch_size", batch_size, 1))
         checks.same_normalizer(self.normalizer, memory.normalizer, self.trained_raw)
         rows = memory.sample(self.rngs["batch"], checks.whole("steps", steps, 1), batch_size, offline_share)
         self._build(memory.normalizer.size)
@@ -250,6 +252,7 @@ class AWAC(nn.Cell):
     def _run(self, rows: np.ndarray, part: str) -> dict[str, float]:
         """One compiled call on rows (K, B, W)."""
         refuse_after_fork()
+        checks.same_memory(self.memory, self._named_parameters())
         noise = self._noise(rows.shape[0], rows.shape[1], part)
         before = {name: p.asnumpy().copy() for name, p in self._named_parameters().items()}
         metrics = dict(zip(METRICS, self(Tensor(rows), Tensor(noise), part).asnumpy().tolist(), strict=True))
@@ -258,11 +261,8 @@ class AWAC(nn.Cell):
         if not (math.isfinite(critic_loss + actor_loss) and checks.all_finite(self._named_parameters().values())):
             for name, parameter in self._named_parameters().items():
                 assign_array(parameter, before[name])
-            raise DivergenceError(
-                f"critic loss {critic_loss:g}, actor loss {actor_loss:g}: a weight exp(A/lam) or its gradient "
-                f"overflows, or the critics diverge; networks are as before this call; use a larger lam, a "
-                f"weight_clip, lower learning rates"
-            )
+            raise checks.diverged(critic_loss, actor_loss, self.use_adv)
+        self.memory = self.memory or checks.places(self._named_parameters())
         return {name: metrics[name] for name in ("critic_loss", "actor_loss", "q_mean", "ess")}
 
     def _noise(self, steps: int, batch: int, part: str) -> np.ndarray:

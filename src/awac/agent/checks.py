@@ -6,14 +6,18 @@ import math
 import numbers
 from copy import deepcopy
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from awac.algorithm.networks import MLP
 from awac.data.normalizer import Normalizer
+from awac.data.replay import Replay
 from awac.data.transitions import BOUND_TOLERANCE
-from awac.errors import AWACError, ConfigError, DataError
+from awac.errors import AWACError, ConfigError, DataError, DivergenceError
 
 PROBES = 3
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def above_0(name: str, value) -> float:
@@ -63,15 +67,25 @@ def networks(critic, critic_target, actor) -> tuple[list, list]:
     Raises:
         ConfigError: an argument is not a network, or the networks don't match.
     """
-    critics, targets = (list(one) if isinstance(one, (list, tuple)) else [one] for one in (critic, critic_target))
+    lists = (list, tuple, nn.CellList)
+    critics, targets = (list(one) if isinstance(one, lists) else [one] for one in (critic, critic_target))
     for net in (*critics, *targets, actor):
         if not isinstance(net, nn.Cell):
             raise ConfigError(f"critic, critic_target and actor must be nn.Cells, not {type(net).__name__}")
+        if norm := next((cell for _, cell in net.cells_and_names() if isinstance(cell, _BATCH_NORMS)), None):
+            raise ConfigError(
+                f"a network has a {type(norm).__name__}, whose moving statistics the targets and the average of the "
+                "actor would not follow; use LayerNorm"
+            )
+        for parameter in net.get_parameters():
+            if parameter.dtype != ms.float32:
+                raise ConfigError(f"{parameter.name} is of {parameter.dtype}; the networks must be float32")
     if len(critics) not in (1, 2) or len(critics) != len(targets):
         counts = f"{len(critics)} critics and {len(targets)} targets"
         raise ConfigError(f"{counts}: give one network each, or two of both for twin critics")
     shapes = [[p.shape for net in nets for p in net.get_parameters()] for nets in (critics, targets)]
-    if shapes[0] != shapes[1]:
+    kinds = [[(net.copies, net.layer_norm) for net in nets if isinstance(net, MLP)] for nets in (critics, targets)]
+    if shapes[0] != shapes[1] or kinds[0] != kinds[1]:
         raise ConfigError("critic_target has different layers from critic; build both the same way")
     owned = [id(p) for net in (*critics, *targets, actor) for p in net.get_parameters()]
     if len(owned) != len(set(owned)):
@@ -88,7 +102,7 @@ def probe(critics, actor, state_size: int) -> tuple[int, bool]:
     Raises:
         ConfigError: they don't accept states of that size, or their outputs don't match.
     """
-    obs = Tensor(np.zeros((PROBES, state_size), np.float32))
+    obs = Tensor(np.random.default_rng(0).standard_normal((PROBES, state_size), np.float32))
     out = _try("actor", actor, obs)
     discrete = not isinstance(out, (tuple, list))
     shapes = [tuple(getattr(x, "shape", ())) for x in ([out] if discrete else out)]
@@ -96,6 +110,8 @@ def probe(critics, actor, state_size: int) -> tuple[int, bool]:
     expected = [{(PROBES, size)}] if discrete else [{(PROBES, size)}, {(PROBES, size), (1, size)}]
     if len(shapes) != len(expected) or any(shape not in one for shape, one in zip(shapes, expected, strict=True)):
         raise ConfigError(f"the actor gives {shapes} for {PROBES} states; expected logits (B, A), or mean and log-std")
+    if discrete and size > 1 and _are_probabilities(out.asnumpy()):
+        raise ConfigError("the actor gives probabilities, as of a softmax; it must give logits: leave the softmax out")
     for critic in critics:
         extra = () if discrete else (Tensor(np.zeros((PROBES, size), np.float32)),)
         shape_of_q = tuple(getattr(_try("critic", critic, obs, *extra), "shape", ()))
@@ -113,7 +129,19 @@ def states(name: str, values) -> np.ndarray:
     values = _numbers(name, values)
     if values.ndim != 2 or 0 in values.shape:
         raise DataError(f"{name} has shape {values.shape}; expected (B, S)")
-    return np.ascontiguousarray(values, np.float32)
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(values, np.float32)
+    if not np.isfinite(values).all():
+        raise DataError(f"{name} has NaN or infinite values; remove those rows")
+    return values
+
+
+def five(batch) -> tuple:
+    """The parts of a batch."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 5:
+        count = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
+        raise DataError(f"the batch is of {count}; expected (state, action, reward, next_state, done)")
+    return tuple(batch)
 
 
 def pack(state, action, reward, next_state, done, action_size: int, discrete: bool) -> np.ndarray:
@@ -157,6 +185,8 @@ def rows(packed: np.ndarray, state_size: int, action_size: int, discrete: bool) 
         raise DataError(f"rows of the memory have {packed.shape[-1]} columns, the networks need {width}")
     if not np.isfinite(packed.sum(dtype=np.float64)):
         raise DataError("the batch has NaN or infinite values; remove those rows")
+    if packed[..., -1].min() < 0 or packed[..., -1].max() > 1:
+        raise DataError("done has values that are not from 0 to 1")
     action = packed[..., 2 * state_size : -2]
     low, high = (0, action_size - 1) if discrete else (-1.0 - BOUND_TOLERANCE, 1.0 + BOUND_TOLERANCE)
     if action.min() < low or action.max() > high:
@@ -185,6 +215,43 @@ def same_normalizer(own: Normalizer | None, other: Normalizer, trained_raw: bool
         raise DataError("the memory's normaliser differs from the agent's; make both from the same data")
 
 
+def memory(memory, batch_size: int) -> None:
+    """Checks that a batch can be drawn from it."""
+    if not isinstance(memory, Replay):
+        raise DataError(f"memory is a {type(memory).__name__}; learn takes a Replay, and update takes a batch")
+    available = memory.offline_size + memory.online_size
+    if batch_size > available > 0:
+        raise DataError(f"a batch of {batch_size} rows is larger than the memory, which holds {available}")
+
+
+def diverged(critic_loss: float, actor_loss: float, use_adv: bool) -> DivergenceError:
+    """The error for a step whose result is not finite."""
+    what, use = ("A", "a weight_clip") if use_adv else ("Q", "use_adv=True (a weight_clip would clip all weights)")
+    return DivergenceError(
+        f"critic loss {critic_loss:g}, actor loss {actor_loss:g}: a weight exp({what}/lam) or its gradient overflows, "
+        f"or the critics diverge; networks are as before this call; use a larger lam, {use}, or lower learning rates"
+    )
+
+
+def places(parameters: dict) -> dict[str, int]:
+    """Where each parameter is in memory."""
+    return {name: parameter.data_ptr() for name, parameter in parameters.items()}
+
+
+def same_memory(before: dict[str, int], parameters: dict) -> None:
+    """Checks that no parameter was given other memory: a compiled step would go on with the old, which is freed.
+
+    Raises:
+        ConfigError: one was.
+    """
+    if before and before != (now := places(parameters)):
+        moved = next(name for name in now if now[name] != before[name])
+        raise ConfigError(
+            f"the weights of {moved} were replaced after the first call, by load_param_into_net or set_data, which the "
+            "compiled step can't follow; load them before the first call, or use AWAC.load or ops.assign"
+        )
+
+
 def all_finite(parameters) -> bool:
     """Whether no value of the parameters is NaN or infinite."""
     return all(np.isfinite(p.asnumpy()).all() for p in parameters)
@@ -202,11 +269,19 @@ def _try(name: str, net, *inputs):
     except Exception as error:  # a user's network may raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         shapes = " and ".join(str(x.shape) for x in inputs)
-        raise ConfigError(f"the {name} does not take an input of shape {shapes}: {lines[0]}") from error
+        reason = next((line for line in lines if line.strip("- ")), lines[0])  # MindSpore begins with a line of dashes
+        raise ConfigError(f"the {name} does not take an input of shape {shapes}: {reason}") from error
+
+
+def _are_probabilities(values: np.ndarray) -> bool:
+    return bool((values >= 0).all() and np.allclose(values.sum(-1), 1.0, atol=1e-5))
 
 
 def _numbers(name: str, values) -> np.ndarray:
-    values = np.asarray(values)
+    try:
+        values = np.asarray(values)
+    except ValueError:
+        raise DataError(f"{name} is not an array: its rows are of different lengths") from None
     if values.dtype.kind not in "biuf":
         raise DataError(f"{name} holds {values.dtype}, not numbers")
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mindspore as ms
 from mindspore import nn, ops
 
 from awac.algorithm.heads import CategoricalHead, GaussianHead, at_action
@@ -17,7 +18,8 @@ class UserGaussian(GaussianHead):
         self.net, self.obs_size, self.columns = net, state_size, action_size
 
     def construct(self, obs):
-        return self.net(obs)
+        mean, log_std = self.net(obs)
+        return mean.astype(ms.float32), log_std.astype(ms.float32)  # of networks in mixed precision
 
 
 class UserCategorical(CategoricalHead):
@@ -30,7 +32,7 @@ class UserCategorical(CategoricalHead):
             self.trunk = net
 
     def construct(self, obs):
-        return ops.log_softmax(self.net(obs), -1)
+        return ops.log_softmax(self.net(obs).astype(ms.float32), -1)
 
 
 class UserCritic(nn.Cell):
