@@ -1,5 +1,7 @@
 """`make_env` gives every supported task the same interface and says why it refuses the rest."""
 
+import os
+
 import gymnasium
 import numpy as np
 import pytest
@@ -58,6 +60,22 @@ def test_actions_are_scaled_to_the_tasks_own_bounds(register):
     env = make_env(register(VECTOR, spaces.Box(np.float32([0, -4]), np.float32([2, 4]))))
     env.reset(seed=0)
     np.testing.assert_allclose(env.step(np.float32([-1, 0.5]))[4]["action"], [0.0, 2.0])
+
+
+def test_an_environment_that_goes_to_another_folder_does_not_take_the_run_along(tmp_path, monkeypatch):
+    class Wanders(Toy):
+        def __init__(self, render_mode=None):
+            os.chdir(tmp_path)
+            super().__init__(VECTOR, spaces.Discrete(2))
+
+    place = os.getcwd()
+    gymnasium.register("AwacWanders-v0", entry_point=Wanders)
+    try:
+        make_env("AwacWanders-v0").close()
+        assert os.getcwd() == place
+    finally:
+        del gymnasium.registry["AwacWanders-v0"]
+        os.chdir(place)
 
 
 def test_discrete_tasks_stay_as_they_are():

@@ -6,6 +6,7 @@ import ast
 import errno
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tiny import RECORDED, settings
 
 import awac
 from awac import cli
-from awac.errors import HomeError
+from awac.errors import EXTRAS, HomeError
 from awac.runs.files import cache_folder
 
 SOURCES = sorted(Path(awac.__file__).parent.rglob("*.py"))
@@ -40,6 +41,14 @@ def no_home(monkeypatch):
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 
     monkeypatch.setattr("pwd.getpwuid", unknown)
+
+
+def test_what_an_error_says_to_install_is_the_extra():
+    """Not `awac[EXTRA]`: awac may run from its source, and the name is free on PyPI."""
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    for name, packages in EXTRAS.items():
+        wanted = re.search(rf"^{name} = \[(.*?)^?\]", text, re.DOTALL | re.MULTILINE)
+        assert wanted and packages.replace("'", "").split() == re.findall(r'"([^"]+)"', wanted[1]), name
 
 
 @pytest.mark.parametrize("command", ["eval", "export", "report", "train"])

@@ -16,7 +16,7 @@ from tiny import RECORDED, RUN
 
 from awac import cli
 from awac.config import PRESETS
-from awac.errors import CheckpointError, ConfigError, NoCheckpointError
+from awac.errors import EXTRAS, CheckpointError, ConfigError, NoCheckpointError
 from awac.runs import folder as run_folder
 from awac.runs.tables import last_row
 from awac.sweep import trial as trial_module
@@ -154,7 +154,7 @@ def test_without_ray_one_line_says_what_to_install(tmp_path, capsys, monkeypatch
     monkeypatch.setitem(sys.modules, "ray", None)
     path = write(tmp_path / "small.yaml")
     assert cli.main(["sweep", str(path), "--results", str(tmp_path / "results")]) == 1
-    assert capsys.readouterr().err == "awac: error: awac sweep needs the package ray: pip install 'awac[sweep]'\n"
+    assert capsys.readouterr().err == f"awac: error: awac sweep needs the package ray: pip install {EXTRAS['sweep']}\n"
     assert not (tmp_path / "results").exists()
 
 

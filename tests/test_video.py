@@ -154,7 +154,7 @@ def test_what_cannot_be_written_is_refused_before_the_evaluation(ant, monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert cli.main([*EVAL, "--video", "film.mp4"]) == 1
     captured = capsys.readouterr()
-    assert "pip install 'awac[video]'" in captured.err and "Evaluate" not in captured.out
+    assert "pip install 'imageio-ffmpeg" in captured.err and "Evaluate" not in captured.out
 
 
 @pytest.mark.parametrize(("task", "fps"), [("ant-expert-v2", 20), ("hopper-medium-v2", 25), ("walker2d-medium-v2", 25)])

@@ -180,7 +180,7 @@ def test_the_aggregates_are_rliables(swept):
 
 def test_without_rliable_the_report_says_what_to_install(swept, monkeypatch):
     monkeypatch.setitem(sys.modules, "rliable", None)
-    with pytest.raises(ConfigError, match=r"pip install 'awac\[sweep\]'"):
+    with pytest.raises(ConfigError, match="pip install 'ray>="):
         aggregate(Results.of_sweep(swept))
     texts = {section.title: section.text for section in sections(Results.of_sweep(swept))}
     assert texts["Aggregates"].startswith("Left out: aggregates need the package rliable")

@@ -27,6 +27,20 @@ NO_HOME = (
 )
 
 
+EXTRAS = {
+    "completion": "'shtab>=1.7'",
+    "minari": "'minari==0.5.3'",
+    "onnx": "'onnx>=1.17,<2' 'onnxruntime>=1.20,<2'",
+    "parquet": "'pyarrow<24'",
+    "swanlab": "'swanlab>=0.10'",
+    "sweep": "'ray>=2.40,<3' 'rliable>=1.2,<2' 'pandas<3' 'pyarrow<24'",
+    "tensorboard": "'tensorboardX>=2.6'",
+    "video": "'imageio-ffmpeg>=0.5' 'pygame>=2.1.3'",
+    "wandb": "'wandb>=0.31'",
+}
+"""What pip installs for an extra of pyproject.toml: awac itself may run from its source, without being installed."""
+
+
 class AWACError(Exception):
     """Any mistake that the user can fix."""
 

@@ -7,6 +7,7 @@ Every result has Gymnasium's API, observes a finite float vector, takes either a
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 
 import gymnasium
@@ -56,10 +57,14 @@ def make_env(
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
     env: gymnasium.Env
-    if task.id.startswith(old_gym.PREFIX):
-        env, limit = old_gym.make(task.id[len(old_gym.PREFIX) :], kwargs)
-    else:
-        env, limit = _make_gymnasium(task, kwargs)
+    place = os.getcwd()
+    try:
+        if task.id.startswith(old_gym.PREFIX):
+            env, limit = old_gym.make(task.id[len(old_gym.PREFIX) :], kwargs)
+        else:
+            env, limit = _make_gymnasium(task, kwargs)
+    finally:
+        os.chdir(place)  # some simulators go elsewhere, but the run's relative paths start here
     try:
         _check_spaces(env, task.id)
         env = Guard(env, task.id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from awac.errors import ConfigError, DataError
+from awac.errors import EXTRAS, ConfigError, DataError
 from awac.report.curves import Run
 from awac.report.results import Results, Table, at_switch, is_normalised, last, seed_of
 
@@ -140,7 +140,7 @@ def _rliable():
     try:
         from rliable import library
     except ImportError as error:
-        raise ConfigError(f"aggregates need the package {error.name}: pip install 'awac[sweep]'") from None
+        raise ConfigError(f"aggregates need the package {error.name}: pip install {EXTRAS['sweep']}") from None
 
     def estimate(values: dict[str, np.ndarray], function) -> dict[str, np.ndarray]:
         with _numpy_seed():

@@ -11,7 +11,7 @@ from awac.algorithm.native.cpus import cpu_limit
 from awac.data.sources.resolve import has_dataset
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import AWACError, CheckpointError, ConfigError, Interrupted, NoCheckpointError, TaskError
+from awac.errors import EXTRAS, AWACError, CheckpointError, ConfigError, Interrupted, NoCheckpointError, TaskError
 from awac.runs import folder as run_folder
 from awac.runs.files import first_line
 from awac.sweep import trial as trial_run
@@ -157,7 +157,7 @@ def _ray():
     try:
         import ray
     except ImportError as error:
-        raise ConfigError(f"awac sweep needs the package {error.name}: pip install 'awac[sweep]'") from None
+        raise ConfigError(f"awac sweep needs the package {error.name}: pip install {EXTRAS['sweep']}") from None
     return ray
 
 

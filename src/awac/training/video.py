@@ -17,7 +17,7 @@ from PIL import Image
 from awac.envs.guard import one_line
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import AWACError, ConfigError, TaskError
+from awac.errors import EXTRAS, AWACError, ConfigError, TaskError
 from awac.runs import files
 
 SUFFIXES = (".gif", ".mp4")
@@ -102,7 +102,9 @@ def check_format(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--video {path}: the format is told from the suffix; it is {' or '.join(SUFFIXES)}")
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise ConfigError(f"--video {path}: .mp4 needs imageio-ffmpeg: pip install 'awac[video]' (.gif needs nothing)")
+        raise ConfigError(
+            f"--video {path}: .mp4 needs imageio-ffmpeg: pip install {EXTRAS['video']} (.gif needs nothing)"
+        )
 
 
 def open_film(task: Task, steps: int, size: int) -> Film:

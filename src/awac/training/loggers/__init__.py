@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from awac.config import Config
-from awac.errors import ConfigError, LogError, did_you_mean
+from awac.errors import EXTRAS, ConfigError, LogError, did_you_mean
 
 ALWAYS = "csv"
 """Accepted as a name, without effect."""
@@ -41,7 +41,7 @@ def make(chosen: Iterable[str], folder: Path, config: Config) -> list:
             if name != ALWAYS:
                 loggers.append(importlib.import_module(f"{__name__}.{name}").Logger(folder, config))
         except ImportError as error:
-            raise ConfigError(f"logger {name} needs the package {error.name}: pip install 'awac[{name}]'") from None
+            raise ConfigError(f"logger {name} needs the package {error.name}: pip install {EXTRAS[name]}") from None
     return loggers
 
 
