@@ -47,7 +47,7 @@ def test_what_an_error_says_to_install_is_the_extra():
     """Not `awac[EXTRA]`: awac may run from its source, and the name is free on PyPI."""
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     for name, packages in EXTRAS.items():
-        wanted = re.search(rf"^{name} = \[(.*?)^?\]", text, re.DOTALL | re.MULTILINE)
+        wanted = re.search(rf"^{name} = \[(.*?)\]", text, re.DOTALL | re.MULTILINE)
         assert wanted and packages.replace("'", "").split() == re.findall(r'"([^"]+)"', wanted[1]), name
 
 
