@@ -106,7 +106,7 @@ def test_a_build_that_failed_is_not_repeated(monkeypatch, tmp_path):
 
 
 def test_a_process_started_from_here_has_the_threads_of_its_own(monkeypatch):
-    code = "import os, subprocess, awac.algorithm.backend; subprocess.run(['printenv', 'OMP_NUM_THREADS'])"
+    code = "import os, subprocess, awac; awac.AWAC; subprocess.run(['printenv', 'OMP_NUM_THREADS'])"
     for given, seen in ((None, ""), ("3", "3\n")):
         env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
         env |= {"OMP_NUM_THREADS": given} if given else {}

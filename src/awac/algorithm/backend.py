@@ -11,7 +11,6 @@ import os
 import sys
 
 _VARIABLE = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
-_THREADS = "OMP_NUM_THREADS"
 _MESSAGES = ("anf_ir", "checkpoint", "lineage", "mind_ir", "node_strategy", "print", "summary")
 
 
@@ -45,6 +44,3 @@ if "mindspore" not in sys.modules and "google.protobuf" in sys.modules:
 
     if api_implementation.Type() != "python":
         _load_beside_protobuf()
-importlib.import_module("mindspore")
-if _THREADS not in os.environ:  # MindSpore sets it to 1 for itself, but a process started from here would take it over
-    os.unsetenv(_THREADS)

@@ -16,9 +16,11 @@ from mindspore.ops import signature
 from awac.algorithm.adapters import UserCategorical, UserCritic
 from awac.algorithm.heads import CategoricalHead
 from awac.algorithm.native.build import VERSION, library
-from awac.algorithm.native.cpus import threads
+from awac.algorithm.native.cpus import free_children, threads
 from awac.algorithm.networks import MLP
 from awac.algorithm.policy import CategoricalActor, ContinuousCritic, DiscreteCritic, GaussianActor
+
+free_children()
 
 CELLS = (GaussianActor, CategoricalActor, UserCategorical, ContinuousCritic, DiscreteCritic, UserCritic)
 WEIGHTINGS = ("exp", "softmax", "uniform")  # the order is that of `Weighting` in settings.h

@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_VARIABLE = "OMP_NUM_THREADS"
+
+
+def free_children() -> None:
+    """Undoes that MindSpore, as it is imported, sets the variable to 1: processes started from here would inherit it."""
+    if _VARIABLE not in os.environ:  # Python does not see what MindSpore sets in C
+        os.unsetenv(_VARIABLE)
+
 
 def threads() -> int:
     """The first number of OMP_NUM_THREADS, else the processors that this process may use, by affinity and cgroup."""
-    # Asked here, not in C++: MindSpore sets the variable to 1 there for itself.
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    # Asked here, not in C++, where MindSpore has changed it.
+    first = os.environ.get(_VARIABLE, "").split(",")[0].strip()
     if first.isdecimal() and int(first):
         return int(first)
     available = len(os.sched_getaffinity(0))
