@@ -251,6 +251,7 @@ class TestCard:
             "20000 gradient steps on the data set alone, 10000 online",
             f"Data set `d.npz` (file), 500 rows; SHA-256 of the rows `{'ab' * 32}`",
             "float32 (B, 6), raw",
+            "A Dict (by key), a Tuple or a matrix is flattened",
             "1 of 6 observation columns are constant and not used (3)",
             "| 1 | 0 | 0.5 |",  # bounds of the second action
             "There is no evaluation at episode 30 itself",
