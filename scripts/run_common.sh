@@ -43,8 +43,11 @@ read_episode_and_device() { # ARGUMENT...
 lock_log() {
     local self rc=0
     self=$(basename -- "$0")
+    if ! { exec 8>>"$1"; } 2>/dev/null; then
+        echo "$self: $1 can't be written here; start in a folder that you may write to" >&2
+        return 1
+    fi
     command -v flock >/dev/null || return 0
-    exec 8>>"$1" || return 1
     flock -n 8 2>/dev/null || rc=$?
     [[ $rc -ne 0 ]] || return 0
     if [[ $rc -ne 1 ]]; then # 1 is another's lock

@@ -70,7 +70,10 @@ _awac_pip() {
 
 # bin/activate and the commands of bin/ name their folder: in a copy of the repository, the original's.
 _awac_place() {
-    "$_awac_venv/bin/python" -I -m venv --without-pip "$_awac_venv" >&2 && "$_awac_venv/bin/python" -I - "$_awac_venv/bin" <<'PY'
+    "$_awac_venv/bin/python" -I -m venv --without-pip "$_awac_venv" >&2 && {
+        "$_awac_venv/bin/python" -I - "$_awac_venv/bin" 2>/dev/null ||
+            _awac_say "what lies in .venv/bin may lead to another folder: start it with python -m"
+    } <<'PY'
 import sys
 from importlib.metadata import entry_points
 from pip._vendor.distlib.scripts import ScriptMaker  # what pip writes them with

@@ -210,6 +210,20 @@ def test_a_file_system_without_locks_is_said_and_the_run_goes_on(call, command_f
     assert result.stderr.count("\n") == 1 and "this file system has no locks" in result.stderr
 
 
+def test_a_log_that_cannot_be_written_is_one_line(call):
+    (call.work / "awac_train_log.txt").mkdir()
+    result = call(TRAIN, "1")
+    assert (result.returncode, result.stdout) == (1, "") and result.stderr.count("\n") == 1
+    assert "awac_train_log.txt can't be written here" in result.stderr
+
+
+def test_the_bench_needs_a_newer_python_in_one_line(call, tmp_path):
+    shutil.copytree(ROOT / "scripts", tmp_path / "copy" / "scripts")
+    result = call("bench_setup.sh", scripts=tmp_path / "copy" / "scripts", variables={"PYTHON": "/nowhere/python3.11"})
+    assert (result.returncode, result.stdout) == (1, "") and result.stderr.count("\n") == 1
+    assert "needs Python 3.11 or newer; set PYTHON" in result.stderr
+
+
 def test_a_temporary_folder_whose_programs_do_not_run_is_one_line(call, command_first):
     """As on a file system that is mounted noexec."""
     result = call("run_distribute_train.sh", "2", "1", variables=command_first("chmod", ":"))
