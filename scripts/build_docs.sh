@@ -2,6 +2,7 @@
 # Builds the documentation site into build/site, strictly: a broken link or an unknown name fails. Makes .venv-docs once.
 set -euo pipefail
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
+unset PYTHONHOME # another Python's
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     echo "Usage: bash scripts/build_docs.sh    (needs Python 3.10 or newer and, the first time, PyPI)"
     exit 0

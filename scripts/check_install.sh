@@ -8,9 +8,9 @@ Usage: bash scripts/check_install.sh [EXTRA ...]
 
 Builds the sdist and, from it, the wheel; installs the wheel in a fresh environment, runs `pip check` and a small training run
 there; then does the same for each extra of pyproject.toml (default: all): a copy of that environment, `pip install
-'awac[EXTRA]'`, `pip check`, a command that uses the extra, and the tests that are skipped without it. Prints a table in Markdown; what the commands print goes to
-build/install/*.log. Needs a package index, 4 GB in $TMPDIR and some twenty minutes. PYTHON chooses the Python (3.10 or 3.11).
-The exit code is 0 only if all pass.
+WHEEL[EXTRA]`, `pip check`, a command that uses the extra, and the tests that are skipped without it. Prints a table in
+Markdown; what the commands print goes to build/install/*.log. Needs a package index, 4 GB in $TMPDIR and some twenty
+minutes. PYTHON chooses the Python (3.10 or 3.11). The exit code is 0 only if all pass.
 USAGE
     exit 0
 fi
@@ -18,7 +18,7 @@ root=$PWD logs=$PWD/build/install work=$(mktemp -d) failed=0
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$logs" && rm -f "$logs"/*.log
 export MPLBACKEND=Agg OMP_NUM_THREADS=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-unset PYTHONPATH VIRTUAL_ENV
+unset PYTHONHOME PYTHONPATH VIRTUAL_ENV
 tiny=(--dataset "$root/tests/data/ant_recorded.hdf5" --episode 4 --overwrite --set n_steps_per_episode=20 steps_per_call=10
     offline_train_steps=40 online_warmup=0 batch_size=8 "actor_hidden=[16,16]" "critic_hidden=[16,16]" eval_every=2 eval_episodes=1)
 
@@ -90,6 +90,10 @@ python=${PYTHON:-python3}
     "$work/build/bin/python" -m build --outdir "$work/dist" . >>"$logs/build.log" 2>&1 ||
     { echo "check_install.sh: no wheel, see $logs/build.log" >&2 && exit 1; }
 rm -rf "$work/build"
+packed=$(tar -tf "$work"/dist/*.tar.gz)
+for name in scripts/setup.sh example/awac/scripts/run_standalone_train.sh requirements.lock; do
+    grep -q "^[^/]*/$name\$" <<<"$packed" || { echo "check_install.sh: no $name in the sdist" >&2 && exit 1; }
+done
 wheel=$(echo "$work"/dist/*.whl)
 echo "$(basename "$wheel"): $(du -k "$wheel" | cut -f1) kB; $(cd "$work/dist" && ls ./*.tar.gz): $(du -k "$work"/dist/*.tar.gz | cut -f1) kB; $("$python" -V)"
 echo "| | pip check | packages | MindSpore | its command | its tests |"

@@ -2,6 +2,7 @@
 # Tests awac against the packages that D4RL was recorded with: gym 0.23, mujoco-py on MuJoCo 2.1.0, and d4rl 1.1.
 set -euo pipefail
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
+unset PYTHONHOME # another Python's
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     cat <<'USAGE'
 Usage: bash scripts/check_legacy.sh [PYTEST_ARGUMENT ...]

@@ -2,6 +2,7 @@
 # Runs the tests and times training on several versions of MindSpore and Python; see --help.
 set -uo pipefail
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." || exit 1
+unset PYTHONHOME # another Python's
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     cat <<'USAGE'
 Usage: bash scripts/check_versions.sh [MINDSPORE/PYTHON ...]

@@ -41,10 +41,20 @@ read_episode_and_device() { # ARGUMENT...
 
 # lock_log LOG  keeps other run scripts from writing to LOG until this script ends; returns 1 if one is writing.
 lock_log() {
+    local self rc=0
+    self=$(basename -- "$0")
+    if ! { exec 8>>"$1"; } 2>/dev/null; then
+        echo "$self: $1 can't be written here; start in a folder that you may write to" >&2
+        return 1
+    fi
     command -v flock >/dev/null || return 0
-    exec 8>>"$1" || return 1
-    flock -n 8 && return 0
-    echo "$(basename -- "$0"): $1 is being written by another run in this folder; start this one in a folder of its own" >&2
+    flock -n 8 2>/dev/null || rc=$?
+    [[ $rc -ne 0 ]] || return 0
+    if [[ $rc -ne 1 ]]; then # 1 is another's lock
+        echo "$self: this file system has no locks, so two runs in this folder would mix their logs: start one only" >&2
+        return 0
+    fi
+    echo "$self: $1 is being written by another run in this folder; start this one in a folder of its own" >&2
     return 1
 }
 

@@ -39,6 +39,10 @@ fi
 exec "$AWAC_PYTHON" "\$@"
 PYTHON
     chmod +x "$folder/bin/python"
+    "$folder/bin/python" -c '' 2>/dev/null || { # msrun would take another python on PATH, and say nothing
+        echo "run_distribute_train.sh: programs in ${TMPDIR:-/tmp} can't be run (mounted noexec?); set TMPDIR to another folder"
+        return 1
+    }
     port=$("$AWAC_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     set -m # else worker 0 would be started with SIGINT ignored
     for signal in INT TERM HUP; do
@@ -68,14 +72,14 @@ explain() { # FOLDER
         echo "run_distribute_train.sh: msrun failed: $(tail -n 1 "$1/msrun.log")"
         return 1
     fi
-    rank=$(grep -lx "$pid" "$1"/pid_* | sed 's/.*_//')
+    rank=$(grep -slx "$pid" "$1"/pid_* | sed 's/.*_//')
     if [[ $code -lt 0 ]]; then
         words="killed by signal $((-code))" code=$((128 - code))
     elif [[ $rank != 0 ]]; then
-        words="exit code $code: $(tail -n 1 "$1/worker_$rank.log")"
+        words="exit code $code: $(tail -qn 1 "$1/worker_"${rank:-*}.log | tail -n 1)" # without a rank, of any worker
     fi
     if [[ -n $words ]]; then
-        echo "run_distribute_train.sh: worker $rank ended ($words); all are stopped, --resume goes on from the last checkpoint"
+        echo "run_distribute_train.sh: worker${rank:+ $rank} ended ($words); all are stopped, --resume goes on from the last checkpoint"
     fi
     return "$code"
 }

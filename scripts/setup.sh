@@ -4,7 +4,8 @@
 _awac_root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 _awac_lock=$_awac_root/requirements.lock
 _awac_venv=$_awac_root/.venv
-_awac_stamp=$_awac_venv/.awac-stamp # "started", then the checksum of what was installed
+_awac_stamp=$_awac_venv/.awac-stamp # "started", then the checksum of what was installed; "updating" while that changes
+unset PYTHONHOME # another Python's; with it .venv would not start
 
 _awac_say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -45,7 +46,7 @@ PY
 _awac_sum() { { cat "$_awac_lock" "$_awac_root/pyproject.toml" && echo "$_awac_root"; } | cksum; }
 
 _awac_is_current() {
-    [[ -f $_awac_stamp && $(<"$_awac_stamp") == "$(_awac_sum)" ]] && "$_awac_venv/bin/python" -c '' 2>/dev/null
+    [[ -f $_awac_stamp && $(<"$_awac_stamp") == "$(_awac_sum)" ]] && "$_awac_venv/bin/python" -I -c '' 2>/dev/null
 }
 
 # Prints the Python to build with; names on PATH can be shims that fail, so each is tried.
@@ -60,17 +61,41 @@ _awac_base() {
     return 1
 }
 
+# The user's index, proxy and certificates count; settings that keep the lock from being installed don't.
 _awac_pip() {
-    "$_awac_venv/bin/python" -I -m pip $([[ -t 2 ]] || echo -q) --disable-pip-version-check --no-input \
+    PIP_USER=0 PIP_CONSTRAINT=/dev/null PIP_ONLY_BINARY=:none: PIP_NO_BINARY=:none: \
+        "$_awac_venv/bin/python" -I -m pip $([[ -t 2 ]] || echo -q) --disable-pip-version-check --no-input \
         install --no-deps --no-build-isolation "$@" </dev/null >&2
 }
 
+# bin/activate and the commands of bin/ name their folder: in a copy of the repository, the original's.
+_awac_place() {
+    "$_awac_venv/bin/python" -I -m venv --without-pip "$_awac_venv" >&2 && {
+        "$_awac_venv/bin/python" -I - "$_awac_venv/bin" 2>/dev/null ||
+            _awac_say "what lies in .venv/bin may lead to another folder: start it with python -m"
+    } <<'PY'
+import sys
+from importlib.metadata import entry_points
+from pip._vendor.distlib.scripts import ScriptMaker  # what pip writes them with
+
+maker = ScriptMaker(None, sys.argv[1])
+maker.clobber, maker.set_mode, maker.variants = True, True, {""}
+maker.make_multiple([f"{entry.name} = {entry.value}" for entry in entry_points(group="console_scripts")])
+PY
+}
+
 _awac_build() {
-    local base
+    local base fault then="starts over"
     _awac_is_current && return # another set-up was faster
-    if [[ -f $_awac_stamp && $(<"$_awac_stamp") != started ]] && "$_awac_venv/bin/python" -c '' 2>/dev/null; then
+    if [[ -f $_awac_stamp && $(<"$_awac_stamp") != started ]]; then # whole once, and perhaps in use: nothing is deleted
+        fault=$(env "$_awac_venv/bin/python" -I -c '' 2>&1) || {
+            _awac_say ".venv does not run on this machine (${fault%%$'\n'*}); where it is not needed any more, delete" \
+                "$_awac_venv and start again"
+            return 1
+        }
         _awac_say "brings .venv up to date with requirements.lock"
-        echo started >"$_awac_stamp"
+        then="tries again"
+        echo updating >"$_awac_stamp.new" && mv "$_awac_stamp.new" "$_awac_stamp" && _awac_place || return 1
     else
         base=$(_awac_base) || return 1
         if [[ -f $_awac_stamp ]]; then
@@ -86,7 +111,7 @@ _awac_build() {
     _awac_pip --require-hashes -r <(sed -n '/^setuptools==/,/[^\\]$/p' "$_awac_lock") &&
         _awac_pip --require-hashes -r "$_awac_lock" && _awac_pip -e "$_awac_root" &&
         _awac_sum >"$_awac_stamp.new" && mv "$_awac_stamp.new" "$_awac_stamp" && _awac_say "done: .venv is ready" && return
-    _awac_say "failed, see the lines above; the next run starts over"
+    _awac_say "failed, see the lines above; the next run $then"
     return 1
 }
 
@@ -104,9 +129,15 @@ awac_setup() {
         [[ -n $lacks ]] || return 0
     fi
     (
-        if command -v flock >/dev/null; then flock -n 9 || { _awac_say "waits for another set-up" && flock 9; }; fi
+        if ! { exec 9>"$_awac_venv.lock"; } 2>/dev/null; then
+            _awac_say "$_awac_root can't be written to, so .venv can't be made there; have its owner run" \
+                "bash scripts/setup.sh, or activate an environment that has the dependencies"
+            exit 1
+        fi
+        # 1 is another's lock; without the command, or in a file system without locks, it goes on.
+        flock -n 9 2>/dev/null || [[ $? -ne 1 ]] || { _awac_say "waits for another set-up" && flock 9; }
         _awac_build
-    ) 9>"$_awac_venv.lock"
+    )
 }
 
 case $([[ ${BASH_SOURCE[0]} == "$0" ]] && echo "run $*") in

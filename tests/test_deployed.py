@@ -54,6 +54,28 @@ def test_a_damaged_file_is_one_line(tmp_path):
         load_policy(tmp_path)
 
 
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("damaged", ["policy/policy_7.ckpt", "manifest_7.json"])
+def test_a_damaged_checkpoint_is_skipped_for_an_older_one(tmp_path, damaged, capfd):
+    run = saved.save(tmp_path / "run", "own", episode=3)
+    saved.save(run, "own", episode=7, seed=1)
+    damage(run / damaged)
+    with pytest.warns(UserWarning, match=r"^Skip checkpoint 7: .* is damaged") as caught:
+        assert load_policy(run).episode == 3
+    assert len(caught) == 1
+    assert cli.main(["export", "--ckpt_path", str(run), "--format", "npz"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("Warning: Skip checkpoint 7: ") and "policy_3.npz" in lines[1] and len(lines) == 3
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_policy(run, 7)
+    damage(run / "policy" / "policy_3.ckpt")
+    with pytest.raises(CheckpointError, match="7(.ckpt)? is damaged"):
+        load_policy(run)
+
+
 def test_any_bytes_are_arrays_or_an_error(tmp_path):
     from awac.runs import ckpt_file
 

@@ -92,6 +92,25 @@ def test_a_file_that_differs_is_not_kept(module, name, kind, tmp_path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, "run"]
 
 
+def test_paths_of_any_letters(module, name, tmp_path, capfd):
+    folder, out = saved.save(tmp_path / "run", "own"), tmp_path / "a b (1) λ=0.4+, 策略" / f"策略 'p' #1.{name}"
+    assert cli.main(["export", "--ckpt_path", str(folder), "--format", name, "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.parent.iterdir()) == sorted([out.name, f"{out.name}.md"])
+    policy = load_policy(folder)
+    np.testing.assert_allclose(module.load(out)(random_observations(policy)), policy(random_observations(policy)), 1e-5)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no\nsuch path"), ValueError("no")])
+def test_a_fault_of_a_formats_library_is_one_line(error, tmp_path, monkeypatch, capfd):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(formats.get("npz"), "write", fail)
+    assert cli.main(["export", "--ckpt_path", str(saved.save(tmp_path / "run", "own")), "--format", "npz"]) == 1
+    err = capfd.readouterr().err
+    assert err.endswith("policy_3.npz could not be written (no)\n") and err.count("\n") == 1
+
+
 class TestDifference:
     def wrong(self, policy, change):
         with pytest.raises(ExportError) as caught:
@@ -145,7 +164,7 @@ class TestMistakes:
     def test_a_missing_extra_is_one_line(self, run, tmp_path, monkeypatch, capfd):
         monkeypatch.delitem(sys.modules, "awac.runs.export.formats.onnx", raising=False)
         monkeypatch.setitem(sys.modules, "onnx", None)
-        assert "pip install 'awac[onnx]'" in self.error(capfd, *run, "--format", "onnx")
+        assert "needs the package onnx: pip install onnx onnxruntime\n" in self.error(capfd, *run, "--format", "onnx")
         assert not (tmp_path / "run" / "export").exists()
 
     def test_names_of_files(self, run, tmp_path, capfd):
@@ -232,6 +251,7 @@ class TestCard:
             "20000 gradient steps on the data set alone, 10000 online",
             f"Data set `d.npz` (file), 500 rows; SHA-256 of the rows `{'ab' * 32}`",
             "float32 (B, 6), raw",
+            "A Dict (by key), a Tuple or a matrix is flattened",
             "1 of 6 observation columns are constant and not used (3)",
             "| 1 | 0 | 0.5 |",  # bounds of the second action
             "There is no evaluation at episode 30 itself",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,11 @@ def test_layers_import_only_downwards():
         if (other := layer(imported)) is not None and other > own
     ]
     assert upwards == []
+
+
+def test_the_layers_are_documented():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.findall(r"`([\w.]+)`", text.partition("before it: ")[2].partition("`tests/")[0]) == list(ORDER)
 
 
 def test_each_module_has_a_layer():

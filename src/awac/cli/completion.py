@@ -30,7 +30,7 @@ def run(args) -> None:
     try:
         import shtab
     except ImportError:
-        raise ConfigError("awac completion needs shtab: pip install 'awac[completion]'") from None
+        raise ConfigError("awac completion needs shtab: pip install shtab") from None
     parser, commands = full_parser()
     for command in commands.values():
         for action in command._actions:

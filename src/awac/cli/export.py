@@ -22,7 +22,7 @@ def add(parser) -> None:
         "--format",
         choices=formats.names(),
         help="write the policy alone, as one file with a model card beside it, and check it against the checkpoint "
-        "(default: a folder that awac reads; onnx needs the extra `onnx`)",
+        "(default: a folder that awac reads; onnx needs the packages onnx and onnxruntime)",
     )
     parser.add_argument(
         "--out", type=path, help="folder to write to, or with --format the file (default: export/ in the run's folder)"

@@ -96,11 +96,11 @@ def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
     """Loads the policy of a run, or of an exported folder; needs no MindSpore and no data set.
 
     A checkpoint of a version that did not store the environment's bounds gives actions in [−1, 1], with a warning if
-    that may not be the environment's unit.
+    that may not be the environment's unit. A damaged checkpoint is skipped for an older one, with a warning.
 
     Args:
         ckpt_path: the folder.
-        episode: a certain checkpoint, or None for the newest.
+        episode: a certain checkpoint, or None for the newest sound one.
 
     Raises:
         CheckpointError: no sound checkpoint there.
@@ -111,27 +111,46 @@ def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
         numbers = [number for number in numbers if number == episode]
     if not numbers:
         raise CheckpointError(f"{folder}: no checkpoint {'' if episode is None else f'{episode} '}in it")
-    try:
-        manifest = json.loads(files.read_text(folder / MANIFEST.format(numbers[0])))
-        name = NETWORKS["policy"].format(numbers[0])
-        if not files.matches(folder / name, manifest["files"][name]):
-            raise CheckpointError(f"{folder / name} is damaged; give another episode")
-        config, discrete = Config.from_dict(manifest["config"]), bool(manifest["spaces"]["discrete"])
-        arrays = ckpt_file.read(folder / name)
-        network = NumpyPolicy(arrays, Normalizer.from_policy(arrays), config.algo, discrete)
-        space = _action_space(manifest, config)
-        policy = DeployedPolicy(network, space, manifest)
-    except AWACError as error:
-        raise CheckpointError(f"{folder}: {error}") from error
-    except files.READ_ERRORS as error:
-        raise CheckpointError(f"{folder}: checkpoint {numbers[0]} is damaged ({files.first_line(error)})") from error
-    if not discrete and not _bounds_known(manifest, config):
+    faults: dict[int, CheckpointError] = {}
+    for number in numbers:
+        try:
+            policy = _read(folder, number)
+            break
+        except CheckpointError as error:
+            faults[number] = error
+    else:
+        raise faults[numbers[0]]
+    for number, fault in faults.items():
+        warnings.warn(f"Skip checkpoint {number}: {fault}", stacklevel=2)
+    config = Config.from_dict(policy.manifest["config"])
+    if isinstance(policy.space, spaces.Box) and not _bounds_known(policy.manifest, config):
         warnings.warn(
             f"{folder} does not say the action bounds of {policy.task}: the policy's actions are in [-1, 1], "
             f"scale them yourself",
             stacklevel=2,
         )
     return policy
+
+
+def _read(folder: Path, number: int) -> DeployedPolicy:
+    """The policy of one checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        manifest = json.loads(files.read_text(folder / MANIFEST.format(number)))
+        name = NETWORKS["policy"].format(number)
+        if not files.matches(folder / name, manifest["files"][name]):
+            raise CheckpointError(f"{name} is damaged")
+        config, discrete = Config.from_dict(manifest["config"]), bool(manifest["spaces"]["discrete"])
+        arrays = ckpt_file.read(folder / name)
+        network = NumpyPolicy(arrays, Normalizer.from_policy(arrays), config.algo, discrete)
+        return DeployedPolicy(network, _action_space(manifest, config), manifest)
+    except AWACError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+    except files.READ_ERRORS as error:
+        raise CheckpointError(f"{folder}: checkpoint {number} is damaged ({files.first_line(error)})") from error
 
 
 def _bounds_known(manifest: dict, config: Config) -> bool:

@@ -72,7 +72,8 @@ def _inputs(normalizer: Normalizer) -> list[str]:
     unused = "" if normalizer.size == normalizer.obs_size else f"; {normalizer.describe()}"
     return [
         f"Input `observation`: float32 (B, {normalizer.obs_size}), raw, each value in the unit in which the data set "
-        f"and the environment give it{unused}. Of the data the values have:",
+        f"and the environment give it{unused}. A Dict (by key), a Tuple or a matrix is flattened to them. "
+        "Of the data the values have:",
         _table(("value", "mean", "standard deviation"), rows),
     ]
 

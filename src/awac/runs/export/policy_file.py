@@ -70,6 +70,8 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
         files.write(beside, lambda temp: temp.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise ExportError(f"{error.filename or out} could not be written ({error.strerror or error})") from error
+    except (RuntimeError, ValueError) as error:  # of the format's library
+        raise ExportError(f"{out} could not be written ({files.first_line(error)})") from error
     unit = "of the logits" if isinstance(policy.space, spaces.Discrete) else "of the action's bounds"
     return [
         *(f"Warning: {item.message}" for item in caught if item.category is UserWarning),

@@ -11,6 +11,9 @@ import pkgutil
 
 from awac.errors import ConfigError, did_you_mean
 
+PACKAGES = {"onnx": "onnx onnxruntime"}
+"""What pip installs for a format, where that is more than one package."""
+
 
 def names() -> list[str]:
     """The available formats."""
@@ -28,4 +31,5 @@ def get(name: str):
     try:
         return importlib.import_module(f"{__name__}.{name}")
     except ImportError as error:
-        raise ConfigError(f"--format {name} needs the package {error.name}: pip install 'awac[{name}]'") from None
+        packages = PACKAGES.get(name, error.name)
+        raise ConfigError(f"--format {name} needs the package {error.name}: pip install {packages}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import mindspore as ms
@@ -56,22 +57,24 @@ def _tanh(x):
 def write(path: Path, network: Network, about: dict[str, str]) -> None:
     """Writes the graph; MindIR can't hold `about`."""
     rows = Tensor(shape=[None, network.obs_size], dtype=ms.float32)
-    ms.export(_Policy(network), rows, file_name=str(path), file_format="MINDIR")
-    _name_ends(path)
+    with tempfile.TemporaryDirectory() as folder:  # MindSpore refuses paths with spaces, parentheses, other letters …
+        exported = Path(folder) / "policy.mindir"
+        ms.export(_Policy(network), rows, file_name=str(exported), file_format="MINDIR")
+        content = exported.read_bytes()
+    path.write_bytes(_name_ends(content))
 
 
-def _name_ends(path: Path) -> None:
+def _name_ends(content: bytes) -> bytes:
     """Gives the graph's input and output the names that the other formats have."""
-    path.chmod(0o644)  # MindSpore leaves its files read-only
     model = ModelProto()
-    model.ParseFromString(path.read_bytes())
+    model.ParseFromString(content)
     (first,), (last,) = model.graph.input, model.graph.output
     names = {first.name: "observation", last.name: "action"}
     first.name, last.name = "observation", "action"
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-    path.write_bytes(model.SerializeToString())
+    return model.SerializeToString()
 
 
 def load(path: Path):
