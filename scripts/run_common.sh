@@ -29,14 +29,17 @@ read_device() { # ARGUMENT...
 
 # [EPISODE] [DEVICE_TARGET] [FLAGS...]: the same, for a training in ./ckpt.
 read_episode_and_device() { # ARGUMENT...
-    local episode=500
+    local episode=
     if [[ $# -gt 0 && $1 != -* ]]; then
         episode=$1
         shift
         [[ $episode =~ ^[1-9][0-9]{0,8}$ ]] || fail "EPISODE is '$episode', not a positive whole number"
     fi
     read_device "$@"
-    flags=(--ckpt_path ./ckpt --episode "$episode" "${flags[@]}")
+    if [[ -z $episode && " $* " != *" --resume "* ]]; then # a resumed run knows its own number
+        episode=500
+    fi
+    flags=(--ckpt_path ./ckpt ${episode:+--episode "$episode"} "${flags[@]}")
 }
 
 # lock_log LOG  keeps other run scripts from writing to LOG until this script ends; returns 1 if one is writing.

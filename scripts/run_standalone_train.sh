@@ -6,9 +6,9 @@ usage() {
     cat <<'USAGE'
 Usage: bash run_standalone_train.sh [EPISODE] [DEVICE_TARGET] [FLAGS...]
 
-Trains for EPISODE episodes (default 500) on DEVICE_TARGET (CPU, GPU, Ascend or Auto; default CPU). Writes, where it is
-called, awac_train_log.txt and the checkpoints in ./ckpt; the log is shown on the terminal as well. The exit code is
-that of the training. The first run makes the Python environment (see scripts/setup.sh --help).
+Trains for EPISODE episodes (default 500; with --resume those of the run) on DEVICE_TARGET (CPU, GPU, Ascend or Auto;
+default CPU). Writes, where it is called, awac_train_log.txt and the checkpoints in ./ckpt; the log is shown on the
+terminal as well. The exit code is that of the training. The first run makes the Python environment (see scripts/setup.sh --help).
 
 FLAGS go to `awac train`, for example:
   --resume              continue the run in ./ckpt; the log is continued too

@@ -96,4 +96,4 @@ def test_zsh_completes(scripts):
 def test_without_shtab_it_is_one_line(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert cli.main(["completion", "bash"]) == 1
-    assert "pip install shtab\n" in capsys.readouterr().err
+    assert "pip install 'shtab>=1.7'\n" in capsys.readouterr().err

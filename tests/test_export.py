@@ -164,7 +164,9 @@ class TestMistakes:
     def test_a_missing_extra_is_one_line(self, run, tmp_path, monkeypatch, capfd):
         monkeypatch.delitem(sys.modules, "awac.runs.export.formats.onnx", raising=False)
         monkeypatch.setitem(sys.modules, "onnx", None)
-        assert "needs the package onnx: pip install onnx onnxruntime\n" in self.error(capfd, *run, "--format", "onnx")
+        assert "needs the package onnx: pip install 'onnx>=1.17,<2' 'onnxruntime>=1.20,<2'\n" in self.error(
+            capfd, *run, "--format", "onnx"
+        )
         assert not (tmp_path / "run" / "export").exists()
 
     def test_names_of_files(self, run, tmp_path, capfd):

@@ -102,6 +102,8 @@ def test_wrong_arguments_are_answered_with_usage(call, script, arguments):
         (["40"], "--ckpt_path ./ckpt --episode 40 --device_target CPU"),
         (["40", "Auto", "--seed", "1"], "--ckpt_path ./ckpt --episode 40 --device_target Auto --seed 1"),
         (["--preset", "paper"], "--ckpt_path ./ckpt --episode 500 --device_target CPU --preset paper"),
+        (["--resume"], "--ckpt_path ./ckpt --device_target CPU --resume"),
+        (["40", "--resume"], "--ckpt_path ./ckpt --episode 40 --device_target CPU --resume"),
     ],
 )
 def test_training_command(call, arguments, passed):

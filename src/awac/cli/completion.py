@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from awac.cli.options import named_folder, path
-from awac.errors import ConfigError
+from awac.errors import EXTRAS, ConfigError
 
 ABOUT = "a script for your shell that completes commands and options"
 INTERRUPTED = "nothing was written"
@@ -30,7 +30,7 @@ def run(args) -> None:
     try:
         import shtab
     except ImportError:
-        raise ConfigError("awac completion needs shtab: pip install shtab") from None
+        raise ConfigError(f"awac completion needs shtab: pip install {EXTRAS['completion']}") from None
     parser, commands = full_parser()
     for command in commands.values():
         for action in command._actions:

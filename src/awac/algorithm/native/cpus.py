@@ -9,7 +9,7 @@ _VARIABLE = "OMP_NUM_THREADS"
 
 
 def free_children() -> None:
-    """Undoes that MindSpore, as it is imported, sets the variable to 1: processes started from here would inherit it."""
+    """Undoes that MindSpore sets the variable to 1 when imported: processes started from here would inherit it."""
     if _VARIABLE not in os.environ:  # Python does not see what MindSpore sets in C
         os.unsetenv(_VARIABLE)
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from awac.errors import ConfigError, did_you_mean
-
-PACKAGES = {"onnx": "onnx onnxruntime"}
-"""What pip installs for a format, where that is more than one package."""
+from awac.errors import EXTRAS, ConfigError, did_you_mean
 
 
 def names() -> list[str]:
@@ -31,5 +28,5 @@ def get(name: str):
     try:
         return importlib.import_module(f"{__name__}.{name}")
     except ImportError as error:
-        packages = PACKAGES.get(name, error.name)
+        packages = EXTRAS.get(name, error.name)
         raise ConfigError(f"--format {name} needs the package {error.name}: pip install {packages}") from None
