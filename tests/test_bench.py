@@ -24,6 +24,7 @@ FIELDS = {
     "processor",
     "isa",
     "threads",
+    "libraries",
     "steps_per_s",
     "ratio_to_torch_eager",
     "ratio_to_jax_scan",
@@ -67,6 +68,22 @@ def test_the_short_form_measures_what_is_there(alone, capsys, tmp_path):
     assert row["steps_per_s"] > 0 and 0 < row["share_of_ceiling"] < 2
     assert row["ceiling_gflops"] > 1 and row["ceiling_library"] in ("numpy", "mindspore") and row["threads"] == 1
     assert f"| {row['isa']}, 1 thread | steps/s |" in printed and row["processor"] in printed
+
+
+def test_what_can_not_be_measured_or_written_is_said_before_or_after_but_costs_no_figures(alone, capsys, tmp_path):
+    assert cli.main(["bench", "--workload", "w3", "--implementation", "torch-eager"]) == 1
+    assert "nothing to measure" in capsys.readouterr().err
+    for option, words in (
+        ("--json none/a.json", "can't be written"),
+        ("--plot a.foo", "name a .png or .svg or .pdf file"),
+    ):
+        assert cli.main(["bench", *option.split()]) == 1
+        said = capsys.readouterr()
+        assert words in said.err and said.out == ""
+    short = ["--workload", "w2", "w3", "--implementation", "mindspore-rl", "--rounds", "1", "--seconds", "0.05"]
+    assert cli.main(["bench", *short, "--threads", "1", "--json", "a.json"]) == 0
+    assert "w3: no implementation was measured" in capsys.readouterr().out
+    assert [row["workload"] for row in json.loads((tmp_path / "a.json").read_text())] == ["w2"]
 
 
 @pytest.mark.skipif("avx2" not in CPUINFO, reason="this processor has no AVX2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,18 @@ def table(rows: list[dict]) -> str:
             f"| {row['implementation']} | {row['steps_per_s']:.1f} | {shown} | {row['share_of_ceiling']:.2f} |"
         )
     return "\n".join(lines)
+
+
+def check(path: str, suffixes: tuple[str, ...] | None = None) -> None:
+    """Checks that a file can be written before minutes are spent on what goes into it.
+
+    Raises:
+        ConfigError: it can't, or its suffix is none of `suffixes`.
+    """
+    if suffixes and Path(path).suffix.lower() not in suffixes:
+        raise ConfigError(f"{path}: name a {' or '.join(suffixes)} file")
+    if Path(path).is_dir() or not os.access(Path(path).absolute().parent, os.W_OK):
+        raise ConfigError(f"{path} can't be written; name a file in a folder that is there and may be written to")
 
 
 def plot(rows: list[dict], path: str) -> None:

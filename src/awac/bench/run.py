@@ -60,6 +60,8 @@ PRODUCTS = {
 }
 """One large matrix product; the fastest one's rate is the ceiling."""
 SGEMM_FLOPS = 2 * 2048**3
+NATIVE = "the native operator"
+"""What `peers/awac_learner.py` calls it."""
 
 
 class Worker:
@@ -143,23 +145,27 @@ def bench(machine: Machine, workloads, implementations, rounds: int, seconds: fl
             lacks = f"{where} lacks {' and '.join(implementation.packages)} (scripts/bench_setup.sh)"
             print(f"{name}: skipped, {lacks}" if name in chosen else f"{name}: not tried for the ceiling")
             del started[name]
+    if not any(name in started for name in chosen):
+        raise BenchError("nothing to measure: none of the implementations can run here, see above")
     found = []
     print(machine)
     for workload in (WORKLOADS[name] for name in workloads):
         print(f"\n{workload.name}: {workload.about}; {workload.flops() / 1e9:.3f} GFLOP a step", flush=True)
-        speeds = _measure(workload, machine, started, other, rounds, seconds)
-        rows = _rows(workload, machine, chosen, speeds)
-        print(table(rows), flush=True)
+        speeds, libraries = _measure(workload, machine, started, other, rounds, seconds)
+        rows = _rows(workload, machine, chosen, speeds, libraries)
+        print(table(rows) if rows else f"{workload.name}: no implementation was measured", flush=True)
         found += rows
     return found
 
 
-def _measure(workload: Workload, machine: Machine, started, other, rounds, seconds) -> dict[str, float]:
+def _measure(workload: Workload, machine: Machine, started, other, rounds, seconds) -> tuple[dict, dict]:
+    """Median steps a second, and instruction set by library, of each implementation that can run."""
     with tempfile.TemporaryDirectory() as name:
         folder, workers = Path(name), {}
         for zero in (False, True):
             _write_batches(workload, folder, zero)
         reference: dict[bool, dict] = {}
+        libraries: dict[str, dict] = {}
         try:
             for key, implementation in started.items():
                 if implementation.workloads and workload.name not in implementation.workloads:
@@ -169,20 +175,30 @@ def _measure(workload: Workload, machine: Machine, started, other, rounds, secon
                 try:
                     workers[key] = Worker(key, implementation, python, folder)
                     _prepare(workers[key], workload, implementation, folder, reference)
-                    machine.check(key, workers[key].ask(do="about"))
+                    machine.check(key, about := workers[key].ask(do="about"))
+                    libraries[key] = about["isa"]
                 except BenchError as error:
                     if key == "awac":
                         raise
                     print(f"{key}: left out: {error}", flush=True)
                     workers.pop(key).close()
+            if NATIVE not in libraries["awac"]:
+                print("awac: MindSpore's graph, which is slower: the native operator does not run here", flush=True)
             speeds: dict[str, list[float]] = {key: [] for key in workers}
             for _ in range(rounds):
-                for key, worker in workers.items():
-                    speeds[key].append(worker.steps_per_s(seconds))
+                for key in list(workers):
+                    try:
+                        speeds[key].append(workers[key].steps_per_s(seconds))
+                    except BenchError as error:
+                        if key == "awac":
+                            raise
+                        print(f"{key}: left out: {error}", flush=True)
+                        workers.pop(key).close()
+                        del speeds[key]
         finally:
             for worker in workers.values():
                 worker.close()
-    return {key: median(values) for key, values in speeds.items()}
+    return {key: median(values) for key, values in speeds.items()}, libraries
 
 
 def _prepare(worker: Worker, workload: Workload, implementation, folder: Path, reference: dict) -> None:
@@ -227,7 +243,7 @@ def _write_batches(workload: Workload, folder: Path, zero_noise: bool) -> None:
              **{f"rows/{k}": v for k, v in rows.items()})  # fmt: skip
 
 
-def _rows(workload: Workload, machine: Machine, chosen, speeds: dict[str, float]) -> list[dict]:
+def _rows(workload: Workload, machine: Machine, chosen, speeds: dict[str, float], libraries: dict) -> list[dict]:
     rates = {key[6:]: speeds[key] * SGEMM_FLOPS / 1e9 for key in PRODUCTS if key in speeds}
     library = max(rates, key=lambda name: rates[name])
     ceiling = rates[library] * 1e9 / workload.flops()
@@ -239,6 +255,7 @@ def _rows(workload: Workload, machine: Machine, chosen, speeds: dict[str, float]
             "workload": workload.name,
             "implementation": key,
             **machine.fields(),
+            "libraries": libraries[key],
             "steps_per_s": round(speeds[key], 2),
             **{name: round(speeds[key] / other, 3) if other else None for name, other in ratios.items()},
             "share_of_ceiling": round(speeds[key] / ceiling, 3),

@@ -40,13 +40,17 @@ def run(args) -> None:
     from awac.bench import growth, output, run
     from awac.bench.machine import limited
 
+    if args.json:
+        output.check(args.json)
+    if args.plot:
+        output.check(args.plot, (".png", ".svg", ".pdf"))
     with limited(args.isa, args.threads) as machine:
         if args.growth or args.parts:
             rows = growth.growth() if args.growth else growth.parts()
             rows = [{**row, **machine.fields()} for row in rows]
         else:
             rows = run.bench(machine, args.workload, args.implementation, args.rounds, args.seconds, args.python)
-    if args.plot and not args.growth and not args.parts:
-        output.plot(rows, args.plot)
     if args.json:
         output.write_json(rows, args.json)
+    if args.plot and not args.growth and not args.parts:
+        output.plot(rows, args.plot)
