@@ -233,7 +233,8 @@ class TestWarnings:
         "changes, kinds",
         [
             ({}, []),
-            ({"ess": 0.04}, ["ess"]),
+            ({"ess": 0.16}, ["ess"]),
+            ({"ess": 0.18}, []),
             ({"q_mean": -1001.0}, ["q"]),
             ({"mean_std": 0.0026}, ["std"]),
             ({"mean_std": 0.99}, ["std"]),
@@ -244,13 +245,20 @@ class TestWarnings:
         config = AlgoConfig(gamma=0.99, log_std_min=-6.0, log_std_max=0.0, reward_scale=1.0)
         assert [kind for kind, _ in sanity.warnings(metrics, 1.0, config, False)] == kinds
 
+    def test_the_share_of_a_batch_has_the_bound_of_its_weights(self):
+        for options, bound in (({"weight_floor": 0.0}, 0.05), ({"weighting": "softmax"}, 0.05), ({}, 0.169)):
+            config = AlgoConfig(gamma=0.99, **options)
+            for ess, kinds in ((bound - 1e-3, ["ess"]), (bound + 1e-3, [])):
+                metrics = {**self.GOOD, "ess": ess}
+                assert [kind for kind, _ in sanity.warnings(metrics, 1.0, config, False)] == kinds
+
     def test_each_is_said_once_a_phase(self, capsys):
         class Params(dict):
             __getattr__ = dict.__getitem__
 
         callback = sanity.Warnings(AlgoConfig(), False)
         for episode, phase in enumerate(["offline", "offline", "online", "online"]):
-            metrics = {**self.GOOD, "ess": 0.01}
+            metrics = {**self.GOOD, "ess": 0.12}
             callback.episode_end(Params(metrics=metrics, reward_max=1.0, phase=phase, cur_episode=episode))
         assert capsys.readouterr().out.count("Warning: ") == 2
 

@@ -15,7 +15,8 @@ from awac import cli
 from awac.algorithm.fqe import FittedQ
 from awac.data.transitions import Transitions
 from awac.errors import ConfigError
-from awac.training.offline_evaluation import Settings, first_states, fitted_q, rank_correlation
+from awac.training.offline_evaluation import Estimate, Settings, _Batches, first_states, fitted_q, rank_correlation
+from awac.training.policy_ranking import Ranked, _remarks
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 STATES, GAMMA = 5, 0.9
@@ -85,6 +86,43 @@ def test_targets_stay_within_what_rewards_can_sum_up_to():
             return critics.target(rows)
 
     assert Target()(Tensor(np.zeros((1, 4, critics.width), np.float32))).asnumpy().tolist() == [[1.0] * 4]
+
+
+@pytest.mark.parametrize(("rewards", "bounds"), [([1, 3], (0, 30)), ([-2, -1], (-20, 0)), ([-1, 4], (-10, 40))])
+def test_the_bounds_are_those_of_endless_episodes_of_the_data(rewards, bounds):
+    data = dataclasses.replace(chain(False, rows=100), rewards=np.resize(np.float32(rewards), 100))
+    batches = _Batches(data, [lambda o: np.ones(len(o), int)], SMALL, np.random.default_rng(0))
+    assert batches.bounds == pytest.approx(bounds)
+
+
+def test_short_episodes_have_values_of_their_own_size():
+    """One-step episodes of four actions that earn 1, 1.1, 1.2 and 1.3."""
+    rng, n = np.random.default_rng(0), 3000
+    action, ends = rng.integers(4, size=n), np.ones(n, bool)
+    states = rng.normal(size=(n, 3)).astype(np.float32)
+    data = Transitions(states, action.astype(np.int32), np.float32(1 + 0.1 * action), states, ends, ~ends)
+    policies = [lambda o, i=i: np.full(len(o), i) for i in range(4)]
+    found = fitted_q(data, policies, 4, Settings(steps=1500, critics=2, hidden=(32, 32)))
+    assert [e.value for e in found] == pytest.approx([1.0, 1.1, 1.2, 1.3], abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "values", "drift", "words"),
+    [
+        (0.99, (100.0, 0.1), (0.1, -0.06), None),
+        (0.99, (100.0, 0.1), (0.1, 20.0), "1 of 2 estimates still move"),
+        (0.999, (100.0, 0.1), (0.1, 0.1), "with gamma 0.999 values need more --steps, 30,000 or more"),
+    ],
+)
+def test_what_has_not_settled_is_said(tmp_path, gamma, values, drift, words):
+    ranked = [
+        Ranked(tmp_path, i, Estimate(value, 0.1, d, 0.0), 500.0, None)
+        for i, (value, d) in enumerate(zip(values, drift, strict=True))
+    ]
+    warned = [line for line in _remarks(ranked, Settings(gamma=gamma)) if line.startswith("Warning")]
+    assert len(warned) == (words is not None) and all(words in line for line in warned)
+    said = _remarks([*ranked, *ranked], Settings())
+    assert any("Rank correlation with the runs' own evaluations: none, since" in line for line in said)
 
 
 def test_one_critic_has_no_spread():
@@ -223,4 +261,5 @@ def test_the_same_policy_twice_gives_the_same_figures():
     found = fitted_q(data, [lambda o: np.full((len(o), 1), 0.7, np.float32)] * 2, None, settings)
     exact = np.sqrt(np.square(data.actions - 0.7).mean())
     assert [e.off_data for e in found] == [pytest.approx(exact)] * 2
+    assert found[0].value == found[1].value
     assert np.isnan(found[0].drift), "after so few steps nobody knows"

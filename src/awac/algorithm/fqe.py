@@ -27,6 +27,8 @@ class FittedQ(nn.Cell):
         discrete: whether actions are indices.
         hidden: widths of the hidden layers, which are normalised (LayerNorm).
         copies: C.
+        alike: how many of them begin with one and the same weights, those at i, i + C / alike, i + 2 C / alike, …: what
+            they begin with then cancels in their differences.
         gamma: discount factor γ.
         learning_rate: Adam's.
         bounds: lowest and highest value that a state can have, in the rows' unit; targets are clipped to it.
@@ -35,7 +37,7 @@ class FittedQ(nn.Cell):
     """
 
     def __init__(
-        self, obs_size, action_size, discrete, hidden, copies, gamma, learning_rate, bounds, start=0.0, seed=0
+        self, obs_size, action_size, discrete, hidden, copies, gamma, learning_rate, bounds, start=0.0, seed=0, alike=1
     ):
         super().__init__()
         self.obs_size, self.action_size, self.discrete = obs_size, action_size, discrete
@@ -43,6 +45,8 @@ class FittedQ(nn.Cell):
         self.gamma, (self.low, self.high) = gamma, bounds
         sizes = (obs_size, *hidden, action_size) if discrete else (obs_size + action_size, *hidden, 1)
         self.net = MLP(sizes, np.random.default_rng(seed), "fqe", copies=copies, layer_norm=True)
+        for parameter in self.net.trainable_params():
+            assign_array(parameter, np.concatenate([parameter.asnumpy()[: copies // alike]] * alike))
         assign_array(self.net.biases[-1], np.full(self.net.biases[-1].shape, start, np.float32))
         self.parameters = ParameterTuple(self.net.trainable_params())
         self.adam = Adam(self.parameters, learning_rate, "fqe_adam")

@@ -1,6 +1,7 @@
 """Which policy is best, without an environment: fitted Q evaluation of policies on a data set.
 
-All policies are evaluated at once, on the same batches, so that what they share cancels in their differences.
+All policies are evaluated at once, on the same batches and from the same initial weights, so that what they share
+cancels in their differences.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ def fitted_q(
         (low / batches.scale, high / batches.scale),
         batches.start / batches.scale,
         settings.seed,
+        len(policies),
     )
     begin = first_states(data)
     if len(begin) > _STARTS:
@@ -147,8 +149,9 @@ class _Batches:
     Attributes:
         obs: (N, O) normalised.
         bounds: lowest and highest value that rewards of this size can sum up to.
-        scale: of the values; rewards are divided by it.
-        start: the value of rewards of mean size, with episodes that end as often as in the data.
+        scale: the value of rewards of mean size without their signs, with episodes that end as often as in the data;
+            rewards are divided by it.
+        start: the same with their signs.
         off_data: as in `Estimate`, for each policy.
     """
 
@@ -163,8 +166,8 @@ class _Batches:
         gamma, rewards = settings.gamma, data.rewards.astype(np.float64)
         ends = [0.0, *(float(r) for r in (rewards.min(), rewards.max()))]
         self.bounds = min(ends) / (1 - gamma), max(ends) / (1 - gamma)
-        self.start = float(rewards.mean()) / (1 - gamma * (1 - float(data.terminated.mean())))
-        self.scale = float(np.abs(rewards).mean()) / (1 - gamma) or 1.0
+        steps = 1 / (1 - gamma * (1 - float(data.terminated.mean())))  # that a value sums up, on average
+        self.start, self.scale = float(rewards.mean()) * steps, float(np.abs(rewards).mean()) * steps or 1.0
         self._tail = np.stack([rewards / self.scale, data.terminated], axis=1).astype(np.float32)
         self._settings, self._policies = settings, len(policies)
         self._rngs = [np.random.default_rng([settings.seed, 2, i]) for i in range(settings.critics)]

@@ -40,7 +40,9 @@ COLUMNS = (
     "rows",
 )
 DRIFT = 0.05
-"""Relative drift above which estimates get a warning."""
+"""Drift relative to the largest estimate above which estimates get a warning."""
+HORIZONS = 3
+"""Targets computed per 1/(1 − γ) below which a value is still much of what it began with."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def evaluate_offline(
     estimates = fitted_q(data, [policy.network for _, policy in policies], count, settings, progress=True)
     ranked = [_ranked(folder, policy, e) for (folder, policy), e in zip(policies, estimates, strict=True)]
     ranked.sort(key=lambda row: -row.estimate.value)
-    print(*_table(ranked), *_remarks(ranked), sep="\n", flush=True)
+    print(*_table(ranked), *_remarks(ranked, settings), sep="\n", flush=True)
     path = Path(out).expanduser() if out else policies[0][0] / "offline_evaluation.csv"
     _write(path, ranked, settings, name, rows)
     print(f"Written to {path}", flush=True)
@@ -207,7 +209,7 @@ def _table(ranked: list[Ranked]) -> list[str]:
     return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
 
 
-def _remarks(ranked: list[Ranked]) -> list[str]:
+def _remarks(ranked: list[Ranked], settings: Settings) -> list[str]:
     """What a reader should know besides the table."""
     lines, best = [], ranked[0]
     if len(ranked) > 1:
@@ -224,10 +226,15 @@ def _remarks(ranked: list[Ranked]) -> list[str]:
     known = [row for row in ranked if row.mean_return is not None]
     if len(known) > 2:
         rank = rank_correlation(*zip(*((row.estimate.value, row.mean_return) for row in known), strict=True))
-        lines.append(f"Rank correlation with the runs' own evaluations: {rank:.2f} ({len(known)} policies)")
-    moving = [r for r in ranked if abs(r.estimate.drift) > DRIFT * max(abs(r.estimate.value), 1e-9)]
+        none = "none, since the estimates or the returns are all equal" if np.isnan(rank) else f"{rank:.2f}"
+        lines.append(f"Rank correlation with the runs' own evaluations: {none} ({len(known)} policies)")
+    largest = max(abs(r.estimate.value) for r in ranked)
+    moving = [r for r in ranked if abs(r.estimate.drift) > DRIFT * max(largest, 1e-9)]
     if moving:
         lines.append(f"Warning: {len(moving)} of {len(ranked)} estimates still move (drift); give more --steps")
+    needed = round(HORIZONS / (1 - settings.gamma)) * settings.steps_per_target
+    if settings.steps < needed:
+        lines.append(f"Warning: with gamma {settings.gamma:g} values need more --steps, {needed:,} or more")
     if np.isnan(best.estimate.drift):
         lines.append("Warning: too few --steps to tell whether the estimates still move")
     return lines

@@ -6,7 +6,7 @@ import math
 
 from awac.algorithm.mindrl import Callback
 
-MIN_ESS, Q_EXCESS, STD_MARGIN = 0.05, 10.0, 0.02
+MIN_ESS, NEAR, Q_EXCESS, STD_MARGIN = 0.05, 1.5, 10.0, 0.02
 
 
 class Warnings(Callback):
@@ -30,6 +30,12 @@ class Warnings(Callback):
                 print(f"Warning: episode {params.cur_episode}, {text}", flush=True)
 
 
+def least_ess(config) -> float:
+    """The smallest ESS/B of weights from `weight_floor` to `weight_clip`; 0 where they have no such bounds."""
+    low, high = config.weight_floor, config.weight_clip
+    return 4 * low * high / (low + high) ** 2 if config.weighting == "exp" and low > 0 and math.isfinite(high) else 0.0
+
+
 def warnings(metrics: dict, reward_max: float, config, discrete: bool):
     """Yields (kind, text) for each metric that is out of bounds.
 
@@ -39,7 +45,7 @@ def warnings(metrics: dict, reward_max: float, config, discrete: bool):
         config: AlgoConfig of the run.
         discrete: as above.
     """
-    if metrics["ess"] < MIN_ESS:
+    if metrics["ess"] < max(MIN_ESS, NEAR * least_ess(config)):
         yield "ess", f"ESS/B is {metrics['ess']:.3f}: a handful of rows decide the policy's steps; raise lam"
     if config.gamma < 1:
         bound = max(reward_max * config.reward_scale / (1 - config.gamma), 1.0)  # untrained critics are not 0
