@@ -62,7 +62,10 @@ def examine(
         if task is None:
             loaded = load(recording.columns, str(recording.path), action_unit=action_unit)
             text = "unknown, so sizes, bounds and physics are not checked against it; give --task ID"
-            yield from (*_check_reading(loaded), *check_rows(loaded.data, returns=loaded.returns, scaled=False))
+            yield from (
+                *_check_reading(recording, loaded),
+                *check_rows(loaded.data, returns=loaded.returns, scaled=False),
+            )
             yield Finding("warn", "task", text)
             return
     except DataError as error:
@@ -96,7 +99,7 @@ def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action
         fits = False
         yield Finding("fail", "task", f"{task.id}: {str(error).removeprefix(f'{source}: ')}")
         loaded = load(recording.columns, source, limit=time_limit(env))
-    yield from _check_reading(loaded)
+    yield from _check_reading(recording, loaded)
     yield from check_rows(loaded.data, task, time_limit(env), loaded.returns, scaled=fits)
     if fits:
         kind = "0..n-1" if isinstance(space, spaces.Discrete) else f"[-1, 1] ± {BOUND_TOLERANCE:g}"
@@ -137,11 +140,11 @@ def _check_finite(recording: Recording) -> Iterator[Finding]:
                 yield Finding("fail", "values", text)
 
 
-def _check_reading(loaded: Loaded) -> Iterator[Finding]:
+def _check_reading(recording: Recording, loaded: Loaded) -> Iterator[Finding]:
     """How the file was read, in the same words as training's log."""
     for text in loaded.notes:
         yield Finding("ok", "reading", text)
-    for text in loaded.warnings:
+    for text in (*recording.warnings, *loaded.warnings):
         yield Finding("warn", "reading", text)
     unused = loaded.rows - len(loaded.data)
     if unused:
