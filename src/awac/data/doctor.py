@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 from awac.data.checks import Finding, check_rows
 from awac.data.columns import PHYSICS, Loaded, load, named
-from awac.data.ends import find_ends, time_limit
+from awac.data.ends import time_limit
 from awac.data.physics import check_physics
 from awac.data.sources.registry import Recording, Request, known_ids
 from awac.data.sources.resolve import find
@@ -54,9 +54,9 @@ def examine(
         size = os.path.getsize(recording.path) / 1e6
         yield Finding("ok", "file", f"{recording.detail}, {size:.1f} MB")
         yield from _check_keys(recording.columns)
-        faults = list(_check_finite(recording))
-        yield from faults or [Finding("ok", "values", "no NaN, no infinity")]
-        if faults:
+        values = list(_check_finite(recording))
+        yield from values
+        if any(finding.verdict == "fail" for finding in values):
             return
         task = _guess_task(dataset, recording.path) if task is None else Task.parse(task)
         if task is None:
@@ -97,8 +97,8 @@ def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action
         loaded = load(recording.columns, source, env=env, action_unit=action_unit, stored_unit=unit)
     except DataError as error:
         fits = False
+        loaded = load(recording.columns, source, limit=time_limit(env))  # raises what is no matter of the task
         yield Finding("fail", "task", f"{task.id}: {str(error).removeprefix(f'{source}: ')}")
-        loaded = load(recording.columns, source, limit=time_limit(env))
     yield from _check_reading(recording, loaded)
     yield from check_rows(loaded.data, task, time_limit(env), loaded.returns, scaled=fits)
     if fits:
@@ -128,16 +128,20 @@ def _check_keys(columns) -> Iterator[Finding]:
 
 
 def _check_finite(recording: Recording) -> Iterator[Finding]:
+    """Next observations are left to `load`: where an episode ends there may be none."""
     successors = named(recording.columns).get("next_observations")
+    faults, note = False, ""
     for key, values in recording.columns.items():
         if values.dtype.kind == "f":
             bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-            if key == successors and bad.any():  # nothing comes after the end of an episode
-                ends = find_ends(recording.columns, str(recording.path))
-                bad &= ~(ends.terminated | ends.cut)
-            if bad.any():
+            if bad.any() and key == successors:
+                note = f"; {int(bad.sum())} rows have no next observation"
+            elif bad.any():
+                faults = True
                 text = f"{key}: {int(bad.sum())} rows with NaN or infinity, first {int(bad.argmax())}; remove them"
                 yield Finding("fail", "values", text)
+    if not faults:
+        yield Finding("ok", "values", f"no NaN, no infinity{note}")
 
 
 def _check_reading(recording: Recording, loaded: Loaded) -> Iterator[Finding]:

@@ -148,7 +148,8 @@ def _recording(
             columns[key] = _codes(cells[members[0]], f"{path}: column '{members[0]}'")
         elif key in STEPS:
             with contextlib.suppress(ValueError, TypeError):  # a date, say; only the order of numbers is checked
-                columns[key] = np.array(cells[members[0]], np.float64)
+                steps = np.array(cells[members[0]], np.float64)
+                columns.update({key: steps} if np.isfinite(steps).all() else {})
         elif vector:
             parts = [numbers[column].reshape(len(numbers[column]), -1) for column in members]
             columns[key] = np.concatenate(parts, axis=1).astype(np.float32)
