@@ -1,6 +1,8 @@
 """awac convert: every format holds the same rows, and losses are reported."""
 
+import os
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -148,14 +150,55 @@ def test_minari_holds_the_same_rows_and_gives_them_back(tmp_path, minari, discre
 
 def test_ctrl_c_leaves_no_half_of_a_minari_data_set(tmp_path, minari, monkeypatch):
     def stop(identifier, *args, **kwargs):
-        (tmp_path / "minari" / identifier / "data").mkdir(parents=True)
+        (Path(os.environ["MINARI_DATASETS_PATH"]) / identifier / "data").mkdir(parents=True)
+        assert not (tmp_path / "minari" / identifier).exists()  # a killed process leaves nothing there either
         raise KeyboardInterrupt
 
     path = chain(tmp_path / "d.npz")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(minari, "create_dataset_from_buffers", stop)
         convert(str(path), "minari:plant/test-v0")
+    assert list((tmp_path / "minari").iterdir()) == []
+    assert os.environ["MINARI_DATASETS_PATH"] == str(tmp_path / "minari")
     assert "3 episodes" in convert(str(path), "minari:plant/test-v0")
+
+
+@pytest.mark.parametrize("folder", ["~/x", "relative/x", ""])
+def test_minaris_folder_may_be_relative_or_in_the_home(tmp_path, minari, monkeypatch, folder):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", folder)
+    monkeypatch.chdir(tmp_path)
+    assert "3 episodes" in convert(str(chain(tmp_path / "d.npz")), "minari:plant/pump/test-v0")
+    assert len(load_dataset("minari:plant/pump/test-v0")) == ROWS
+    root = tmp_path / (folder.removeprefix("~/") or ".minari/datasets")
+    names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    assert names == [
+        "plant/namespace_metadata.json",
+        "plant/pump/namespace_metadata.json",
+        "plant/pump/test-v0/data/main_data.hdf5",
+        "plant/pump/test-v0/data/metadata.json",
+    ]
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
+    assert minari.load_dataset("plant/pump/test-v0").total_steps == ROWS
+
+
+def test_indices_stay_indices_and_actions_outside_their_bounds_are_refused(tmp_path, minari):
+    """Whatever unit the file names: 2 and 3 are no torques beyond 1."""
+    path = chain(tmp_path / "d.npz")
+    with np.load(path) as file:
+        columns = {**file, "action_unit": "scaled"}
+    np.savez(path, **{**columns, "actions": np.arange(ROWS) % 4})
+    convert(str(path), "minari:indices-v0")
+    assert minari.load_dataset("indices-v0").action_space == spaces.Discrete(4)
+    assert load_dataset("minari:indices-v0").actions.tolist() == [0, 1, 2, 3] * 3
+    _, _, env = resolve_alone(path)
+    assert environment_action_space(env) == spaces.Discrete(4)
+    np.savez(path, **{**columns, "actions": columns["actions"] / np.abs(columns["actions"]).max() * 1.00005})
+    convert(str(path), "minari:rounded-v0")
+    assert np.abs(load_dataset("minari:rounded-v0").actions).max() == 1
+    np.savez(path, **{**columns, "actions": columns["actions"] * 3})
+    with pytest.raises(DataError, match=r"actions are outside the bounds, first in row \d+: they reach from"):
+        convert(str(path), "minari:outside-v0")
 
 
 def test_what_minari_cannot_hold_is_named(tmp_path, minari):
