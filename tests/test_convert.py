@@ -59,6 +59,51 @@ def test_indices_of_a_table_stay_indices(tmp_path, suffix):
         np.testing.assert_array_equal(after[0].actions, before[0].actions)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_what_a_table_makes_of_whole_numbers_is_said(tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    path = source(tmp_path / "d.npz")
+    with np.load(path) as file:
+        columns = dict(file)
+    for name, actions in (("switch", (np.arange(ROWS) % 2).astype(np.float32)), ("valve", np.full(ROWS, 0.5))):
+        np.savez(path, **{**columns, "actions": actions.reshape(-1, 1)})
+        line = convert(str(path), tmp_path / f"{name}{suffix}")
+        assert ("that the actions are a vector" in line) == (name == "switch")
+        back = convert(str(tmp_path / f"{name}{suffix}"), tmp_path / f"{name}.hdf5")
+        assert back.endswith("; actions written as indices 0..1") == (name == "switch")
+    again = convert(str(tmp_path / f"switch{suffix}"), tmp_path / f"again{suffix}")
+    assert "indices" not in again and "a vector" not in again
+
+
+@pytest.mark.parametrize("out", ["e.csv", "minari:e-v0"])
+def test_what_may_have_been_read_wrongly_is_said(tmp_path, request, out):
+    if out.startswith("minari"):
+        request.getfixturevalue("minari")
+    header, rows = "t,obs_0,obs_id,action,reward,terminated,episode", ["1.5,0,7,0.5,1,0,a", "1,1,7,0.5,1,0,a"]
+    (tmp_path / "d.csv").write_text("\n".join([header, *rows]))
+    line = convert(str(tmp_path / "d.csv"), out if out.startswith("minari") else tmp_path / out)
+    assert "; warning: obs_id: not read as part of observations" in line
+    assert "; warning: 't' falls within episodes 1 times" in line
+
+
+def test_integers_of_another_byte_order_go_into_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = source(tmp_path / "d.npz", discrete=True)
+    with np.load(path) as file:
+        np.savez(path, **{**file, "actions": file["actions"].astype(">i8")})
+    convert(str(path), tmp_path / "out.parquet")
+    np.testing.assert_array_equal(load_dataset(tmp_path / "out.parquet").actions.ravel(), load_dataset(path).actions)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(DataError, match="cannot be written as Parquet .full"):
+        import pyarrow
+
+        def fail(*args):
+            raise pyarrow.ArrowInvalid("full")
+
+        patched.setattr(parquet, "write_table", fail)
+        convert(str(path), tmp_path / "other.parquet")
+
+
 def test_a_vector_of_a_table_stays_one(tmp_path):
     for name, action in (("half.csv", "0.5"), ("signed.csv", "-1"), ("two.csv", "1,0")):
         header = "obs,action_0,action_1" if "," in action else "obs,action"
@@ -199,6 +244,12 @@ def test_indices_stay_indices_and_actions_outside_their_bounds_are_refused(tmp_p
     np.savez(path, **{**columns, "actions": columns["actions"] * 3})
     with pytest.raises(DataError, match=r"actions are outside the bounds, first in row \d+: they reach from"):
         convert(str(path), "minari:outside-v0")
+
+
+def test_the_indices_of_a_table_are_indices_to_minari(tmp_path, minari):
+    convert(str(chain(tmp_path / "d.npz", discrete=True)), tmp_path / "d.csv")
+    assert convert(str(tmp_path / "d.csv"), "minari:table-v0").endswith("; actions written as indices 0..1")
+    assert minari.load_dataset("table-v0").action_space == spaces.Discrete(2)
 
 
 def test_what_minari_cannot_hold_is_named(tmp_path, minari):

@@ -90,8 +90,10 @@ def write_minari(recording: Recording, name: str, dataset: str) -> str:
             )
     except (OSError, ValueError, AssertionError) as error:
         raise DataError(f"{name}: cannot be written ({first_line(error)})") from error
+    untyped = recording.kind == "table" and isinstance(space, spaces.Discrete)
+    indices = f"; actions written as indices 0..{int(actions.max())}" if untyped else ""
     lost = _lost(recording, data, loaded.rows, "next_observations" in keys)
-    return f"{folder}: {len(data)} rows, {len(buffers)} episodes; not carried over: {', '.join(lost)}"
+    return f"{folder}: {len(data)} rows, {len(buffers)} episodes; not carried over: {', '.join(lost)}{indices}"
 
 
 @contextlib.contextmanager

@@ -22,8 +22,10 @@ def check_order(columns: dict[str, np.ndarray], successors: bool, source: str) -
         DataError: rows without next observations are certainly out of order: an episode goes on after rows of another,
             or the numbers of its steps fall.
     """
-    rows = len(next(iter(columns.values())))
     ids = [name for name in IDS if name in columns]
+    if not ids and not any(name in columns for name in STEPS):
+        return []
+    rows = len(next(iter(columns.values())))
     episode = np.zeros(rows, np.int64)
     for name in ids:
         codes = np.unique(columns[name].reshape(-1), return_inverse=True)[1].reshape(-1)
