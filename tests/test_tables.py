@@ -254,3 +254,17 @@ def test_an_empty_line_is_no_row(tmp_path):
     path = write(tmp_path / "d.csv", f"{HEADER},episode", [f"{ROWS[0]},a", "", f"{ROWS[3]},a", ""])
     assert len(load_dataset(path)) == 2
     assert "2 rows" in convert(str(path), tmp_path / "e.csv")
+
+
+@pytest.mark.parametrize("cell", ["0_1", "_1"])
+def test_an_underscore_is_no_part_of_a_number(tmp_path, cell):
+    with pytest.raises(DataError, match=f"column 'obs_0': '{cell}' is not a number"):
+        load_dataset(write(tmp_path / "d.csv", HEADER, [*ROWS[:2], ROWS[2].replace("0.3", cell)]))
+
+
+def test_lists_are_no_ids(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    given = {name: np.zeros(2) for name in ("obs_0", "action", "reward", "terminated")}
+    parquet.write_table(pyarrow.table({**given, "episode": [[0], [1]]}), tmp_path / "d.parquet")
+    with pytest.raises(DataError, match="column 'episode' holds lists"):
+        load_dataset(tmp_path / "d.parquet")

@@ -43,8 +43,11 @@ def check_order(columns: dict[str, np.ndarray], successors: bool, source: str) -
             text = f"'{name}' falls within episodes {len(falls)} times, first after row {falls[0]}"
             (faults if ids and _is_numbering(episode, steps) else doubts).append(text)
     if faults and not successors:
-        hint = " (if they are different episodes, give them different ids)" if "goes on" in faults[0] else ""
-        raise DataError(f"{source}: rows are not in order: {faults[0]}; {_REMEDY}{hint}")
+        reused = "goes on" in faults[0]
+        hint = (
+            "they are different episodes, give them different ids" if reused else "it does not count steps, rename it"
+        )
+        raise DataError(f"{source}: rows are not in order: {faults[0]}; {_REMEDY} (if {hint})")
     only = ", though only the returns of episodes depend on it" if successors else ""
     return [f"{text}: are the rows in order, and all ends marked? Else {_REMEDY}{only}" for text in (*faults, *doubts)]
 

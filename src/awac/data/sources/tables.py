@@ -96,13 +96,15 @@ def _read(rows, header: list[str], groups: dict[str, list[str]], path: Path) -> 
             _check_width(row, header, f"{path}: line {rows.line_num}", first=not numbers)
         fields = [row[index] for index in indices]
         try:
-            values = [*map(float, fields)]
+            values = [*map(float, fields)] if "_" not in "".join(fields) else None
         except ValueError:  # flags in words, blanks
+            values = None
+        if values is None:
             where = f"{path}: line {rows.line_num}"
             values = [_number(text, f"{where}, column '{column}'") for column, text in zip(used, fields, strict=True)]
         numbers.extend(values)
         for column, cells in texts.items():
-            cells.append(row[header.index(column)])
+            cells.append(row[header.index(column)].strip())
     matrix = np.frombuffer(numbers).reshape(-1, len(used))
     return {column: matrix[:, i] for i, column in enumerate(used)}, texts
 
@@ -127,7 +129,7 @@ def _number(text: str, where: str) -> float:
     if word in _BLANK:
         return np.nan  # legal in the next observation of a last row, else refused later
     try:
-        return _TRUTH[word] if word in _TRUTH else float(word)
+        return _TRUTH[word] if word in _TRUTH else float(word.replace("_", "?"))  # to Python 1_2 is 12
     except ValueError:
         hint = "write it with a decimal point, without separators of thousands"
         raise DataError(f"{where}: {text[:40]!r} is not a number; {hint}") from None
@@ -162,7 +164,9 @@ def _recording(
 def _codes(ids: list, where: str) -> np.ndarray:
     """(N,) int64, one number for each id."""
     seen: dict[object, int] = {}
-    blank = [cell is None or cell != cell or str(cell).strip().lower() in _BLANK for cell in ids]
+    if any(isinstance(cell, (list, dict)) for cell in ids):
+        raise DataError(f"{where} holds lists, not ids; store one number or text a row")
+    blank = [cell is None or cell != cell or str(cell).lower() in _BLANK for cell in ids]
     if any(blank):
         raise DataError(f"{where} names no episode in row {blank.index(True)}; fill it in")
     return np.array([seen.setdefault(cell, len(seen)) for cell in ids], np.int64)
