@@ -1,6 +1,8 @@
 """awac convert: every format holds the same rows, and losses are reported."""
 
+import os
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -55,6 +57,51 @@ def test_indices_of_a_table_stay_indices(tmp_path, suffix):
         assert isinstance(environment_action_space(before[2]), kind)
         assert environment_action_space(before[2]) == environment_action_space(after[2])
         np.testing.assert_array_equal(after[0].actions, before[0].actions)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_what_a_table_makes_of_whole_numbers_is_said(tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    path = source(tmp_path / "d.npz")
+    with np.load(path) as file:
+        columns = dict(file)
+    for name, actions in (("switch", (np.arange(ROWS) % 2).astype(np.float32)), ("valve", np.full(ROWS, 0.5))):
+        np.savez(path, **{**columns, "actions": actions.reshape(-1, 1)})
+        line = convert(str(path), tmp_path / f"{name}{suffix}")
+        assert ("that the actions are a vector" in line) == (name == "switch")
+        back = convert(str(tmp_path / f"{name}{suffix}"), tmp_path / f"{name}.hdf5")
+        assert back.endswith("; actions written as indices 0..1") == (name == "switch")
+    again = convert(str(tmp_path / f"switch{suffix}"), tmp_path / f"again{suffix}")
+    assert "indices" not in again and "a vector" not in again
+
+
+@pytest.mark.parametrize("out", ["e.csv", "minari:e-v0"])
+def test_what_may_have_been_read_wrongly_is_said(tmp_path, request, out):
+    if out.startswith("minari"):
+        request.getfixturevalue("minari")
+    header, rows = "t,obs_0,obs_id,action,reward,terminated,episode", ["1.5,0,7,0.5,1,0,a", "1,1,7,0.5,1,0,a"]
+    (tmp_path / "d.csv").write_text("\n".join([header, *rows]))
+    line = convert(str(tmp_path / "d.csv"), out if out.startswith("minari") else tmp_path / out)
+    assert "; warning: obs_id: not read as part of observations" in line
+    assert "; warning: 't' falls within episodes 1 times" in line
+
+
+def test_integers_of_another_byte_order_go_into_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = source(tmp_path / "d.npz", discrete=True)
+    with np.load(path) as file:
+        np.savez(path, **{**file, "actions": file["actions"].astype(">i8")})
+    convert(str(path), tmp_path / "out.parquet")
+    np.testing.assert_array_equal(load_dataset(tmp_path / "out.parquet").actions.ravel(), load_dataset(path).actions)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(DataError, match="cannot be written as Parquet .full"):
+        import pyarrow
+
+        def fail(*args):
+            raise pyarrow.ArrowInvalid("full")
+
+        patched.setattr(parquet, "write_table", fail)
+        convert(str(path), tmp_path / "other.parquet")
 
 
 def test_a_vector_of_a_table_stays_one(tmp_path):
@@ -148,14 +195,61 @@ def test_minari_holds_the_same_rows_and_gives_them_back(tmp_path, minari, discre
 
 def test_ctrl_c_leaves_no_half_of_a_minari_data_set(tmp_path, minari, monkeypatch):
     def stop(identifier, *args, **kwargs):
-        (tmp_path / "minari" / identifier / "data").mkdir(parents=True)
+        (Path(os.environ["MINARI_DATASETS_PATH"]) / identifier / "data").mkdir(parents=True)
+        assert not (tmp_path / "minari" / identifier).exists()  # a killed process leaves nothing there either
         raise KeyboardInterrupt
 
     path = chain(tmp_path / "d.npz")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(minari, "create_dataset_from_buffers", stop)
         convert(str(path), "minari:plant/test-v0")
+    assert list((tmp_path / "minari").iterdir()) == []
+    assert os.environ["MINARI_DATASETS_PATH"] == str(tmp_path / "minari")
     assert "3 episodes" in convert(str(path), "minari:plant/test-v0")
+
+
+@pytest.mark.parametrize("folder", ["~/x", "relative/x", ""])
+def test_minaris_folder_may_be_relative_or_in_the_home(tmp_path, minari, monkeypatch, folder):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", folder)
+    monkeypatch.chdir(tmp_path)
+    assert "3 episodes" in convert(str(chain(tmp_path / "d.npz")), "minari:plant/pump/test-v0")
+    assert len(load_dataset("minari:plant/pump/test-v0")) == ROWS
+    root = tmp_path / (folder.removeprefix("~/") or ".minari/datasets")
+    names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    assert names == [
+        "plant/namespace_metadata.json",
+        "plant/pump/namespace_metadata.json",
+        "plant/pump/test-v0/data/main_data.hdf5",
+        "plant/pump/test-v0/data/metadata.json",
+    ]
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
+    assert minari.load_dataset("plant/pump/test-v0").total_steps == ROWS
+
+
+def test_indices_stay_indices_and_actions_outside_their_bounds_are_refused(tmp_path, minari):
+    """Whatever unit the file names: 2 and 3 are no torques beyond 1."""
+    path = chain(tmp_path / "d.npz")
+    with np.load(path) as file:
+        columns = {**file, "action_unit": "scaled"}
+    np.savez(path, **{**columns, "actions": np.arange(ROWS) % 4})
+    convert(str(path), "minari:indices-v0")
+    assert minari.load_dataset("indices-v0").action_space == spaces.Discrete(4)
+    assert load_dataset("minari:indices-v0").actions.tolist() == [0, 1, 2, 3] * 3
+    _, _, env = resolve_alone(path)
+    assert environment_action_space(env) == spaces.Discrete(4)
+    np.savez(path, **{**columns, "actions": columns["actions"] / np.abs(columns["actions"]).max() * 1.00005})
+    convert(str(path), "minari:rounded-v0")
+    assert np.abs(load_dataset("minari:rounded-v0").actions).max() == 1
+    np.savez(path, **{**columns, "actions": columns["actions"] * 3})
+    with pytest.raises(DataError, match=r"actions are outside the bounds, first in row \d+: they reach from"):
+        convert(str(path), "minari:outside-v0")
+
+
+def test_the_indices_of_a_table_are_indices_to_minari(tmp_path, minari):
+    convert(str(chain(tmp_path / "d.npz", discrete=True)), tmp_path / "d.csv")
+    assert convert(str(tmp_path / "d.csv"), "minari:table-v0").endswith("; actions written as indices 0..1")
+    assert minari.load_dataset("table-v0").action_space == spaces.Discrete(2)
 
 
 def test_what_minari_cannot_hold_is_named(tmp_path, minari):

@@ -1,5 +1,8 @@
 """Data set files: every layout of D4RL gives the right transitions, every damaged file one clear line."""
 
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -272,6 +275,29 @@ def test_an_archive_header_beyond_the_members_bytes_is_refused(tmp_path):
             content = source.read(info)
             target.writestr(info.filename, content.replace(b"(10,", b"(99,") if "rewards" in info.filename else content)
     assert "key 'rewards' declares 396 bytes" in load_error(huge)
+
+
+def test_a_sound_file_is_not_called_damaged(tmp_path):
+    """Compressed in a way that is not installed, or still open in the program that writes it."""
+    path = write(tmp_path / "data.hdf5", columns())
+    with h5py.File(path, "a") as file:
+        del file["rewards"]
+        settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        settings.set_chunk((10,))
+        settings.set_filter(300, h5py.h5z.FLAG_OPTIONAL)  # as Blosc, which a HDF5 without plugins lacks
+        data = h5py.h5d.create(file.id, b"rewards", h5py.h5t.NATIVE_FLOAT, h5py.h5s.create_simple((10,)), settings)
+        data.write_direct_chunk((0,), b"packed" * 5)
+    message = load_error(path)
+    assert "key 'rewards' is compressed with" in message and "h5repack -f GZIP=1" in message
+    assert "hdf5plugin" in message and "damaged" not in message
+    with h5py.File(tmp_path / "open.hdf5", "w", libver="latest") as file:
+        file["rewards"] = np.zeros(3)
+        file.flush()
+        shutil.copy(tmp_path / "open.hdf5", tmp_path / "copy.hdf5")
+        code = f"from awac.data.sources import load_dataset; load_dataset({str(tmp_path / 'open.hdf5')!r})"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "is still open in the program that writes it; close it there" in run.stderr
+    assert "is still open in the program that writes it" in load_error(tmp_path / "copy.hdf5")
 
 
 @pytest.mark.parametrize("link", [h5py.ExternalLink("other.hdf5", "/rewards"), h5py.SoftLink("/actions")])

@@ -88,6 +88,29 @@ def test_faults(tmp_path, columns, key, change, verdict, check, words):
     assert found(verdicts(tmp_path, columns), verdict, check, words)
 
 
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("task", [TASK, None])
+def test_rows_without_a_next_observation_are_read_as_in_training(tmp_path, columns, task, marked):
+    """As `groupby(...).shift(-1)` makes them: NaN in the last row of each episode, the file's last one included."""
+    ends = columns["terminals"] | columns["timeouts"]
+    ends[[20, -1]] = True  # an end that only a jump shows, if there is no column
+    columns["next_observations"][ends] = np.nan
+    columns["timeouts"] = ends & ~columns["terminals"]
+    if not marked:
+        del columns["timeouts"]
+    findings = verdicts(tmp_path, columns, task)
+    assert [finding for finding in findings if finding[0] == "fail"] == []
+    assert found(findings, "ok", "values", f"no NaN, no infinity; {ends.sum()} rows have no next observation")
+    assert len(load_dataset(tmp_path / "data.hdf5")) == len(ends) - (ends & ~columns["terminals"]).sum()
+
+
+@pytest.mark.parametrize("task", [TASK, None])
+def test_a_next_observation_that_is_missing_within_an_episode_fails_once(tmp_path, columns, task):
+    columns["next_observations"][3] = np.nan
+    failed = [finding[1:] for finding in verdicts(tmp_path, columns, task) if finding[0] == "fail"]
+    assert len(failed) == 1 and failed[0][0] == "file" and "next_observations has NaN" in failed[0][1]
+
+
 def test_a_file_joined_to_itself(tmp_path, columns):
     twice = {key: np.concatenate([values, values]) for key, values in columns.items()}
     findings = verdicts(tmp_path, twice)

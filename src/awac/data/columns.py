@@ -24,6 +24,7 @@ from awac.data.ends import (
     limit_warnings,
     time_limit,
 )
+from awac.data.order import check_order
 from awac.data.transitions import Transitions, check_observations
 from awac.envs.actions import environment_action_space
 from awac.errors import DataError
@@ -114,6 +115,9 @@ def load(
     notes, warnings = [*renamed, *ends.notes, *actions.notes], [*actions.warnings]
     rows = len(rewards)
     successors = _successors(columns, keys, observations, source)
+    warnings += check_order(columns, successors is not None, source)
+    if successors is not None and (text := _reset_too_early(successors, observations, ends.cut)):
+        warnings.append(text)
     cut = ends.cut if ends.cut.any() else guessed_ends(ends, observations, successors, limit, notes, warnings)
     cut[-1] = not ends.terminated[-1]
     warnings += limit_warnings(ends.terminated, cut, limit)
@@ -158,6 +162,17 @@ def _successors(columns, keys, observations: np.ndarray, source: str) -> np.ndar
         sizes = f"{successors.shape[1]} columns but '{keys['observations']}' has {observations.shape[1]}"
         raise DataError(f"{source}: key '{keys['next_observations']}' has {sizes}; record it again")
     return successors
+
+
+def _reset_too_early(successors: np.ndarray, observations: np.ndarray, cut: np.ndarray) -> str | None:
+    """A warning if rows that are cut lead to the next row, which is another episode's first."""
+    rows = np.flatnonzero(cut[:-1])
+    here, following = observations[rows], observations[rows + 1]
+    leads = int(((successors[rows] == following).all(axis=1) & (here != following).any(axis=1)).sum())
+    if 2 * leads <= len(rows):
+        return None
+    text = f"the next observations of {leads} of {len(rows)} cut rows are the next episode's first observation"
+    return f"{text}: was the environment reset before they were stored? They would be bootstrapped from the wrong state"
 
 
 def _usable(successors, observations, terminated, cut) -> tuple[np.ndarray, np.ndarray]:

@@ -12,13 +12,14 @@ import numpy as np
 from awac.data.columns import PHYSICS, VECTORS, load, named
 from awac.data.ends import find_ends
 from awac.data.minari_writer import write_minari
+from awac.data.order import check_order
 from awac.data.record import write_hdf5
 from awac.data.sources.minari import PREFIX
-from awac.data.sources.registry import Columns, Request
+from awac.data.sources.registry import Columns, Recording, Request
 from awac.data.sources.resolve import find
 from awac.data.spaces import are_whole
 from awac.errors import DataError
-from awac.runs.files import write, write_npz
+from awac.runs.files import first_line, write, write_npz
 
 FORMATS = (".hdf5", ".h5", ".npz", ".csv", ".parquet")
 _TABLE_NAMES = {
@@ -40,13 +41,14 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
         download: fetch D4RL's file if it is not on the machine.
 
     Returns:
-        What was written, and what was lost.
+        What was written, what was lost, and warnings about how it was read.
 
     Raises:
         DataError: the data set can't be read, `out` exists, can't be written, or has another suffix.
     """
     if str(out).startswith(PREFIX):
-        return write_minari(find(dataset, Request(download, extra=PHYSICS)), str(out), dataset)
+        recording = find(dataset, Request(download, extra=PHYSICS))
+        return write_minari(recording, str(out), dataset) + _doubts(recording)
     path = Path(out).expanduser()
     if path.suffix.lower() not in FORMATS:
         raise DataError(f"{path}: the format is told from the suffix, one of {', '.join(FORMATS)}; or it is minari:ID")
@@ -55,12 +57,17 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
     recording = find(dataset, Request(download, extra=PHYSICS))
     load(recording.columns, str(recording.path))  # raises for rows that can't be trained on
     columns = _d4rl_columns(recording.columns, str(recording.path))
-    actions = columns["actions"]
-    if recording.kind == "table" and actions.size == len(actions) and are_whole(actions):
-        columns["actions"] = actions.reshape(-1).astype(np.int64)  # a table has no types, the other formats have
-    lost = ["metadata and other columns"]
+    lost, note, actions = ["metadata and other columns"], "", columns["actions"]
+    to_table = path.suffix.lower() in (".csv", ".parquet")
+    if actions.size == len(actions) and are_whole(actions):  # which are indices in a table, as that has no types
+        if recording.kind == "table":
+            columns["actions"] = actions.reshape(-1).astype(np.int64)
+            note = "" if to_table else f"; actions written as indices 0..{int(actions.max())}"
+        elif to_table and actions.dtype.kind == "f":
+            hint = "whole numbers in one column are read as indices unless action_low and action_high are given"
+            lost.append(f"that the actions are a vector ({hint})")
     try:
-        if path.suffix.lower() in (".csv", ".parquet"):
+        if to_table:
             lost += [key for key in PHYSICS if columns.pop(key, None) is not None]
             lost += ["the unit of the actions"] if recording.action_unit == "scaled" else []
             write_table = _write_csv if path.suffix.lower() == ".csv" else _parquet_writer(path)
@@ -73,7 +80,15 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
             write_hdf5(path, columns, unit_text)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
-    return f"{path}: {len(columns['rewards'])} rows, {', '.join(columns)}; not carried over: {', '.join(lost)}"
+    line = f"{path}: {len(columns['rewards'])} rows, {', '.join(columns)}; not carried over: {', '.join(lost)}{note}"
+    return line + _doubts(recording)
+
+
+def _doubts(recording: Recording) -> str:
+    """What may have been read wrongly; the written file has no column that would show it again."""
+    successors = "next_observations" in named(recording.columns)
+    order = check_order(recording.columns, successors, str(recording.path))
+    return "".join(f"; warning: {text}" for text in (*recording.warnings, *order))
 
 
 def _d4rl_columns(columns: Columns, source: str) -> Columns:
@@ -115,4 +130,12 @@ def _parquet_writer(path: Path) -> Callable[[Path, Columns], None]:
         from pyarrow import parquet
     except ImportError:
         raise DataError(f"{path}: writing Parquet needs pyarrow: pip install 'awac[parquet]'") from None
-    return lambda draft, table: parquet.write_table(pyarrow.table(table), draft)
+
+    def write_table(draft: Path, table: Columns) -> None:
+        native = {name: values.astype(values.dtype.newbyteorder("=")) for name, values in table.items()}
+        try:
+            parquet.write_table(pyarrow.table(native), draft)
+        except pyarrow.ArrowException as error:
+            raise DataError(f"{path}: cannot be written as Parquet ({first_line(error)})") from None
+
+    return write_table

@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 from awac.data.checks import Finding, check_rows
 from awac.data.columns import PHYSICS, Loaded, load, named
-from awac.data.ends import find_ends, time_limit
+from awac.data.ends import time_limit
 from awac.data.physics import check_physics
 from awac.data.sources.registry import Recording, Request, known_ids
 from awac.data.sources.resolve import find
@@ -54,15 +54,18 @@ def examine(
         size = os.path.getsize(recording.path) / 1e6
         yield Finding("ok", "file", f"{recording.detail}, {size:.1f} MB")
         yield from _check_keys(recording.columns)
-        faults = list(_check_finite(recording))
-        yield from faults or [Finding("ok", "values", "no NaN, no infinity")]
-        if faults:
+        values = list(_check_finite(recording))
+        yield from values
+        if any(finding.verdict == "fail" for finding in values):
             return
         task = _guess_task(dataset, recording.path) if task is None else Task.parse(task)
         if task is None:
             loaded = load(recording.columns, str(recording.path), action_unit=action_unit)
             text = "unknown, so sizes, bounds and physics are not checked against it; give --task ID"
-            yield from (*_check_reading(loaded), *check_rows(loaded.data, returns=loaded.returns, scaled=False))
+            yield from (
+                *_check_reading(recording, loaded),
+                *check_rows(loaded.data, returns=loaded.returns, scaled=False),
+            )
             yield Finding("warn", "task", text)
             return
     except DataError as error:
@@ -94,9 +97,9 @@ def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action
         loaded = load(recording.columns, source, env=env, action_unit=action_unit, stored_unit=unit)
     except DataError as error:
         fits = False
+        loaded = load(recording.columns, source, limit=time_limit(env))  # raises what is no matter of the task
         yield Finding("fail", "task", f"{task.id}: {str(error).removeprefix(f'{source}: ')}")
-        loaded = load(recording.columns, source, limit=time_limit(env))
-    yield from _check_reading(loaded)
+    yield from _check_reading(recording, loaded)
     yield from check_rows(loaded.data, task, time_limit(env), loaded.returns, scaled=fits)
     if fits:
         kind = "0..n-1" if isinstance(space, spaces.Discrete) else f"[-1, 1] ± {BOUND_TOLERANCE:g}"
@@ -125,23 +128,27 @@ def _check_keys(columns) -> Iterator[Finding]:
 
 
 def _check_finite(recording: Recording) -> Iterator[Finding]:
+    """Next observations are left to `load`: where an episode ends there may be none."""
     successors = named(recording.columns).get("next_observations")
+    faults, note = False, ""
     for key, values in recording.columns.items():
         if values.dtype.kind == "f":
             bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-            if key == successors and bad.any():  # nothing comes after the end of an episode
-                ends = find_ends(recording.columns, str(recording.path))
-                bad &= ~(ends.terminated | ends.cut)
-            if bad.any():
+            if bad.any() and key == successors:
+                note = f"; {int(bad.sum())} rows have no next observation"
+            elif bad.any():
+                faults = True
                 text = f"{key}: {int(bad.sum())} rows with NaN or infinity, first {int(bad.argmax())}; remove them"
                 yield Finding("fail", "values", text)
+    if not faults:
+        yield Finding("ok", "values", f"no NaN, no infinity{note}")
 
 
-def _check_reading(loaded: Loaded) -> Iterator[Finding]:
+def _check_reading(recording: Recording, loaded: Loaded) -> Iterator[Finding]:
     """How the file was read, in the same words as training's log."""
     for text in loaded.notes:
         yield Finding("ok", "reading", text)
-    for text in loaded.warnings:
+    for text in (*recording.warnings, *loaded.warnings):
         yield Finding("warn", "reading", text)
     unused = loaded.rows - len(loaded.data)
     if unused:

@@ -23,6 +23,8 @@ MASKS = ("masks",)
 """0 where the task ended."""
 STARTS = ("episode_starts", "is_first")
 IDS = ("episode_ids", "episode_id", "eps_id", "trajectory_ids", "traj_ids", "episode")
+STEPS = ("step", "t", "timestep", "time_step", "frame_index")
+"""The number of a step, in its episode or in all; tells whether rows are in order."""
 
 FLAGS = (*TERMINALS, *TERMINATED, *DONES, *ENDS, *MASKS, *STARTS, *IDS)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
+import os
+import tempfile
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from gymnasium import spaces
@@ -14,10 +17,12 @@ from awac.data.columns import PHYSICS, load, named
 from awac.data.sources.minari import dataset_path
 from awac.data.sources.registry import Recording
 from awac.data.spaces import action_space
-from awac.data.transitions import Transitions
+from awac.data.transitions import BOUND_TOLERANCE, Transitions
 from awac.envs.tasks import Task
 from awac.errors import DataError
 from awac.runs.files import first_line
+
+_ROOT = "MINARI_DATASETS_PATH"
 
 
 def write_minari(recording: Recording, name: str, dataset: str) -> str:
@@ -52,7 +57,7 @@ def write_minari(recording: Recording, name: str, dataset: str) -> str:
     )
     actions = data.actions.reshape(-1).astype(np.int64) if isinstance(space, spaces.Discrete) else data.actions
     if isinstance(space, spaces.Box):
-        actions = np.clip(actions.reshape(len(data), -1), space.low, space.high)  # D4RL's round by a last digit
+        actions = _inside(actions.reshape(len(data), -1), space, where)
     ends = np.flatnonzero(data.terminated | data.truncated) + 1
     buffers = [
         EpisodeBuffer(
@@ -68,7 +73,12 @@ def write_minari(recording: Recording, name: str, dataset: str) -> str:
     ]
     quiet = io.StringIO()  # it prints a line for every piece of metadata that is not given
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        with (
+            _drafted(identifier, folder),
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(quiet),
+            contextlib.redirect_stderr(quiet),
+        ):
             warnings.simplefilter("ignore")
             minari.create_dataset_from_buffers(
                 identifier,
@@ -78,13 +88,46 @@ def write_minari(recording: Recording, name: str, dataset: str) -> str:
                 description=f"{recording.detail}; converted by awac",
                 data_format="hdf5",  # the other one needs numpy 2
             )
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, (OSError, ValueError, AssertionError)):
-            raise DataError(f"{name}: cannot be written ({first_line(error)})") from error
-        raise
+    except (OSError, ValueError, AssertionError) as error:
+        raise DataError(f"{name}: cannot be written ({first_line(error)})") from error
+    untyped = recording.kind == "table" and isinstance(space, spaces.Discrete)
+    indices = f"; actions written as indices 0..{int(actions.max())}" if untyped else ""
     lost = _lost(recording, data, loaded.rows, "next_observations" in keys)
-    return f"{folder}: {len(data)} rows, {len(buffers)} episodes; not carried over: {', '.join(lost)}"
+    return f"{folder}: {len(data)} rows, {len(buffers)} episodes; not carried over: {', '.join(lost)}{indices}"
+
+
+@contextlib.contextmanager
+def _drafted(identifier: str, folder: Path) -> Iterator[None]:
+    """Minari writes into a hidden folder beside the others; if nothing fails, its result is moved to `folder`."""
+    root, before = folder.absolute().parents[identifier.count("/")], os.environ.get(_ROOT)
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".awac-", dir=root) as draft:
+        os.environ[_ROOT] = draft  # Minari takes neither ~ nor an empty path
+        try:
+            yield
+        finally:
+            os.environ.pop(_ROOT)
+            os.environ.update({} if before is None else {_ROOT: before})
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for path in Path(draft).rglob("namespace_metadata.json"):  # one in each folder on the way
+            if not (target := root / path.relative_to(draft)).exists():
+                os.replace(path, target)
+        os.replace(Path(draft) / identifier, folder)
+
+
+def _inside(actions: np.ndarray, space: spaces.Box, where: str) -> np.ndarray:
+    """Actions without what lies outside the bounds by rounding, as D4RL's do by a last digit.
+
+    Raises:
+        DataError: an action lies outside by more.
+    """
+    inside = np.clip(actions, space.low, space.high)
+    wrong = (np.abs(actions - inside) > BOUND_TOLERANCE).any(axis=1)
+    if wrong.any():
+        reach = f"{actions.min():.4g} to {actions.max():.4g}"
+        text = f"{int(wrong.sum())} actions are outside the bounds, first in row {int(wrong.argmax())}"
+        raise DataError(f"{where}: {text}: they reach from {reach}, the bounds are [-1, 1]; clip or rescale them")
+    return inside
 
 
 def _observations(data: Transitions, rows: slice, successors: bool) -> np.ndarray:

@@ -15,8 +15,8 @@ def action_space(
 ) -> tuple[spaces.Space, str]:
     """The space of stored actions.
 
-    One column of integers holds indices 0..n-1; in a table, which has no types, so does one column of whole numbers
-    from 0. Anything else is a vector, and so are actions with a given bound.
+    One column of integers holds indices 0..n-1, whatever the unit; in a table, which has no types, so does one column
+    of whole numbers from 0 that is not scaled. Anything else is a vector, and so are actions with a given bound.
 
     Args:
         values: (N, A), (N,) or (N, 1) of any numeric type.
@@ -37,11 +37,11 @@ def action_space(
     if bad.any():
         raise DataError(f"{where} has NaN or infinite values, first in row {int(bad.argmax())}; remove those rows")
     bounded = low is not None or high is not None
-    if vectors.shape[1] == 1 and not bounded and not scaled:
+    if vectors.shape[1] == 1 and not bounded:
         whole = values.dtype.kind in "biu"
         if whole and values.min() < 0:
             raise DataError(f"{where} has index {values.min()}; count from 0, or give action_low and action_high")
-        if whole or (text and are_whole(values)):
+        if whole or (text and not scaled and are_whole(values)):
             count = int(values.max()) + 1
             hint = "" if whole else " (whole numbers in one column; action_low and action_high make it a vector)"
             return spaces.Discrete(count), f"actions are indices 0..{count - 1}{hint}"

@@ -6,6 +6,8 @@ against the file's size before memory is allocated, and links to other files are
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
 import os
 import re
@@ -101,8 +103,17 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns
                 columns[key] = values.T if turned[key] else values
             return columns, _unit(_hdf5_text(file, _UNIT_KEYS), _hdf5_text(file, ("metadata/description",)), source)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{source}: is truncated or damaged ({reason[:120]}); download or record it again") from None
+        raise DataError(f"{source}: {_hdf5_fault(error)}") from None
+
+
+def _hdf5_fault(error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    if isinstance(error, BlockingIOError) or "already open for write" in reason:
+        hint = "close it there (`h5clear -s FILE` if that program has ended)"
+        return f"is still open in the program that writes it; {hint}"
+    if "unable to lock" in reason:
+        return "lies in a file system without locks; set HDF5_USE_FILE_LOCKING=FALSE"
+    return f"is truncated or damaged ({reason[:120]}); download or record it again"
 
 
 def _from_matlab(data: h5py.Dataset) -> bool:
@@ -120,10 +131,29 @@ def read_dataset(data: h5py.Dataset, file_bytes: int, where: str, exact: bool = 
         exact: keep the type, as two ids may be one number in float32.
 
     Raises:
-        DataError: it declares more bytes than the file holds.
+        DataError: it declares more bytes than the file holds, or is compressed in a way that HDF5 can't read here.
     """
     _check_storage(data, file_bytes, where)
-    return (data if exact or data.dtype.kind in "biu" else data.astype(np.float32))[()]
+    if _missing_filters(data):
+        with contextlib.suppress(ImportError):
+            importlib.import_module("hdf5plugin")  # registers its filters
+    try:
+        return (data if exact or data.dtype.kind in "biu" else data.astype(np.float32))[()]
+    except OSError:
+        if names := _missing_filters(data):
+            hint = "pip install hdf5plugin, or store it with gzip where it was written: h5repack -f GZIP=1 IN OUT"
+            raise DataError(f"{where} is compressed with {', '.join(names)}, which is not installed; {hint}") from None
+        raise
+
+
+def _missing_filters(data: h5py.Dataset) -> list[str]:
+    settings = data.id.get_create_plist()
+    filters = [settings.get_filter(i) for i in range(settings.get_nfilters())]
+    return [
+        f"{name.decode('utf-8', 'replace')[:20]!r} (HDF5 filter {code})"
+        for code, _, _, name in filters
+        if not h5py.h5z.filter_avail(code)
+    ]
 
 
 def episode_numbers(file: h5py.File, pattern: str) -> list[str]:

@@ -51,8 +51,12 @@ def dataset_path(name: str) -> tuple[str, Path]:
 def read_minari(file: h5py.File, name: str) -> tuple[Columns, str | None] | None:
     """Groups `episode_i` with observations (T + 1, …), actions, rewards, terminations and truncations (T,)."""
     episodes = episode_numbers(file, r"episode_(\d+)")
-    if not episodes or not all(isinstance(file.get(key, getlink=True), h5py.HardLink) for key in episodes):
+    if not episodes:
         return None
+    for key in episodes:
+        if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+            text = "is a link to another file, as earlier versions of Minari combined data sets"
+            raise DataError(f"{name}: {key} {text}; combine them again with Minari 0.5.3, which copies")
     parts: dict[str, list[np.ndarray]] = {}
     for key in episodes:
         for column, values in _episode(file, key, name).items():

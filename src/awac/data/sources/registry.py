@@ -42,6 +42,7 @@ class Recording:
         columns: new arrays of N rows under any of the names that `awac.data.columns` knows; training frees their
             memory, so a source that keeps them for later returns copies.
         action_unit: `env` or `scaled` if the source knows it.
+        warnings: what may have been read wrongly; one line each.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Recording:
     detail: str
     columns: Columns
     action_unit: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 Find = Callable[[str, Request], Recording]

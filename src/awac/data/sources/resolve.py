@@ -17,6 +17,7 @@ import gymnasium
 
 from awac.data.columns import Loaded, load, named
 from awac.data.ends import D4RL_LIMIT
+from awac.data.order import check_order
 from awac.data.rlds import is_rlds, transitions_of_steps
 from awac.data.sources.d4rl import d4rl_files
 from awac.data.sources.files import read_file
@@ -187,7 +188,9 @@ def find(id_or_path: str | os.PathLike, request: Request | None = None) -> Recor
     """
     recording = _find(id_or_path, request or Request())
     if is_rlds(recording.columns):
-        recording.columns = transitions_of_steps(recording.columns, str(recording.path))
+        steps = recording.columns
+        recording.columns = transitions_of_steps(steps, str(recording.path))
+        recording.warnings += tuple(check_order(steps, False, str(recording.path)))
         recording.detail += ", RLDS's steps"
     return recording
 
@@ -231,6 +234,7 @@ def _load(
         action_unit=action_unit,
         stored_unit=recording.action_unit,
     )
+    loaded = dataclasses.replace(loaded, warnings=(*recording.warnings, *loaded.warnings))
     returns = loaded.returns
     origin = Origin(
         recording.kind,

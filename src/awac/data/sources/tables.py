@@ -12,28 +12,22 @@ Columns are recognised by name: `reward`, `terminated`, `truncated`, `done`, `ep
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import re
-import warnings
+from array import array
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
-from awac.data.columns import REQUIRED, VECTORS, missing_key, named
-from awac.data.ends import FLAGS
+from awac.data.columns import VECTORS, named
+from awac.data.ends import IDS, STEPS
 from awac.data.sources.registry import Columns, Recording, Request, source
+from awac.data.sources.table_names import columns_of, listed
 from awac.errors import DataError
 from awac.runs.files import first_line
 
-_PARTS = {
-    "observations": r"([_.\[ -].*)?",
-    "next_observations": r"([_.\[ -].*)?",
-    "actions": r"([_\[ -]?\d+\]?|\..*)?",  # not action_log_prob
-}
-"""What may come after the name of a vector's column."""
 _TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
+_BLANK = ("", "na", "nan", "null", "none")
 
 
 @source(suffix=(".csv", ".tsv"))
@@ -43,17 +37,16 @@ def table(name: str, request: Request) -> Recording:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             first = file.readline()
-            delimiter = max(",;\t", key=first.count)
-            header = [part.strip() for part in next(csv.reader([first], delimiter=delimiter), [])]
-            groups = _mapped(path, header) or _by_name(header, str(path))
-            _check_complete(groups, header, str(path))
-            used = list(dict.fromkeys(column for columns in groups.values() for column in columns))
-            values = _numbers(file, delimiter, header, used, str(path))
+            file.seek(0)
+            rows = csv.reader(file, delimiter=max(",;\t", key=first.count), skipinitialspace=True, strict=True)
+            header = [part.strip() for part in next(rows, [])]
+            groups, warnings = columns_of(header, path)
+            numbers, cells = _read(rows, header, groups, path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from None
-    return _recording(path, groups, {column: values[:, i] for i, column in enumerate(used)})
+    return _recording(path, groups, numbers, cells, warnings)
 
 
 @source(suffix=(".parquet",))
@@ -67,136 +60,113 @@ def parquet(name: str, request: Request) -> Recording:
         raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'awac[parquet]'") from None
     try:
         with ParquetFile(path) as file:
-            header = file.schema_arrow.names
-            groups = _mapped(path, header) or _by_name(header, str(path))
-            _check_complete(groups, header, str(path))
-            used = list(dict.fromkeys(column for columns in groups.values() for column in columns))
-            read = file.read(columns=used)
-            values = {column: np.array(read[column].to_pylist(), np.float64) for column in used}
+            groups, warnings = columns_of(file.schema_arrow.names, path)
+            used, exact = _used(groups)
+            read = file.read(columns=list(dict.fromkeys((*used, *exact))))
+            numbers = {column: np.array(read[column].to_pylist(), np.float64) for column in used}
+            cells = {column: read[column].to_pylist() for column in exact}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except (OSError, ArrowException, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a table of numbers ({first_line(error)})") from None
-    return _recording(path, groups, values)
+    return _recording(path, groups, numbers, cells, warnings)
 
 
-def _recording(path: Path, groups: dict[str, list[str]], values: Columns) -> Recording:
-    if any(len(array) == 0 for array in values.values()):
+def _used(groups: dict[str, list[str]]) -> tuple[list[str], list[str]]:
+    """The columns to read as numbers, and those of ids and steps: an id may be a text, or more than float64 holds."""
+    exact = [column for key, members in groups.items() if key in (*IDS, *STEPS) for column in members]
+    others = [column for key, members in groups.items() if key not in (*IDS, *STEPS) for column in members]
+    return list(dict.fromkeys(others)), list(dict.fromkeys(exact))
+
+
+def _read(rows, header: list[str], groups: dict[str, list[str]], path: Path) -> tuple[Columns, dict[str, list]]:
+    """The rows below the header: (N,) float64 of each column that holds numbers, and the texts of ids and steps.
+
+    Raises:
+        DataError: a row has another number of fields than the header, or a value is not a number.
+    """
+    used, exact = _used(groups)
+    indices = [header.index(column) for column in used]
+    texts: dict[str, list[str]] = {column: [] for column in exact}
+    numbers, width = array("d"), len(header)
+    for row in rows:
+        if not row:  # an empty line
+            continue
+        if len(row) != width:
+            _check_width(row, header, f"{path}: line {rows.line_num}", first=not numbers)
+        fields = [row[index] for index in indices]
+        try:
+            values = [*map(float, fields)] if "_" not in "".join(fields) else None
+        except ValueError:  # flags in words, blanks
+            values = None
+        if values is None:
+            where = f"{path}: line {rows.line_num}"
+            values = [_number(text, f"{where}, column '{column}'") for column, text in zip(used, fields, strict=True)]
+        numbers.extend(values)
+        for column, cells in texts.items():
+            cells.append(row[header.index(column)].strip())
+    matrix = np.frombuffer(numbers).reshape(-1, len(used))
+    return {column: matrix[:, i] for i, column in enumerate(used)}, texts
+
+
+def _check_width(row: list[str], header: list[str], where: str, first: bool) -> None:
+    """Refuses a row whose fields may stand under another column's name; blanks beyond the header are none.
+
+    Raises:
+        DataError: it has more fields than the header, or fewer.
+    """
+    names = len(header) - next((i for i, name in enumerate(reversed(header)) if name), 0)
+    numbered = first and row[0] == "1"  # a name of a row, as R writes them, and the last column may be blank
+    beyond = row[len(header) :]
+    if (not numbered and not any(map(str.strip, beyond))) if beyond else len(row) >= names:
+        return
+    hint = "; is the first one a row's name? Leave it out (row.names=FALSE in R)" if len(row) == len(header) + 1 else ""
+    raise DataError(f"{where} has {len(row)} fields, the header has {len(header)} names; they must match{hint}")
+
+
+def _number(text: str, where: str) -> float:
+    word = text.strip().lower()
+    if word in _BLANK:
+        return np.nan  # legal in the next observation of a last row, else refused later
+    try:
+        return _TRUTH[word] if word in _TRUTH else float(word.replace("_", "?"))  # to Python 1_2 is 12
+    except ValueError:
+        hint = "write it with a decimal point, without separators of thousands"
+        raise DataError(f"{where}: {text[:40]!r} is not a number; {hint}") from None
+
+
+def _recording(
+    path: Path, groups: dict[str, list[str]], numbers: Columns, cells: dict[str, list], warnings: list[str]
+) -> Recording:
+    if not len(next(iter(numbers.values()))):
         raise DataError(f"{path}: holds no rows; record it again")
     columns: Columns = {}
     for key, members in groups.items():
-        parts = [values[column].reshape(len(values[column]), -1) for column in members]
         vector = key in VECTORS and key != "rewards"
-        if not vector and (len(parts) > 1 or parts[0].shape[1] > 1):
-            raise DataError(f"{path}: {key} has several columns ({_listed(members)}); name one of them")
-        columns[key] = np.concatenate(parts, axis=1).astype(np.float32) if vector else parts[0][:, 0]
-    taken = "; ".join(f"{key} from {_listed(groups[named(groups)[key]])}" for key in ("observations", "actions"))
-    return Recording("table", path, f"table {path}: {taken}", columns)
+        several = len(members) > 1 or numbers.get(members[0], np.zeros(1))[:1].size > 1
+        if several and not vector:
+            raise DataError(f"{path}: {key} has several columns ({listed(members)}); name one of them")
+        if key in IDS:
+            columns[key] = _codes(cells[members[0]], f"{path}: column '{members[0]}'")
+        elif key in STEPS:
+            with contextlib.suppress(ValueError, TypeError):  # a date, say; only the order of numbers is checked
+                steps = np.array(cells[members[0]], np.float64)
+                columns.update({key: steps} if np.isfinite(steps).all() else {})
+        elif vector:
+            parts = [numbers[column].reshape(len(numbers[column]), -1) for column in members]
+            columns[key] = np.concatenate(parts, axis=1).astype(np.float32)
+        else:
+            columns[key] = numbers[members[0]].reshape(-1)
+    taken = "; ".join(f"{key} from {listed(groups[named(groups)[key]])}" for key in ("observations", "actions"))
+    return Recording("table", path, f"table {path}: {taken}", columns, warnings=tuple(warnings))
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
-
-
-def _by_name(header: list[str], source: str) -> dict[str, list[str]]:
-    """The columns of each key, from names such as `obs_0`, `obs.speed`, `action[1]` or `reward`."""
-    groups: dict[str, list[str]] = {}
-    parts: dict[str, list[str]] = {}  # what follows a vector's name in each of its columns
-    for column in header:
-        lowered = column.lower()
-        if lowered in FLAGS:
-            groups.setdefault(lowered, []).append(column)
-            continue
-        for key, aliases in VECTORS.items():
-            found = [re.fullmatch(f"{alias}({_PARTS.get(key, '')})", lowered) for alias in aliases]
-            if match := next(filter(None, found), None):
-                groups.setdefault(key, []).append(column)
-                parts.setdefault(key, []).append(match[1].strip("_.[] -"))
-                break
-    return _ordered(groups, parts, source)
-
-
-def _ordered(groups: dict[str, list[str]], parts: dict[str, list[str]], source: str) -> dict[str, list[str]]:
-    """A vector's columns by their numbers, else as in the header; the next observation's as the observation's.
-
-    Columns under several names, such as `obs_0` and `state_0`, stay as in the header.
-
-    Raises:
-        DataError: the columns of the next observation have other names than those of the observation.
-    """
-    numbered = {key for key, names in parts.items() if all(name.isdecimal() for name in names)}
-    for key in numbered:
-        if len({int(name) for name in parts[key]}) == len(parts[key]):
-            groups[key] = [column for _, column in sorted(zip(map(int, parts[key]), groups[key], strict=True))]
-    own, following = (parts.get(key, []) for key in ("observations", "next_observations"))
-    alike = {"observations", "next_observations"} <= numbered  # paired by order
-    several = min(len(own), len(following)) > 1 and len(set(own)) == len(own) and len(set(following)) == len(following)
-    if alike or not several:
-        return groups
-    column_of = dict(zip(following, groups["next_observations"], strict=True))
-    if odd := set(own) ^ set(following):
-        columns = [*groups["observations"], *groups["next_observations"]]
-        odd_column = next(column for column, part in zip(columns, [*own, *following], strict=True) if part in odd)
-        raise DataError(
-            f"{source}: '{odd_column}' has no partner among observations and next_observations; rename the columns, or "
-            "map them in a file .columns.yaml"
-        )
-    groups["next_observations"] = [column_of[part] for part in own]
-    return groups
-
-
-def _mapped(path: Path, header: list[str]) -> dict[str, list[str]] | None:
-    """The mapping in the file beside the table; None if there is none."""
-    beside = path.with_name(f"{path.stem}.columns.yaml")
-    if not beside.is_file():
-        return None
-    try:
-        mapping = yaml.safe_load(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{beside}: not readable as YAML ({first_line(error)})") from None
-    known = (*VECTORS, *FLAGS)
-    if not isinstance(mapping, dict) or not all(key in known for key in mapping):
-        raise DataError(f"{beside}: must map {', '.join(VECTORS)} or a flag such as timeouts to names of columns")
-    listed = {key: names if isinstance(names, list) else [names] for key, names in mapping.items()}
-    groups = {key: [str(name) for name in names] for key, names in listed.items()}
-    for key, names in groups.items():
-        if not names:
-            raise DataError(f"{beside}: {key}: names no column; write its columns or leave the line out")
-        unknown = [name for name in names if name not in header]
-        if unknown:
-            has = ", ".join(header[:12])
-            raise DataError(f"{beside}: {key}: {path.name} has no column '{unknown[0]}', it has {has}")
-    return groups
-
-
-def _check_complete(groups: dict[str, list[str]], header: list[str], name: str) -> None:
-    present = named(groups)
-    for key in REQUIRED:
-        if key not in present:
-            beside = f"{Path(name).stem}.columns.yaml"
-            raise DataError(f"{missing_key(name, key, header)}; a file {beside} beside it can say which column it is")
-
-
-def _numbers(file, delimiter: str, header: list[str], used: list[str], name: str) -> np.ndarray:
-    """The used columns, (N, len(used)) float64."""
-    indices = [header.index(column) for column in used]
-    text: dict[str, Any] = dict(delimiter=delimiter, usecols=indices, ndmin=2, comments=None, encoding="utf-8")
-    in_words: dict[str, Any] = {**text, "converters": _number}
-    start = file.tell()
-    try:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of a table without rows, which is refused later
-                values = np.loadtxt(file, **text)
-        except ValueError:  # flags in words; numpy reads plain numbers ten times as fast
-            file.seek(start)
-            values = np.loadtxt(file, **in_words)
-    except ValueError as error:
-        reason = str(error).split(";")[0]
-        raise DataError(f"{name}: a value is not a number ({reason}); rows count from 0 below the header") from None
-    return values
-
-
-def _number(text: str) -> float:
-    word = text.strip().strip('"').lower()
-    return _TRUTH[word] if word in _TRUTH else float(word)
+def _codes(ids: list, where: str) -> np.ndarray:
+    """(N,) int64, one number for each id."""
+    seen: dict[object, int] = {}
+    if any(isinstance(cell, (list, dict)) for cell in ids):
+        raise DataError(f"{where} holds lists, not ids; store one number or text a row")
+    blank = [cell is None or cell != cell or str(cell).lower() in _BLANK for cell in ids]
+    if any(blank):
+        raise DataError(f"{where} names no episode in row {blank.index(True)}; fill it in")
+    return np.array([seen.setdefault(cell, len(seen)) for cell in ids], np.int64)

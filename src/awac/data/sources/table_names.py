@@ -1,0 +1,171 @@
+"""Which columns of a table make up which key: by their names, or by a mapping file beside the table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from awac.data.columns import REQUIRED, VECTORS, missing_key, named
+from awac.data.ends import DONES, FLAGS, MASKS, STEPS, TERMINALS, TERMINATED
+from awac.errors import DataError
+from awac.runs.files import first_line
+
+_AFTER = {
+    "observations": r"([_.\[ -].*)?",
+    "next_observations": r"([_.\[ -].*)?",
+    "actions": r"([_\[ -]?\d+\]?|\..*)?",  # not action_log_prob
+}
+"""What may come after the name of a vector's column."""
+_ABOUT = {"next", "value", "values", "id", "ids", "time", "times", "timestamp", "valid"}
+"""Words of columns that are about an observation, not part of it: state_value, obs_id, obs_is_valid."""
+
+
+class _Part(NamedTuple):
+    column: str
+    words: tuple[str, ...]
+    """What follows the vector's name: () for `obs`, ("0",) for `obs_0`, ("arm", "x") for `obs.arm.x`."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """(0,) for `obs_0`; () if there are words, or nothing."""
+        return tuple(map(int, self.words)) if all(word.isdecimal() for word in self.words) else ()
+
+
+def columns_of(header: list[str], path: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """The columns of each key that a table has, and warnings about columns that are not read.
+
+    What the mapping file doesn't name is recognised by name, such as `obs_0`, `obs.speed`, `action[1]` or `reward`.
+
+    Raises:
+        DataError: a required key has no column, a name occurs twice, the mapping is invalid, or the columns of the next
+            observation have other names than those of the observation.
+    """
+    mapped, beside = _mapped(path, header), f"{path.stem}.columns.yaml"
+    found: dict[str, list[_Part]] = {}
+    for column in header:
+        key, part = _recognised(column)
+        if key and key not in mapped and not any(column in columns for columns in mapped.values()):
+            found.setdefault(key, []).append(part)
+    if mapped.keys() & {*TERMINATED, *TERMINALS, *MASKS, *DONES}:  # the user says which column is the terminal flag
+        for key in (*TERMINATED, *TERMINALS, *MASKS):
+            found.pop(key, None)
+    warnings = []
+    for key in found.keys() & VECTORS.keys():
+        kept = _members(found[key])
+        if left := [part.column for part in found[key] if part not in kept]:
+            text = f"{listed(left)}: not read as part of {key}; if that is wrong, map all its columns in {beside}"
+            warnings.append(text)
+        found[key] = kept
+    own = [_recognised(column) for column in mapped.get("observations", ())]
+    following = found.get("next_observations", [])
+    if own and following:
+        column_of = {part.words: part.column for part in following}
+        if [key for key, _ in own] == ["observations"] * len(following) and column_of.keys() == {
+            p.words for _, p in own
+        }:
+            mapped["next_observations"] = [column_of[part.words] for _, part in own]
+        else:
+            names = listed([part.column for part in following])
+            warnings.append(f"{names}: not read, as {beside} maps observations but not next_observations; map both")
+            del found["next_observations"]
+    groups = {**_ordered(found, str(path)), **mapped}
+    _check(groups, header, path)
+    return groups, sorted(warnings)
+
+
+def listed(names: list[str]) -> str:
+    """The names for a message, shortened if there are many."""
+    return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
+
+
+def _recognised(column: str) -> tuple[str | None, _Part]:
+    """The key that a column belongs to by its name, None for no key; and which part of it the column is."""
+    lowered = column.lower()
+    if lowered in FLAGS or lowered in STEPS:
+        return lowered, _Part(column, ())
+    for key, aliases in VECTORS.items():
+        for alias in aliases:
+            if match := re.fullmatch(f"{alias}({_AFTER.get(key, '')})", lowered):
+                words = tuple(re.findall(r"[^_.\[\] -]+", match[1]))
+                if key == "observations" and words and "next" in (words[0], words[-1]):  # obs_next_0, obs_0_next
+                    at = words.index("next")
+                    return "next_observations", _Part(column, words[:at] + words[at + 1 :])
+                return key, _Part(column, words)
+    return None, _Part(column, ())
+
+
+def _members(parts: list[_Part]) -> list[_Part]:
+    """The columns that make up the vector: those with a number if there are any, else those with other names."""
+    depths = [len(part.numbers) for part in parts if part.numbers]
+    if depths:
+        return [part for part in parts if len(part.numbers) == min(depths)]
+    return [part for part in parts if not _ABOUT & set(part.words)]
+
+
+def _ordered(found: dict[str, list[_Part]], source: str) -> dict[str, list[str]]:
+    """A vector's columns by their numbers, else as in the header; the next observation's as the observation's.
+
+    Columns under several names, such as `obs_0` and `state_0`, stay as in the header.
+
+    Raises:
+        DataError: the columns of the next observation have other names than those of the observation.
+    """
+    for key, parts in found.items():
+        if len({part.numbers for part in parts}) == len(parts):
+            found[key] = sorted(parts, key=lambda part: part.numbers)
+    groups = {key: [part.column for part in parts] for key, parts in found.items() if parts}
+    own, following = (found.get(key, []) for key in ("observations", "next_observations"))
+    words, next_words = ([part.words for part in parts] for parts in (own, following))
+    numbered = all(part.numbers for part in (*own, *following))  # paired by order
+    unique = len(set(words)) == len(words) and len(set(next_words)) == len(next_words)
+    if not own or not following or numbered or not unique or [()] in (words, next_words):
+        return groups
+    if odd := set(words) ^ set(next_words):
+        column = next(part.column for part in (*own, *following) if part.words in odd)
+        raise DataError(
+            f"{source}: '{column}' has no partner among observations and next_observations; rename the columns, or "
+            "map them in a file .columns.yaml"
+        )
+    column_of = {part.words: part.column for part in following}
+    groups["next_observations"] = [column_of[part.words] for part in own]
+    return groups
+
+
+def _mapped(path: Path, header: list[str]) -> dict[str, list[str]]:
+    """The mapping in the file beside the table; empty if there is none."""
+    beside = path.with_name(f"{path.stem}.columns.yaml")
+    if not beside.is_file():
+        return {}
+    try:
+        mapping = yaml.safe_load(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{beside}: not readable as YAML ({first_line(error)})") from None
+    known = (*VECTORS, *FLAGS)
+    if not isinstance(mapping, dict) or not all(key in known for key in mapping):
+        raise DataError(f"{beside}: must map {', '.join(VECTORS)} or a flag such as timeouts to names of columns")
+    names_of = {key: names if isinstance(names, list) else [names] for key, names in mapping.items()}
+    groups = {key: [str(name) for name in names] for key, names in names_of.items()}
+    for key, names in groups.items():
+        if not names:
+            raise DataError(f"{beside}: {key}: names no column; write its columns or leave the line out")
+        unknown = [name for name in names if name not in header]
+        if unknown:
+            has = ", ".join(header[:12])
+            raise DataError(f"{beside}: {key}: {path.name} has no column '{unknown[0]}', it has {has}")
+    return groups
+
+
+def _check(groups: dict[str, list[str]], header: list[str], path: Path) -> None:
+    present = named(groups)
+    for key in REQUIRED:
+        if key not in present:
+            beside = f"{path.stem}.columns.yaml"
+            raise DataError(
+                f"{missing_key(str(path), key, header)}; a file {beside} beside it can say which column it is"
+            )
+    for column in (column for columns in groups.values() for column in columns):
+        if header.count(column) > 1:
+            raise DataError(f"{path}: {header.count(column)} columns are named '{column}'; rename or remove the others")
