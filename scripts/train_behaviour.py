@@ -245,6 +245,7 @@ class Training:
 
     def _save(self) -> None:
         content = {
+            "seed": self.seed,
             "segment": self.segment,
             "seconds": self.seconds,
             "timesteps": self.model.num_timesteps,
@@ -270,6 +271,8 @@ class Training:
             return
         with open(path, "rb") as file:
             content = pickle.load(file)
+        if content.get("seed", 0) != self.seed:
+            raise SystemExit(f"{self.work} holds the state of seed {content.get('seed', 0)}; give another --work")
         self.segment, self.seconds = content["segment"], content["seconds"]
         self.model.num_timesteps, self.model._n_updates = content["timesteps"], content["updates"]
         for key, state in self._states().items():

@@ -326,13 +326,28 @@ def test_record_refuses_before_it_starts(tmp_path, task, policy, out, words):
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
+def test_a_random_policy_has_no_mean(tmp_path):
+    with pytest.raises(DataError, match="a random policy has no mean actions"):
+        record(ANT, "random", tmp_path / "new.hdf5", rows=5, deterministic=True)
+
+
+def test_the_number_of_processes_can_be_given(tmp_path, monkeypatch):
+    given, real = [], collect
+    monkeypatch.setattr(
+        "awac.data.record.collect", lambda *args, **how: given.append(how["workers"]) or real(*args, **how)
+    )
+    out = str(tmp_path / "new.hdf5")
+    arguments = ["--task", ANT, "--policy", "ant_medium.npz", "--rows", "5", "--workers", "3", "--out", out]
+    assert cli.main(["collect", *arguments]) == 0 and given == [3]
+
+
 def test_what_cannot_be_written_is_known_before_the_recording(monkeypatch):
     monkeypatch.setattr("awac.data.record.collect", lambda *args, **kwargs: pytest.fail("recorded in vain"))
     with pytest.raises(DataError, match=r"/proc/new\.hdf5: cannot be written"):
         record(ANT, "random", "/proc/new.hdf5", rows=5)
 
 
-@pytest.mark.parametrize("out", ["rows.csv", "rows.tsv", "rows.parquet", "minari:x/y-v0"])
+@pytest.mark.parametrize("out", ["rows.npz", "rows.csv", "rows.tsv", "rows.parquet", "minari:x/y-v0"])
 def test_a_name_that_is_read_as_another_format_is_refused(tmp_path, monkeypatch, capsys, out):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["collect", "--task", ANT, "--policy", "random", "--rows", "5", "--out", out]) == 1

@@ -1,6 +1,9 @@
 """Where a data set comes from: a path, D4RL's file, a download only when asked, else the shipped behaviour policies."""
 
+import http.client
 import http.server
+import os
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +12,7 @@ import pytest
 
 from awac.data.sources import resolve_dataset
 from awac.data.sources.d4rl import dataset_file
-from awac.data.sources.generated import GENERATED
+from awac.data.sources.generated import GENERATED, cache_file
 from awac.data.sources.registry import Request
 from awac.data.sources.resolve import find
 from awac.envs import Task
@@ -250,6 +253,45 @@ def test_a_failed_download_is_one_clear_line(server, home, monkeypatch, dataset_
         download(dataset_id)
     assert "\n" not in str(error.value)
     assert datasets(home) == {}
+
+
+def test_a_connection_that_fails_midway_is_not_called_a_disk(server, home, monkeypatch):
+    def broken(self, size):
+        raise ssl.SSLError("bad record mac")
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", broken)
+    with pytest.raises(DataError, match="the download failed .*bad record mac.*run again to continue"):
+        download("ant-expert-v2")
+
+
+def test_a_folder_that_one_may_not_look_into_holds_no_data(home, monkeypatch):
+    def closed(path, **_):
+        if ".d4rl" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    real = os.stat
+    monkeypatch.setattr(os, "stat", closed)
+    _, origin = resolve_dataset("ant-random-v2", rows=20)
+    assert origin.kind == "generated"
+
+
+def test_a_damaged_file_is_to_be_removed(home):
+    path = place(home / ".d4rl" / "datasets", "ant_expert-v2.hdf5")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="truncated or damaged .*; remove it, then download or record it again"):
+        resolve_dataset("ant-expert-v2", download=True)
+
+
+def test_another_recording_has_another_name(monkeypatch):
+    before = cache_file("ant-random-v2")
+    monkeypatch.setattr("awac.data.sources.generated.RECORDING", 2)
+    assert cache_file("ant-random-v2") != before
+
+
+def test_each_policy_of_a_mix_needs_a_row():
+    with pytest.raises(DataError, match="4 rows are too few; ask for at least 5"):
+        cache_file("hopper-medium-replay-v2", rows=4)
 
 
 def test_a_folder_without_write_permission_is_named(server, monkeypatch):

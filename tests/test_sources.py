@@ -329,7 +329,7 @@ def test_a_parquet_table_is_read(tmp_path):
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"awac\[parquet\]"):
+    with pytest.raises(DataError, match=r"pip install .pyarrow"):
         load_dataset(tmp_path / "d.parquet")
 
 

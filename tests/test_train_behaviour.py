@@ -38,6 +38,15 @@ def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch, algorithm)
             np.testing.assert_array_equal(parts[key], value, err_msg=f"{steps} {key}")
 
 
+def test_another_seed_does_not_go_on_with_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setitem(train.RECIPES, "hopper", SMALL["ppo"])
+    training = train.Training("hopper", tmp_path, 0)
+    (tmp_path / "snapshots").mkdir()
+    training._save()
+    with pytest.raises(SystemExit, match="holds the state of seed 0"):
+        train.Training("hopper", tmp_path, 1)._load()
+
+
 @pytest.mark.parametrize("algorithm", SMALL)
 def test_a_snapshot_acts_as_the_model_does(tmp_path, monkeypatch, algorithm):
     monkeypatch.setitem(train.RECIPES, "ant", SMALL[algorithm])

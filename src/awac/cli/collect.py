@@ -22,6 +22,12 @@ def add(parser) -> None:
     parser.add_argument("--rows", type=positive, help="transitions to record (default: 500000)")
     parser.add_argument("--seed", type=natural, default=0, help="seed of the recording (default: %(default)s)")
     parser.add_argument("--deterministic", action="store_true", help="record the mean action instead of samples")
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        help="processes (default: one a core, fewer for few rows); they decide nothing if an episode depends on its "
+        "reset seed alone",
+    )
     parser.add_argument("--out", type=path, required=True, help="the .hdf5 file to write")
 
 
@@ -30,12 +36,18 @@ def run(args) -> None:
     from awac.data.record import record
     from awac.data.sources.registry import claimed
 
-    if claimed(str(args.out)):
+    if claimed(str(args.out)) or str(args.out).endswith(".npz"):
         raise DataError(
             f"--out {args.out}: the file is HDF5, so name it .hdf5; `awac convert` makes other formats of it"
         )
     print(
         record(
-            named_task(args), args.policy, args.out, rows=args.rows, seed=args.seed, deterministic=args.deterministic
+            named_task(args),
+            args.policy,
+            args.out,
+            rows=args.rows,
+            seed=args.seed,
+            deterministic=args.deterministic,
+            workers=args.workers,
         )
     )

@@ -18,7 +18,7 @@ from awac.data.sources.minari import PREFIX
 from awac.data.sources.registry import Columns, Recording, Request
 from awac.data.sources.resolve import find
 from awac.data.spaces import are_whole
-from awac.errors import DataError
+from awac.errors import EXTRAS, DataError
 from awac.runs.files import first_line, write, write_npz
 
 FORMATS = (".hdf5", ".h5", ".npz", ".csv", ".parquet")
@@ -129,7 +129,7 @@ def _parquet_writer(path: Path) -> Callable[[Path, Columns], None]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise DataError(f"{path}: writing Parquet needs pyarrow: pip install 'awac[parquet]'") from None
+        raise DataError(f"{path}: writing Parquet needs pyarrow: pip install {EXTRAS['parquet']}") from None
 
     def write_table(draft: Path, table: Columns) -> None:
         native = {name: values.astype(values.dtype.newbyteorder("=")) for name, values in table.items()}

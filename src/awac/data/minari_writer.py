@@ -19,7 +19,7 @@ from awac.data.sources.registry import Recording
 from awac.data.spaces import action_space
 from awac.data.transitions import BOUND_TOLERANCE, Transitions
 from awac.envs.tasks import Task
-from awac.errors import DataError
+from awac.errors import EXTRAS, DataError
 from awac.runs.files import first_line
 
 _ROOT = "MINARI_DATASETS_PATH"
@@ -46,7 +46,7 @@ def write_minari(recording: Recording, name: str, dataset: str) -> str:
         import minari
         from minari.data_collector import EpisodeBuffer
     except ImportError:
-        raise DataError(f"{name}: writing Minari's format needs minari: pip install 'awac[minari]'") from None
+        raise DataError(f"{name}: writing Minari's format needs minari: pip install {EXTRAS['minari']}") from None
     source, keys = str(recording.path), named(recording.columns)
     loaded = load(recording.columns, source, stored_unit=recording.action_unit)
     data, scaled = loaded.data, recording.action_unit == "scaled"

@@ -52,7 +52,8 @@ def collect(
         seed: of everything random.
         part: further seed, for the parts of a mix.
         deterministic: record mean actions.
-        workers: processes that share the episodes; the result is the same for any number.
+        workers: processes that share the episodes; the result is the same for any number, if an episode depends on its
+            reset seed alone.
         progress: show a bar on stderr if that is a terminal.
 
     Returns:
@@ -141,6 +142,8 @@ def record(
     if path.exists():
         raise DataError(f"{path}: exists already; remove it or name another file")
     actor = named_policy(task, policy)
+    if deterministic and policy == "random":
+        raise DataError("a random policy has no mean actions; leave --deterministic out")
     make_folder(path.parent, "name a folder you can write")
     _check_writable(path)
     rows = DEFAULT_ROWS if rows is None else rows
@@ -264,8 +267,8 @@ def named_policy(task: str | Task, name: str) -> BehaviourPolicy:
         with contextlib.closing(make_env(task)) as env:
             return BehaviourPolicy.random(env.action_space)
     shipped = shipped_names()
-    stem = f"{task.robot}_{name}" if task.is_d4rl and name in ("medium", "expert") else name
-    if stem in shipped:
+    stem = f"{task.robot}_{name}" if task.is_d4rl and name in ("medium", "expert") else name.removesuffix(".npz")
+    if stem in shipped and not os.path.isfile(name):
         return shipped_policy(stem)
     if name in ("medium", "expert"):
         raise DataError(f"no {name} policy ships for {task.id}; give random, {', '.join(shipped)} or an .npz file")

@@ -78,7 +78,7 @@ def d4rl_files(dataset_id: str) -> list[Path]:
 
 def _find(task: Task, request: Request) -> Path | None:
     """The task's file on this machine, downloaded on request."""
-    path = next((path for path in _places(task) if path.is_file()), None)
+    path = next((path for path in _places(task) if os.path.isfile(path)), None)  # False too where one may not look
     return _download(task, request.progress) if path is None and request.download else path
 
 
@@ -95,7 +95,7 @@ def _download(task: Task, progress: bool) -> Path:
     remedy = "set D4RL_DATASET_DIR to a folder you can write"
     make_folder(target.parent, remedy)
     with alone(target, remedy):
-        if target.is_file():  # another process fetched it while this one waited
+        if os.path.isfile(target):  # another process fetched it while this one waited
             return target
         base = os.environ.get("AWAC_D4RL_URL", _BASE_URL).rstrip("/")
         url = DATASET_URL.format(base=base, folder=_FOLDERS[task.version], file=dataset_file(task))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
@@ -35,18 +36,17 @@ def fetch(url: str, target: Path, magic: bytes, progress: bool) -> None:
         raise DataError(f"{url}: only http and https addresses can be downloaded; check AWAC_D4RL_URL")
     part = target.with_name(target.name + ".part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with _disk(part):
+            target.parent.mkdir(parents=True, exist_ok=True)
         total = _transfer(url, part, progress)
         received = part.stat().st_size
     except urllib.error.HTTPError as error:
         raise DataError(
             f"{url}: the server answered {error.code} {error.reason}; check the name or try later"
         ) from None
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (http.client.HTTPException, OSError) as error:  # also what TLS and sockets raise
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise DataError(f"{url}: the download failed ({reason}); run again to continue") from None
-    except OSError as error:
-        raise DataError(f"{part}: cannot be written ({error.strerror}); free space or set D4RL_DATASET_DIR") from None
     if total is not None and received < total:
         raise DataError(f"{url}: the connection ended after {received} of {total} bytes; run again to continue")
     with open(part, "rb+") as file:
@@ -81,8 +81,10 @@ def _transfer(url: str, part: Path, progress: bool) -> int | None:
         length = response.headers.get("Content-Length")
         total = int(span[2]) if resumed and span else int(length) if length else None
         done = have if resumed else 0
+        with _disk(part):
+            file = open(part, "ab" if resumed else "wb")  # noqa: SIM115
         with (
-            open(part, "ab" if resumed else "wb") as file,
+            file,
             tqdm(
                 total=total,
                 initial=done,
@@ -94,6 +96,17 @@ def _transfer(url: str, part: Path, progress: bool) -> int | None:
         ):
             # read1 returns what has arrived, so a broken connection loses nothing.
             while block := response.read1(_BLOCK):
-                file.write(block)
+                with _disk(part):
+                    file.write(block)
+                    file.flush()
                 bar.update(len(block))
     return total
+
+
+@contextlib.contextmanager
+def _disk(part: Path):
+    """What fails here is the disk, not the connection."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{part}: cannot be written ({error.strerror}); free space or set D4RL_DATASET_DIR") from None

@@ -113,7 +113,7 @@ def _hdf5_fault(error: Exception) -> str:
         return f"is still open in the program that writes it; {hint}"
     if "unable to lock" in reason:
         return "lies in a file system without locks; set HDF5_USE_FILE_LOCKING=FALSE"
-    return f"is truncated or damaged ({reason[:120]}); download or record it again"
+    return f"is truncated or damaged ({reason[:120]}); remove it, then download or record it again"
 
 
 def _from_matlab(data: h5py.Dataset) -> bool:

@@ -38,6 +38,8 @@ _MIXES = {
     "medium-replay": _BELOW,
     "full-replay": _BELOW + _ABOVE,
 }
+RECORDING = 1
+"""Part of the cached files' names: a change of what is recorded, other than of policies and packages, gets the next."""
 _EPISODES = {"CartPole-v1": 50}  # generated whole instead of a number of rows
 _FULL_ROWS = {"medium-expert": 2_000_000}
 _FULL_REPLAY_ROWS = {"hopper": 402_000, "halfcheetah": 202_000, "walker2d": 302_000, "ant": 302_000}
@@ -77,8 +79,8 @@ def generate(
 ) -> Path:
     """Makes a data set with the shipped behaviour policies, or finds it in the cache.
 
-    The cached file's name holds seed, size and a digest of the policies and the engine's version, so that a change of
-    any of them makes a new file.
+    The cached file's name holds seed, size and a digest of the policies, the engine's and gymnasium's versions (robots
+    and tasks are theirs) and `RECORDING`, so that a change of any of them makes a new file.
 
     Args:
         dataset_id: an id in GENERATED.
@@ -130,10 +132,11 @@ def cache_file(dataset_id: str, rows: int | None = None, seed: int = 0) -> Path:
     if dataset_id not in GENERATED:
         raise DataError(f"{dataset_id} cannot be generated: no behaviour policies ship for it")
     whole, size = _size(dataset_id, rows)
-    if size < 2:
-        raise DataError(f"{dataset_id}: {size} rows are too few; ask for at least 2")
-    engine = mujoco.__version__ if Task.parse(dataset_id).is_d4rl else gymnasium.__version__
-    made_by = "-".join([policy.digest() for policy in _policies(dataset_id)] + [engine])
+    if size < (least := max(2, len(GENERATED[dataset_id]))):  # a row of each policy
+        raise DataError(f"{dataset_id}: {size} rows are too few; ask for at least {least}")
+    packages = [mujoco.__version__] if Task.parse(dataset_id).is_d4rl else []
+    digests = [policy.digest() for policy in _policies(dataset_id)]
+    made_by = "-".join([*digests, *packages, gymnasium.__version__, str(RECORDING)])
     digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
     return cache_folder() / f"{dataset_id}-seed{seed}-{'episodes' if whole else 'rows'}{size}-{digest}.hdf5"
 

@@ -217,7 +217,7 @@ def at_hand(id_or_path: str) -> bool:
     """Whether a data set can be read without being generated or fetched first."""
     if id_or_path in GENERATED:
         files = [*d4rl_files(id_or_path), cache_file(id_or_path)]
-        return any(path.is_file() for path in files)
+        return any(map(os.path.isfile, files))
     return claimed(id_or_path) is not None or Path(id_or_path).expanduser().exists()
 
 

@@ -23,7 +23,7 @@ from awac.data.columns import VECTORS, named
 from awac.data.ends import IDS, STEPS
 from awac.data.sources.registry import Columns, Recording, Request, source
 from awac.data.sources.table_names import columns_of, listed
-from awac.errors import DataError
+from awac.errors import EXTRAS, DataError
 from awac.runs.files import first_line
 
 _TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
@@ -57,7 +57,7 @@ def parquet(name: str, request: Request) -> Recording:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'awac[parquet]'") from None
+        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install {EXTRAS['parquet']}") from None
     try:
         with ParquetFile(path) as file:
             groups, warnings = columns_of(file.schema_arrow.names, path)
