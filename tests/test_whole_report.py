@@ -203,6 +203,7 @@ def test_clones_and_the_data_are_level_lines_of_a_curve(swept):
     from matplotlib.figure import Figure
 
     (curves,) = [section for section in sections(Results.of_sweep(swept)) if section.title == "Curves"]
+    assert "Of so few seeds (2) the interval is too narrow" in curves.text
     axes = Figure().subplots()
     curves.blocks[0].draw(axes)
     labels = {line.get_label(): list(line.get_ydata()) for line in axes.lines if not line.get_label().startswith("_")}
