@@ -69,7 +69,7 @@ def run(args) -> None:
     train(
         config,
         args.ckpt_path,
-        args.episode or begun or (offline_episodes(config) if config.env.no_env else 500),
+        args.episode or (offline_episodes(config) if config.env.no_env else begun or 500),
         device=args.device_target,
         resume=args.resume,
         overwrite=args.overwrite,
