@@ -178,6 +178,27 @@ def test_weights_that_are_given_other_memory_after_the_first_call_are_refused(tm
         ms.set_context(mode=ms.GRAPH_MODE)
 
 
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+@pytest.mark.parametrize("options", [{}, {"actor_ema": 0.9}])
+def test_calls_may_come_in_any_order(mode, options):
+    """What a call did not use has no memory on the device yet, so its place is not known."""
+    ms.set_context(mode=mode)
+    try:
+        our, (state, action, reward, following, done) = agent(**options), batch()
+        for _ in range(2):
+            our.get_action(state)
+            our.update_critic(state, action, reward, following, done)
+            our.update_actor(state, action)
+            our.update(batch())
+        other = agent(**options)
+        for _ in range(2):
+            other.update_actor(state, action)
+            other.get_action(state)
+            other.update_critic(state, action, reward, following, done)
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
+
+
 class Ending(nn.Cell):
     """An actor with a last layer of the test's choice."""
 
@@ -206,7 +227,9 @@ def test_networks_that_would_be_trained_wrongly_are_refused():
     with pytest.raises(ConfigError, match="critic_target has different layers"):
         AWAC(normal, plain, networks()[2])
     critic, target, actor = networks()
-    for parameter in actor.get_parameters():
+    actor.mask = ms.Parameter(ms.Tensor([1, 0], ms.int32), "mask", requires_grad=False)
+    AWAC(*networks()[:2], actor)
+    for parameter in actor.trainable_params():
         parameter.set_dtype(ms.float16)
     with pytest.raises(ConfigError, match="is of Float16; the networks must be float32"):
         AWAC(critic, target, actor)

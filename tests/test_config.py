@@ -294,6 +294,12 @@ def test_a_stored_config_is_checked_too(stored):
         Config.from_dict(stored)
 
 
+def test_a_stored_config_of_a_version_that_took_it_is_read():
+    stored = dataclasses.asdict(Config())
+    stored["algo"] |= {"weight_floor": 0.3, "weight_clip": 0.2}
+    assert Config.from_dict(stored).algo.weight_clip == 0.2
+
+
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_config().algo.lam = 3.0

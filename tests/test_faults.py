@@ -246,7 +246,9 @@ class TestWarnings:
         assert [kind for kind, _ in sanity.warnings(metrics, 1.0, config, False)] == kinds
 
     def test_the_share_of_a_batch_has_the_bound_of_its_weights(self):
-        for options, bound in (({"weight_floor": 0.0}, 0.05), ({"weighting": "softmax"}, 0.05), ({}, 0.169)):
+        near = {"weight_floor": 0.5, "weight_clip": 1.5}  # of these weights 0.75 is the least, so it tells nothing
+        assert not list(sanity.warnings({**self.GOOD, "ess": 0.76}, 1.0, AlgoConfig(gamma=0.99, **near), False))
+        for options, bound in (({"weight_floor": 0.0}, 0.064), ({"weighting": "softmax"}, 0.064), ({}, 0.170)):
             config = AlgoConfig(gamma=0.99, **options)
             for ess, kinds in ((bound - 1e-3, ["ess"]), (bound + 1e-3, [])):
                 metrics = {**self.GOOD, "ess": ess}

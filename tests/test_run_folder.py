@@ -131,7 +131,7 @@ class TestResume:
     @pytest.mark.parametrize("episodes", ["4", "2"])
     def test_no_more_episodes_than_are_done_is_said(self, copy, graph_mode, capsys, episodes):
         assert self.resume("--episode", episodes, "--dataset", "data.hdf5") == 0
-        assert f"Nothing to do: run has 4 episodes done, --episode asks for {episodes}" in capsys.readouterr().out
+        assert f"Nothing to do: run has 4 episodes done and is to have {episodes}" in capsys.readouterr().out
 
     def test_a_setting_that_changes_the_result_is_refused_by_name(self, copy, graph_mode, capsys):
         assert self.resume("--episode", "5", "--dataset", "data.hdf5", "--set", "lam=3") == 1
@@ -166,7 +166,7 @@ class TestBeforeTheFirstCheckpoint:
         assert cli.main(["train", "--ckpt_path", "run", "--resume", "--episode", "3"]) == 0
         capsys.readouterr()
         assert cli.main(["train", "--ckpt_path", "run", "--resume"]) == 0
-        assert "run has 3 episodes done, --episode asks for 3" in capsys.readouterr().out
+        assert "run has 3 episodes done and is to have 3" in capsys.readouterr().out
 
     @pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
     def test_one_that_was_killed_before_it_began_left_no_settings(

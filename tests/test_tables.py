@@ -95,8 +95,9 @@ def test_next_observations_are_never_part_of_the_observation(tmp_path, names):
 def test_named_next_observations_are_paired_under_either_form(tmp_path):
     read, _ = columns("obs.x,obs.y,action,reward,done,obs_next.y,obs.x_next,obs.is_valid,obs.time", tmp_path / "d.csv")
     assert read["observations"].tolist() == [[0, 1]] * 2 and read["next_observations"].tolist() == [[6, 5]] * 2
-    with pytest.raises(DataError, match="'obs.x' has no partner"):
-        columns("obs.x,action,reward,done,obs.next_gate", tmp_path / "d.csv")
+    for header in ("obs.x,action,reward,done,obs.next_gate", "obs_x,action,reward,done,obs_next_waypoint"):
+        read, warnings = columns(header, tmp_path / "d.csv")  # a feature, since x has no next
+        assert read["observations"].shape == (2, 2) and "next_observations" not in read and warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,33 @@ def test_a_mapping_leaves_the_other_columns_as_they_are_recognised(tmp_path):
     assert data.rewards.tolist() == [1, 3, 4] and data.truncated.tolist() == [True, False, False]
 
 
+def test_a_whole_mapping_decides_alone(tmp_path):
+    """`done` is somebody's own word here, and `ok` is no number."""
+    header = "x,valve,profit,tripped,eod,done,next_obs_0"
+    path = write(
+        tmp_path / "d.csv", header, ["0,0.5,1,0,0,ok,1", "1,0.5,2,0,1,ok,2", "2,0.5,3,0,0,ok,3", "3,0.5,4,1,0,ok,4"]
+    )
+    lines = ["observations: [x]", "actions: [valve]", "rewards: profit", "terminals: tripped", "timeouts: eod"]
+    (tmp_path / "d.columns.yaml").write_text("\n".join(lines))
+    with pytest.warns(UserWarning, match="done, next_obs_0: not read, as d.columns.yaml says what is"):
+        data = load_dataset(path)
+    assert data.rewards.tolist() == [1, 3, 4] and data.truncated.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("header", ["t,T,obs_0,action,reward,done", "step,step,obs_0,action,reward,done"])
+def test_what_may_not_count_steps_is_left_alone(tmp_path, header):
+    read, warnings = columns(header, tmp_path / "d.csv")
+    assert not {"t", "step"} & read.keys() and read["observations"].shape == (2, 1) and warnings == ()
+
+
+def test_features_with_such_words_stay(tmp_path):
+    header = "obs.temp.value,obs.flow.value,obs_time_of_day,action,reward,done"
+    read, warnings = columns(header, tmp_path / "d.csv")
+    assert read["observations"].shape == (2, 3) and warnings == ()
+    read, warnings = columns("obs_value,obs_time,action,reward,done", tmp_path / "d.csv")
+    assert read["observations"].shape == (2, 2) and warnings == ()
+
+
 def test_a_mapped_terminal_flag_comes_before_recognised_ones(tmp_path):
     path = write(tmp_path / "d.csv", f"{HEADER},tripped", [f"{row},{i == 2:d}" for i, row in enumerate(ROWS)])
     (tmp_path / "d.columns.yaml").write_text("terminals: tripped\n")
@@ -206,7 +234,7 @@ DISORDERS = {
 def test_rows_out_of_order_are_refused_where_order_makes_the_transitions(kind):
     assert load(log(*SORTED), "d").warnings == ()
     given = log(*DISORDERS[kind])
-    with pytest.raises(DataError, match="d: rows are not in order: .*; sort them by episode and step"):
+    with pytest.raises(DataError, match="d: rows are not in order: .*sort them by episode and step"):
         load(given, "d")
     loaded = load({**given, "next_observations": given["observations"] + [0, 1]}, "d")
     assert any("are the rows in order" in text and "only the returns" in text for text in loaded.warnings)
@@ -222,12 +250,17 @@ def test_a_tables_steps_are_compared(tmp_path):
 
 
 def test_an_id_may_be_used_again_once_its_episode_is_over():
-    """As in files that were joined."""
+    """As in files that were joined; steps that begin anew or a flag tell so, else it is doubtful, and often certain."""
     episode, step = (np.concatenate([values, values]) for values in SORTED)
     given = log(episode, step)
-    with pytest.raises(DataError, match="row 12 goes on with an episode of 'episode'.*give them different ids"):
-        load(given, "d")
+    assert load(given, "d").warnings == () and load(given, "d").data.truncated.sum() == 6
+    del given["step"]
     assert load({**given, "timeouts": step == 3}, "d").warnings == ()
+    assert any("row 12 goes on with an episode of 'episode'" in text for text in load(given, "d").warnings)
+    often = log(*(np.concatenate([values] * 5) for values in SORTED))
+    del often["step"]
+    with pytest.raises(DataError, match="row 12 goes on .*give different episodes different ids, or sort them"):
+        load(often, "d")
 
 
 def test_a_quantity_that_falls_is_only_doubtful():
@@ -245,9 +278,23 @@ def test_next_observations_after_a_reset_are_noticed():
     given["next_observations"] = np.roll(given["observations"], -1, axis=0)
     text = "next observations of 2 of 2 cut rows are the next episode's first observation"
     assert any(text in warning for warning in load(given, "d").warnings)
+    steady = {**given, "observations": np.arange(24.0, dtype=np.float32).reshape(12, 2)}
+    steady["next_observations"] = steady["observations"] + 2
+    assert load(steady, "d").warnings == (), "the task went on after the cut"
     given["next_observations"][3] += 0.5
     given["next_observations"][7] += 0.5
     assert load(given, "d").warnings == ()
+
+
+def test_a_table_of_several_blocks_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("awac.data.sources.tables._BLOCK", 3)
+    rows = [f"{i},0.5,{i % 2},{str(i % 5 == 4)},ep{i // 5}" for i in range(20)]
+    path = write(tmp_path / "d.csv", "obs_0,action,reward,terminated,episode", [*rows[:5], "", "", "", *rows[5:]])
+    data = load_dataset(path)
+    assert data.observations[:, 0].tolist() == list(range(20)) and data.terminated.sum() == 4
+    write(path, "obs_0,action,reward,terminated,episode", [*rows[:9], "x,0.5,1,True,ep1", *rows[10:]])
+    with pytest.raises(DataError, match="line 11, column 'obs_0': 'x' is not a number"):
+        load_dataset(path)
 
 
 def test_an_empty_line_is_no_row(tmp_path):
@@ -268,3 +315,5 @@ def test_lists_are_no_ids(tmp_path):
     parquet.write_table(pyarrow.table({**given, "episode": [[0], [1]]}), tmp_path / "d.parquet")
     with pytest.raises(DataError, match="column 'episode' holds lists"):
         load_dataset(tmp_path / "d.parquet")
+    parquet.write_table(pyarrow.table({**given, "t": [[0, 1], [2, 3]]}), tmp_path / "d.parquet")
+    assert len(load_dataset(tmp_path / "d.parquet", limit=9)) == 1

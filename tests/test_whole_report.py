@@ -298,6 +298,19 @@ def test_a_run_counts_up_to_the_end_that_is_planned(swept):
     assert score_table(results, last).rows[0] == ["ant-expert-v2", "91.0", "105.0 ± 3.5", "69.8 ± 3.2"]
     (first,) = [s for s in sections(results) if s.title == "Last evaluation"]
     assert not results.unfinished and "Training episodes: ant 30, bc 25." in first.text
+    for row in plan["trials"]:
+        row["episodes"] = 28  # between two evaluations
+    (swept / PLAN).write_text(json.dumps(plan))
+    assert not Results.of_sweep(swept).unfinished
+
+
+def test_a_longer_copy_of_a_whole_sweep_takes_its_place(tmp_path):
+    def part(name, last):
+        runs = [Run.of("ant", run_folder(tmp_path / f"{name}{i}", {10: 1, 20: 2, last: 3}, seed=i)) for i in (0, 1)]
+        return Results(name, {("t", "ant"): runs}, [], [])
+
+    long = part("b", 50)
+    assert Results.joined([part("a", 30), long]).runs == long.runs
 
 
 def test_seeds_with_other_settings_and_data_that_differ_are_said(swept):

@@ -15,6 +15,7 @@ from mindspore import Tensor, nn
 
 from awac.agent import checks
 from awac.agent import file as agent_file
+from awac.agent.noise import action_noise
 from awac.algorithm import adapters
 from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.policy import assign_array
@@ -129,9 +130,10 @@ class AWAC(nn.Cell):
         refuse_after_fork()
         state = self._normalised(checks.states("state", state))
         self._build(state.shape[1])
-        checks.same_memory(self.memory, self._named_parameters())
+        acting = self._named_parameters("actor_average" if self.actor_ema else "actor")
+        checks.same_memory(self.memory, acting)
         dist = self.distribution(Tensor(state))
-        self.memory = self.memory or checks.places(self._named_parameters())
+        self.memory |= checks.places(acting)
         shape = (len(state), checks.whole("num_samples", num_samples, 1), self.action_size)
         if self.discrete:
             logits = dist.asnumpy()[:, None]
@@ -239,8 +241,8 @@ class AWAC(nn.Cell):
 
     def _pack(self, state, action, reward, next_state, done) -> np.ndarray:
         """A checked batch in the layout of `Replay`'s rows, (1, B, W)."""
-        state, next_state = (checks.states(name, x) for name, x in (("state", state), ("next_state", next_state)))
-        state, next_state = self._normalised(state), self._normalised(next_state)
+        named = {"state": state, "next_state": next_state}
+        state, next_state = (self._normalised(checks.states(name, x)) for name, x in named.items())
         self._build(state.shape[1])
         return checks.pack(state, action, reward, next_state, done, self.action_size, self.discrete)
 
@@ -252,33 +254,28 @@ class AWAC(nn.Cell):
     def _run(self, rows: np.ndarray, part: str) -> dict[str, float]:
         """One compiled call on rows (K, B, W)."""
         refuse_after_fork()
-        checks.same_memory(self.memory, self._named_parameters())
+        parameters = self._named_parameters()
+        checks.same_memory(self.memory, parameters)
         noise = self._noise(rows.shape[0], rows.shape[1], part)
-        before = {name: p.asnumpy().copy() for name, p in self._named_parameters().items()}
+        before = {name: p.asnumpy().copy() for name, p in parameters.items()}
         metrics = dict(zip(METRICS, self(Tensor(rows), Tensor(noise), part).asnumpy().tolist(), strict=True))
-        critic_loss, actor_loss = metrics["critic_loss"], metrics["actor_loss"]
         # A gradient's square can overflow in Adam although the losses are finite: the next step would be NaN.
-        if not (math.isfinite(critic_loss + actor_loss) and checks.all_finite(self._named_parameters().values())):
-            for name, parameter in self._named_parameters().items():
+        sound = math.isfinite(metrics["critic_loss"] + metrics["actor_loss"])
+        if not (sound and checks.all_finite(parameters.values())):
+            for name, parameter in parameters.items():
                 assign_array(parameter, before[name])
-            raise checks.diverged(critic_loss, actor_loss, self.use_adv)
-        self.memory = self.memory or checks.places(self._named_parameters())
+            raise checks.diverged(metrics, self.use_adv)
+        self.memory |= checks.places(parameters) if part == "both" else {}  # else some have none of the device's yet
         return {name: metrics[name] for name in ("critic_loss", "actor_loss", "q_mean", "ess")}
 
     def _noise(self, steps: int, batch: int, part: str) -> np.ndarray:
         """Noise (K, U, N, B, A), U as in `unpack_noise`; a single 0 if nothing is drawn."""
         uses = (part != "actor") + (part != "critic" and self.use_adv and not self.discrete)
-        if not uses or self.num_action_samples is None:
-            return np.zeros((steps, 1, 1, 1, 1), np.float32)
-        shape, rng = (steps, uses, self.num_action_samples, batch, self.action_size), self.rngs["noise"]
-        if not self.discrete:
-            noise = rng.standard_normal(shape, np.float32)
-            return noise[:, :, 0] if self.num_action_samples == 1 else noise
-        tiny = np.finfo(np.float32).tiny
-        return -np.log(np.maximum(rng.standard_exponential(shape, np.float32), tiny))  # Gumbel
+        shape = (steps, uses, self.num_action_samples or 0, batch, self.action_size)
+        return action_noise(self.rngs["noise"], shape, self.discrete)
 
-    def _named_parameters(self) -> dict:
-        """What `save` keeps, by network and position."""
+    def _named_parameters(self, only: str | None = None) -> dict:
+        """What `save` keeps, by network and position; `only` one network's."""
         groups = {
             "critic": self.online_parameters,
             "critic_target": self.target_parameters,
@@ -287,7 +284,8 @@ class AWAC(nn.Cell):
             "critic_adam": self.updates.critic_adam.state(),
             "actor_adam": self.updates.actor_adam.state(),
         }
-        return {f"{name}.{i}": p for name, group in groups.items() for i, p in enumerate(group)}
+        chosen = {only: groups[only]} if only else groups
+        return {f"{name}.{i}": p for name, group in chosen.items() for i, p in enumerate(group)}
 
     @ms.jit
     def construct(self, rows, noise, part):

@@ -77,7 +77,7 @@ def networks(critic, critic_target, actor) -> tuple[list, list]:
                 f"a network has a {type(norm).__name__}, whose moving statistics the targets and the average of the "
                 "actor would not follow; use LayerNorm"
             )
-        for parameter in net.get_parameters():
+        for parameter in net.trainable_params():
             if parameter.dtype != ms.float32:
                 raise ConfigError(f"{parameter.name} is of {parameter.dtype}; the networks must be float32")
     if len(critics) not in (1, 2) or len(critics) != len(targets):
@@ -224,9 +224,10 @@ def memory(memory, batch_size: int) -> None:
         raise DataError(f"a batch of {batch_size} rows is larger than the memory, which holds {available}")
 
 
-def diverged(critic_loss: float, actor_loss: float, use_adv: bool) -> DivergenceError:
+def diverged(metrics: dict[str, float], use_adv: bool) -> DivergenceError:
     """The error for a step whose result is not finite."""
     what, use = ("A", "a weight_clip") if use_adv else ("Q", "use_adv=True (a weight_clip would clip all weights)")
+    critic_loss, actor_loss = metrics["critic_loss"], metrics["actor_loss"]
     return DivergenceError(
         f"critic loss {critic_loss:g}, actor loss {actor_loss:g}: a weight exp({what}/lam) or its gradient overflows, "
         f"or the critics diverge; networks are as before this call; use a larger lam, {use}, or lower learning rates"
@@ -241,11 +242,15 @@ def places(parameters: dict) -> dict[str, int]:
 def same_memory(before: dict[str, int], parameters: dict) -> None:
     """Checks that no parameter was given other memory: a compiled step would go on with the old, which is freed.
 
+    Args:
+        before: where those are that a compiled call has used.
+        parameters: to be checked, as far as they are among them.
+
     Raises:
         ConfigError: one was.
     """
-    if before and before != (now := places(parameters)):
-        moved = next(name for name in now if now[name] != before[name])
+    now = places({name: parameter for name, parameter in parameters.items() if name in before})
+    for moved in (name for name in now if now[name] != before[name]):
         raise ConfigError(
             f"the weights of {moved} were replaced after the first call, by load_param_into_net or set_data, which the "
             "compiled step can't follow; load them before the first call, or use AWAC.load or ops.assign"
@@ -274,7 +279,8 @@ def _try(name: str, net, *inputs):
 
 
 def _are_probabilities(values: np.ndarray) -> bool:
-    return bool((values >= 0).all() and np.allclose(values.sum(-1), 1.0, atol=1e-5))
+    differ = np.ptp(values) > 0  # else a head of zeros with equal biases
+    return bool(differ and (values >= 0).all() and np.allclose(values.sum(-1), 1.0, atol=1e-5))
 
 
 def _numbers(name: str, values) -> np.ndarray:

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except MemoryError as error:
         print(
-            f"awac: error: out of memory ({error or 'no details'}); lower batch_size or the networks' sizes",
+            f"awac: error: out of memory ({error or 'no details'}); use smaller data, batches or networks",
             file=sys.stderr,
         )
         return 1

@@ -69,7 +69,12 @@ def load_config(
         if path is not None:
             config = _with(config, read_yaml(path), str(path), sections)
     places = [str(path) for path in (env_yaml, algo_yaml) if path is not None]
-    return _related(_with(config, overrides or {}, source), " and ".join([*places, source]))
+    where = " and ".join([*places, source])
+    config = _related(_with(config, overrides or {}, source), where)
+    algo = config.algo  # not of a stored configuration: versions before this one took it
+    if base is None and algo.weighting == "exp" and algo.weight_floor >= algo.weight_clip:
+        raise ConfigError(f"{where}: weight_floor must be below weight_clip ({algo.weight_floor}, {algo.weight_clip})")
+    return config
 
 
 def read_yaml(path) -> dict:
@@ -109,8 +114,6 @@ def _related(config: Config, source: str) -> Config:
     algo, train = config.algo, config.train
     if algo.log_std_min >= algo.log_std_max:
         raise ConfigError(f"{source}: log_std_min must be below log_std_max")
-    if algo.weighting == "exp" and algo.weight_floor >= algo.weight_clip:
-        raise ConfigError(f"{source}: weight_floor must be below weight_clip ({algo.weight_floor}, {algo.weight_clip})")
     for name, unit in (("n_steps_per_episode", "steps_per_call"), ("offline_train_steps", "n_steps_per_episode")):
         value, of = getattr(train, name), getattr(train, unit)
         if value % of:

@@ -115,11 +115,11 @@ def load(
     notes, warnings = [*renamed, *ends.notes, *actions.notes], [*actions.warnings]
     rows = len(rewards)
     successors = _successors(columns, keys, observations, source)
-    warnings += check_order(columns, successors is not None, source)
     if successors is not None and (text := _reset_too_early(successors, observations, ends.cut)):
         warnings.append(text)
     cut = ends.cut if ends.cut.any() else guessed_ends(ends, observations, successors, limit, notes, warnings)
     cut[-1] = not ends.terminated[-1]
+    warnings += check_order(columns, successors is not None, source, ends.terminated | cut)
     warnings += limit_warnings(ends.terminated, cut, limit)
     returns = _returns(rewards, ends.terminated | cut)
     if successors is None:
@@ -165,11 +165,18 @@ def _successors(columns, keys, observations: np.ndarray, source: str) -> np.ndar
 
 
 def _reset_too_early(successors: np.ndarray, observations: np.ndarray, cut: np.ndarray) -> str | None:
-    """A warning if rows that are cut lead to the next row, which is another episode's first."""
-    rows = np.flatnonzero(cut[:-1])
+    """A warning if rows that are cut lead to the next row, another episode's first, and further than rows inside do.
+
+    A task that goes on after the cut, such as a log that is stored by the day, leads to the next row too.
+    """
+    rows, inside = np.flatnonzero(cut[:-1]), np.flatnonzero(~cut)
     here, following = observations[rows], observations[rows + 1]
     leads = int(((successors[rows] == following).all(axis=1) & (here != following).any(axis=1)).sum())
-    if 2 * leads <= len(rows):
+    if 2 * leads <= len(rows) or not len(inside):
+        return None
+    scale = np.maximum(observations.std(axis=0), 1e-8)
+    far, near = (np.abs((successors[i] - observations[i]) / scale).max(axis=1) for i in (rows, inside))
+    if not np.nanmedian(far) > np.nanquantile(near, 0.99):
         return None
     text = f"the next observations of {leads} of {len(rows)} cut rows are the next episode's first observation"
     return f"{text}: was the environment reset before they were stored? They would be bootstrapped from the wrong state"

@@ -95,11 +95,15 @@ class Results:
         for part in parts:
             for pair, name, run in part.named():
                 seeds = runs.setdefault(pair, {})
-                for other_name, other in seeds.items():
-                    if len(parts) > 1 and (differing := different_settings(other, run)):
-                        raise DataError(f"{not_seeds(other_name, name, differing)}; give the parts one by one")
+                if name in seeds and (differing := different_settings(seeds[name], run)):
+                    raise DataError(f"{not_seeds(name, name, differing)}; give the parts one by one")
                 if name not in seeds or run.episodes[-1] > seeds[name].episodes[-1]:
                     seeds[name] = run
+        for seeds in runs.values() if len(parts) > 1 else ():
+            (first, reference), *others = seeds.items()
+            for name, run in others:
+                if differing := different_settings(reference, run):
+                    raise DataError(f"{not_seeds(first, name, differing)}; give the parts one by one")
         begun = {name for seeds in runs.values() for name in seeds}
         missing = dict.fromkeys(name for part in parts for name in part.missing if name not in begun)
         ordered = {pair: sorted(seeds.values(), key=seed_of) for pair, seeds in runs.items()}
@@ -170,7 +174,7 @@ def seed_of(run: Run) -> int:
 
 def different_settings(a: Run, b: Run) -> list[str]:
     """Keys in which two runs differ, but for the seed, what is written how often, and where the rows were read."""
-    ignored = {"seed", "log_every", "save_every", "max_checkpoints", "download"}
+    ignored = {"seed", "log_every", "eval_every", "save_every", "max_checkpoints", "download"}
     data = [run.manifest.get("data", {}).get("sha256") for run in (a, b)]
     if all(data):
         ignored.add("dataset")
@@ -190,10 +194,10 @@ def not_seeds(first: str, second: str, differing: list[str]) -> str:
 
 def _up_to(run: Run, episodes: int) -> Run:
     """A run up to the end that is planned for it, which it may be beyond, or may not have reached."""
-    planned = run.episodes <= episodes
+    planned, finished = run.episodes <= episodes, bool(run.episodes[-1] >= episodes)
     if planned.any():
         run = replace(run, **{name: getattr(run, name)[planned] for name in ("episodes", "returns", "scores")})
-    return replace(run, finished=bool(run.episodes[-1] == episodes))
+    return replace(run, finished=finished)
 
 
 def has_evaluation(folder: Path) -> bool:

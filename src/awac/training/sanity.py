@@ -6,7 +6,7 @@ import math
 
 from awac.algorithm.mindrl import Callback
 
-MIN_ESS, NEAR, Q_EXCESS, STD_MARGIN = 0.05, 1.5, 10.0, 0.02
+MIN_ESS, NEAR, Q_EXCESS, STD_MARGIN = 0.05, 0.064, 10.0, 0.02
 
 
 class Warnings(Callback):
@@ -45,7 +45,8 @@ def warnings(metrics: dict, reward_max: float, config, discrete: bool):
         config: AlgoConfig of the run.
         discrete: as above.
     """
-    if metrics["ess"] < max(MIN_ESS, NEAR * least_ess(config)):
+    least = least_ess(config)
+    if metrics["ess"] < max(MIN_ESS, least + NEAR * (1 - least)) and least < 0.5:
         yield "ess", f"ESS/B is {metrics['ess']:.3f}: a handful of rows decide the policy's steps; raise lam"
     if config.gamma < 1:
         bound = max(reward_max * config.reward_scale / (1 - config.gamma), 1.0)  # untrained critics are not 0

@@ -164,7 +164,10 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         check_data(folder, manifest, data, origin)
         if manifest["episode"] >= episodes:
             done = manifest["episode"]
-            print(f"Nothing to do: {folder} has {done} episodes done, --episode asks for {episodes}", flush=True)
+            print(
+                f"Nothing to do: {folder} has {done} episodes done and is to have {episodes}; --episode asks for more",
+                flush=True,
+            )
         normalizer = stored_normalizer(folder, manifest)  # also if the run started with another run's
     else:
         normalizer = stored_normalizer(*source) if source else Normalizer.fit(data.observations)

@@ -44,7 +44,7 @@ def choose(config, actor, critic, baseline: bool) -> tuple[str | None, str]:
 
 
 def _useful_threads(config) -> int:
-    """More than these find no work: a batch is cut into blocks of 64 rows, and an update into some 27 units."""
+    """More than these find little work: an update has some 27 units, and a batch is cut into blocks of 64 rows."""
     return min(threads(), max(16, -(-config.batch_size // 64)))
 
 

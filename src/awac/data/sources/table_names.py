@@ -19,8 +19,12 @@ _AFTER = {
     "actions": r"([_\[ -]?\d+\]?|\..*)?",  # not action_log_prob
 }
 """What may come after the name of a vector's column."""
-_ABOUT = {"next", "value", "values", "id", "ids", "time", "times", "timestamp", "valid"}
-"""Words of columns that are about an observation, not part of it: state_value, obs_id, obs_is_valid."""
+_ABOUT = {"next", "value", "values", "id", "ids", "time", "timestamp", "valid", "is_valid"}
+"""What follows the name in columns that are about an observation, not part of it: state_value, obs_id, obs_is_valid."""
+
+
+_INNER = "observations, next"
+"""Key of columns such as `obs_next_0` until it is known what they are."""
 
 
 class _Part(NamedTuple):
@@ -37,7 +41,9 @@ class _Part(NamedTuple):
 def columns_of(header: list[str], path: Path) -> tuple[dict[str, list[str]], list[str]]:
     """The columns of each key that a table has, and warnings about columns that are not read.
 
-    What the mapping file doesn't name is recognised by name, such as `obs_0`, `obs.speed`, `action[1]` or `reward`.
+    What the mapping file doesn't name is recognised by name, such as `obs_0`, `obs.speed`, `action[1]` or `reward`. A
+    mapping of all that is required decides alone: ends of episodes and next observations that it leaves out are warned
+    about.
 
     Raises:
         DataError: a required key has no column, a name occurs twice, the mapping is invalid, or the columns of the next
@@ -49,10 +55,15 @@ def columns_of(header: list[str], path: Path) -> tuple[dict[str, list[str]], lis
         key, part = _recognised(column)
         if key and key not in mapped and not any(column in columns for columns in mapped.values()):
             found.setdefault(key, []).append(part)
+    if named(mapped).keys() >= set(REQUIRED):
+        left = [part.column for key, parts in found.items() if key in (*FLAGS, "next_observations") for part in parts]
+        text = f"{listed(left)}: not read, as {beside} says what is; if it belongs to the data, map it there"
+        return _checked(mapped, header, path), [text] if left else []
     if mapped.keys() & {*TERMINATED, *TERMINALS, *MASKS, *DONES}:  # the user says which column is the terminal flag
         for key in (*TERMINATED, *TERMINALS, *MASKS):
             found.pop(key, None)
     warnings = []
+    _place_inner(found)
     for key in found.keys() & VECTORS.keys():
         kept = _members(found[key])
         if left := [part.column for part in found[key] if part not in kept]:
@@ -71,9 +82,29 @@ def columns_of(header: list[str], path: Path) -> tuple[dict[str, list[str]], lis
             names = listed([part.column for part in following])
             warnings.append(f"{names}: not read, as {beside} maps observations but not next_observations; map both")
             del found["next_observations"]
-    groups = {**_ordered(found, str(path)), **mapped}
-    _check(groups, header, path)
-    return groups, sorted(warnings)
+    found = {key: parts for key, parts in found.items() if key not in STEPS or _is_single(parts, header)}
+    return _checked({**_ordered(found, str(path)), **mapped}, header, path), sorted(warnings)
+
+
+def _is_single(parts: list[_Part], header: list[str]) -> bool:
+    """Whether one column is meant; `t` and `T` may be a time and a temperature."""
+    return len(parts) == 1 and header.count(parts[0].column) == 1
+
+
+def _place_inner(found: dict[str, list[_Part]]) -> None:
+    """Makes `obs_next_0` or `obs.x_next` the next observation if each part has one, else a part of the vector."""
+    inner = found.pop(_INNER, [])
+    own = [part.words for part in _members(found.get("observations", []))]
+    without = {part.column: _without_next(part.words) for part in inner}
+    if "next_observations" not in found and sorted(without.values()) == sorted(own):
+        found["next_observations"] = [_Part(column, words) for column, words in without.items()]
+    elif inner:
+        found.setdefault("observations", []).extend(inner)
+
+
+def _without_next(words: tuple[str, ...]) -> tuple[str, ...]:
+    at = words.index("next")
+    return words[:at] + words[at + 1 :]
 
 
 def listed(names: list[str]) -> str:
@@ -90,10 +121,8 @@ def _recognised(column: str) -> tuple[str | None, _Part]:
         for alias in aliases:
             if match := re.fullmatch(f"{alias}({_AFTER.get(key, '')})", lowered):
                 words = tuple(re.findall(r"[^_.\[\] -]+", match[1]))
-                if key == "observations" and words and "next" in (words[0], words[-1]):  # obs_next_0, obs_0_next
-                    at = words.index("next")
-                    return "next_observations", _Part(column, words[:at] + words[at + 1 :])
-                return key, _Part(column, words)
+                inner = key == "observations" and words and "next" in (words[0], words[-1])
+                return _INNER if inner else key, _Part(column, words)
     return None, _Part(column, ())
 
 
@@ -102,7 +131,7 @@ def _members(parts: list[_Part]) -> list[_Part]:
     depths = [len(part.numbers) for part in parts if part.numbers]
     if depths:
         return [part for part in parts if len(part.numbers) == min(depths)]
-    return [part for part in parts if not _ABOUT & set(part.words)]
+    return [part for part in parts if "_".join(part.words) not in _ABOUT] or parts
 
 
 def _ordered(found: dict[str, list[_Part]], source: str) -> dict[str, list[str]]:
@@ -158,7 +187,7 @@ def _mapped(path: Path, header: list[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _check(groups: dict[str, list[str]], header: list[str], path: Path) -> None:
+def _checked(groups: dict[str, list[str]], header: list[str], path: Path) -> dict[str, list[str]]:
     present = named(groups)
     for key in REQUIRED:
         if key not in present:
@@ -169,3 +198,4 @@ def _check(groups: dict[str, list[str]], header: list[str], path: Path) -> None:
     for column in (column for columns in groups.values() for column in columns):
         if header.count(column) > 1:
             raise DataError(f"{path}: {header.count(column)} columns are named '{column}'; rename or remove the others")
+    return groups

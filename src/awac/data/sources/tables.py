@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from array import array
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,9 @@ from awac.data.sources.table_names import columns_of, listed
 from awac.errors import EXTRAS, DataError
 from awac.runs.files import first_line
 
-_TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
-_BLANK = ("", "na", "nan", "null", "none")
+_BLANK = ("", "na", "nan", "null", "none")  # legal in the next observation of a last row, else refused later
+_WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, **dict.fromkeys(_BLANK, np.nan)}
+_BLOCK = 4096  # rows converted at once
 
 
 @source(suffix=(".csv", ".tsv"))
@@ -88,25 +89,22 @@ def _read(rows, header: list[str], groups: dict[str, list[str]], path: Path) -> 
     used, exact = _used(groups)
     indices = [header.index(column) for column in used]
     texts: dict[str, list[str]] = {column: [] for column in exact}
-    numbers, width = array("d"), len(header)
-    for row in rows:
-        if not row:  # an empty line
+    blocks: dict[str, list[np.ndarray]] = {column: [np.empty(0)] for column in used}
+    width, first = len(header), True
+    while block := [(row, rows.line_num) for row in itertools.islice(rows, _BLOCK)]:
+        for row, line in block:
+            if row and len(row) != width:
+                _check_width(row, header, f"{path}: line {line}", first)
+            first = first and not row
+        whole, lines = zip(*[pair for pair in block if pair[0]] or [((), 0)], strict=True)  # without empty lines
+        if whole == ((),):
             continue
-        if len(row) != width:
-            _check_width(row, header, f"{path}: line {rows.line_num}", first=not numbers)
-        fields = [row[index] for index in indices]
-        try:
-            values = [*map(float, fields)] if "_" not in "".join(fields) else None
-        except ValueError:  # flags in words, blanks
-            values = None
-        if values is None:
-            where = f"{path}: line {rows.line_num}"
-            values = [_number(text, f"{where}, column '{column}'") for column, text in zip(used, fields, strict=True)]
-        numbers.extend(values)
+        for column, index in zip(used, indices, strict=True):
+            blocks[column].append(_floats([row[index] for row in whole], lines, path, column))
         for column, cells in texts.items():
-            cells.append(row[header.index(column)].strip())
-    matrix = np.frombuffer(numbers).reshape(-1, len(used))
-    return {column: matrix[:, i] for i, column in enumerate(used)}, texts
+            index = header.index(column)
+            cells.extend(row[index].strip() for row in whole)
+    return {column: np.concatenate(parts) for column, parts in blocks.items()}, texts
 
 
 def _check_width(row: list[str], header: list[str], where: str, first: bool) -> None:
@@ -124,15 +122,20 @@ def _check_width(row: list[str], header: list[str], where: str, first: bool) -> 
     raise DataError(f"{where} has {len(row)} fields, the header has {len(header)} names; they must match{hint}")
 
 
-def _number(text: str, where: str) -> float:
-    word = text.strip().lower()
-    if word in _BLANK:
-        return np.nan  # legal in the next observation of a last row, else refused later
-    try:
-        return _TRUTH[word] if word in _TRUTH else float(word.replace("_", "?"))  # to Python 1_2 is 12
-    except ValueError:
-        hint = "write it with a decimal point, without separators of thousands"
-        raise DataError(f"{where}: {text[:40]!r} is not a number; {hint}") from None
+def _floats(texts: list[str], lines: tuple[int, ...], path: Path, column: str) -> np.ndarray:
+    """(n,) float64 of a column's cells: numbers, words for flags, or blanks."""
+    if "_" not in "".join(texts):  # to Python 1_2 is 12
+        with contextlib.suppress(ValueError):
+            return np.array([*map(float, texts)])
+    values = np.empty(len(texts))
+    for i, (text, line) in enumerate(zip(texts, lines, strict=True)):
+        word = text.strip().lower()
+        try:
+            values[i] = _WORDS[word] if word in _WORDS else float(word.replace("_", "?"))
+        except ValueError:
+            hint = "write it with a decimal point, without separators of thousands"
+            raise DataError(f"{path}: line {line}, column '{column}': {text[:40]!r} is not a number; {hint}") from None
+    return values
 
 
 def _recording(
@@ -151,13 +154,14 @@ def _recording(
         elif key in STEPS:
             with contextlib.suppress(ValueError, TypeError):  # a date, say; only the order of numbers is checked
                 steps = np.array(cells[members[0]], np.float64)
-                columns.update({key: steps} if np.isfinite(steps).all() else {})
+                columns.update({key: steps} if steps.ndim == 1 and np.isfinite(steps).all() else {})
         elif vector:
             parts = [numbers[column].reshape(len(numbers[column]), -1) for column in members]
             columns[key] = np.concatenate(parts, axis=1).astype(np.float32)
         else:
             columns[key] = numbers[members[0]].reshape(-1)
-    taken = "; ".join(f"{key} from {listed(groups[named(groups)[key]])}" for key in ("observations", "actions"))
+    keys = [key for key in ("observations", "next_observations", "actions") if key in named(groups)]
+    taken = "; ".join(f"{key} from {listed(groups[named(groups)[key]])}" for key in keys)
     return Recording("table", path, f"table {path}: {taken}", columns, warnings=tuple(warnings))
 
 

@@ -72,6 +72,7 @@ def figures(params) -> dict[str, float]:
     values = {f"train/{name}": value for name, value in params.metrics.items()}
     if params.train_return is not None:
         values["train/return"] = params.train_return
+    if params.optimistic is not None:  # the table of an older version has none
         values["train/optimistic"] = params.optimistic
     if params.evaluation is not None:
         values["eval/return"] = params.evaluation.mean
