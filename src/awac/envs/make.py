@@ -57,14 +57,15 @@ def make_env(
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
     env: gymnasium.Env
-    place = os.getcwd()
+    place = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
     try:
         if task.id.startswith(old_gym.PREFIX):
             env, limit = old_gym.make(task.id[len(old_gym.PREFIX) :], kwargs)
         else:
             env, limit = _make_gymnasium(task, kwargs)
     finally:
-        os.chdir(place)  # some simulators go elsewhere, but the run's relative paths start here
+        os.fchdir(place)  # some simulators go elsewhere, but the run's relative paths start here
+        os.close(place)
     try:
         _check_spaces(env, task.id)
         env = Guard(env, task.id)
