@@ -316,7 +316,8 @@ def test_a_failed_trial_does_not_stop_the_others(ray, tmp_path):
 
 def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
     plan = {"episode": 1_000_000, "presets": {"ant": None, "other": {"preset": "ant", "lam": 3}}}
-    path = write(tmp_path / "small.yaml", **plan, set={**SMALL["set"], "eval_every": 100})
+    plan["set"] = {**SMALL["set"], "eval_every": 100}
+    path = write(tmp_path / "small.yaml", **plan)
     folder = tmp_path / "results" / "ant-expert-v2"
     process = sweep(path, preexec_fn=ignore_sigint)
     saved = wait(lambda: [p.parent for p in folder.glob("*/seed_0/manifest_*.json")])[0]
