@@ -23,7 +23,8 @@ class Logger(Callback):
         own = self._folder
         if not params.cur_episode or not any(own.glob("events*")):  # else a run of version 0.1, which goes on there
             own = own / run_id(own, new=not params.cur_episode)
-        self._writer = SummaryWriter(str(own), purge_step=params.gradient_steps + 1)
+        part = f".{params.gradient_steps}"  # else a part begun in the same second would have the same name
+        self._writer = SummaryWriter(str(own), purge_step=params.gradient_steps + 1, filename_suffix=part)
         if owed(params):
             self.episode_end(params)
 
