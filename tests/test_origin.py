@@ -1,5 +1,6 @@
 """Where a data set comes from: a path, D4RL's file, a download only when asked, else the shipped behaviour policies."""
 
+import errno
 import http.client
 import http.server
 import os
@@ -17,6 +18,7 @@ from awac.data.sources.registry import Request
 from awac.data.sources.resolve import find
 from awac.envs import Task
 from awac.errors import DataError
+from awac.runs import files
 
 RECORDED = Path(__file__).parent / "data" / "ant_recorded.hdf5"
 CONTENT = RECORDED.read_bytes()
@@ -274,6 +276,16 @@ def test_a_folder_that_one_may_not_look_into_holds_no_data(home, monkeypatch):
     monkeypatch.setattr(os, "stat", closed)
     _, origin = resolve_dataset("ant-random-v2", rows=20)
     assert origin.kind == "generated"
+
+
+def test_a_cache_in_a_file_system_without_locks_is_used(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(files.fcntl, "flock", none)
+    with files.alone(tmp_path / "rows.hdf5", "somewhere else"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_file_is_to_be_removed(home):

@@ -162,13 +162,15 @@ def test_a_mapping_leaves_the_other_columns_as_they_are_recognised(tmp_path):
 
 def test_a_whole_mapping_decides_alone(tmp_path):
     """`done` is somebody's own word here, and `ok` is no number."""
-    header = "x,valve,profit,tripped,eod,done,next_obs_0"
+    header = "x,valve,profit,tripped,eod,done,next_obs_0,obs_next_1"
     path = write(
-        tmp_path / "d.csv", header, ["0,0.5,1,0,0,ok,1", "1,0.5,2,0,1,ok,2", "2,0.5,3,0,0,ok,3", "3,0.5,4,1,0,ok,4"]
+        tmp_path / "d.csv",
+        header,
+        ["0,0.5,1,0,0,ok,1,1", "1,0.5,2,0,1,ok,2,2", "2,0.5,3,0,0,ok,3,3", "3,0.5,4,1,0,ok,4,4"],
     )
     lines = ["observations: [x]", "actions: [valve]", "rewards: profit", "terminals: tripped", "timeouts: eod"]
     (tmp_path / "d.columns.yaml").write_text("\n".join(lines))
-    with pytest.warns(UserWarning, match="done, next_obs_0: not read, as d.columns.yaml says what is"):
+    with pytest.warns(UserWarning, match="done, next_obs_0, obs_next_1: not read, as d.columns.yaml says what is"):
         data = load_dataset(path)
     assert data.rewards.tolist() == [1, 3, 4] and data.truncated.tolist() == [True, False, False]
 

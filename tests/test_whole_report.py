@@ -91,7 +91,7 @@ def test_the_measures_of_a_run(tmp_path):
 def test_a_task_has_one_unit(tmp_path):
     runs = {("ant-expert-v2", name): [Run.of(name, run_folder(tmp_path / name, {20: 4000}))] for name in ("a", "b")}
     runs["ant-expert-v2", "b"] = [dataclasses.replace(runs["ant-expert-v2", "b"][0], scores=np.array([np.nan]))]
-    results = Results("", runs, [], [])
+    results = Results("", runs, [])
     assert [last(run) for run in results.of_task("ant-expert-v2")] == [4000, 4000]
     assert score_table(results, last).rows[0][0] == "ant-expert-v2 (return)"
 
@@ -103,11 +103,11 @@ def test_presets_are_compared_on_the_seeds_that_all_have(tmp_path):
     for (name, seed), value in levels.items():
         run = Run.of(name, run_folder(tmp_path / f"{name}{seed}", {20: value}, seed=seed))
         runs.setdefault(("ant-expert-v2", name), []).append(run)
-    found = aggregate(Results("", runs, [], []))
+    found = aggregate(Results("", runs, []))
     assert found.seeds == 1 and {name: iqm[0] for name, iqm in found.iqm.items()} == {"a": 50.0, "b": 100.0}
     runs["ant-expert-v2", "b"] = runs["ant-expert-v2", "b"][1:]
     with pytest.raises(DataError, match="no seed that all presets have"):
-        aggregate(Results("", runs, [], []))
+        aggregate(Results("", runs, []))
 
 
 def test_a_reference_takes_the_place_of_what_the_runs_know(tmp_path):
@@ -307,7 +307,7 @@ def test_a_run_counts_up_to_the_end_that_is_planned(swept):
 def test_a_longer_copy_of_a_whole_sweep_takes_its_place(tmp_path):
     def part(name, last):
         runs = [Run.of("ant", run_folder(tmp_path / f"{name}{i}", {10: 1, 20: 2, last: 3}, seed=i)) for i in (0, 1)]
-        return Results(name, {("t", "ant"): runs}, [], [])
+        return Results(name, {("t", "ant"): runs}, [])
 
     long = part("b", 50)
     assert Results.joined([part("a", 30), long]).runs == long.runs
@@ -400,8 +400,8 @@ def test_seeds_are_in_the_order_of_their_numbers_and_the_longest_run_says_whethe
     }
     longer = Run.of("ant", run_folder(tmp_path / "long", {10: 1, 20: 2, 30: 3}, seed=2))
     longer = dataclasses.replace(longer, finished=False)
-    short = Results("a", {("t", "ant"): [runs[10], runs[2]]}, [], [])
-    long = Results("b", {("t", "ant"): [longer]}, [], ["t/ant/seed_2"])
+    short = Results("a", {("t", "ant"): [runs[10], runs[2]]}, [])
+    long = Results("b", {("t", "ant"): [longer]}, [])
     joined = Results.joined([short, long])
     assert joined.runs["t", "ant"] == [longer, runs[10]] and joined.unfinished == ["t/ant/seed_2"]
     long.runs["t", "ant"][0] = dataclasses.replace(longer, finished=True)

@@ -101,7 +101,7 @@ class AWAC(nn.Cell):
         self.rngs = {name: np.random.default_rng(s) for name, s in zip(STREAMS, streams, strict=True)}
         self.normalizer: Normalizer | None = None  # taken from the memory at the first `learn`
         self.trained_raw = False
-        self.memory: dict[str, int] = {}  # where the compiled step has the parameters, once there is one
+        self.places: dict[str, int] = {}  # where the compiled step has the parameters, as far as it used them
         self.built = True
 
     @property
@@ -131,9 +131,9 @@ class AWAC(nn.Cell):
         state = self._normalised(checks.states("state", state))
         self._build(state.shape[1])
         acting = self._named_parameters("actor_average" if self.actor_ema else "actor")
-        checks.same_memory(self.memory, acting)
+        checks.same_memory(self.places, acting)
         dist = self.distribution(Tensor(state))
-        self.memory |= checks.places(acting)
+        self.places |= checks.places(acting)
         shape = (len(state), checks.whole("num_samples", num_samples, 1), self.action_size)
         if self.discrete:
             logits = dist.asnumpy()[:, None]
@@ -182,7 +182,7 @@ class AWAC(nn.Cell):
             `critic_loss`, `actor_loss`, `q_mean` (the critics at the data's actions) and `ess` (effective sample size
             of the weights over the batch size: 1 for equal weights).
         """
-        return self._update("both", *checks.five(batch))
+        return self._update("both", *checks.batch_parts(batch))
 
     def learn(self, memory, batch_size: int, steps=1, offline_share=None) -> dict[str, float]:
         """`update` on `steps` batches of a `Replay`, all in one compiled call.
@@ -255,7 +255,7 @@ class AWAC(nn.Cell):
         """One compiled call on rows (K, B, W)."""
         refuse_after_fork()
         parameters = self._named_parameters()
-        checks.same_memory(self.memory, parameters)
+        checks.same_memory(self.places, parameters)
         noise = self._noise(rows.shape[0], rows.shape[1], part)
         before = {name: p.asnumpy().copy() for name, p in parameters.items()}
         metrics = dict(zip(METRICS, self(Tensor(rows), Tensor(noise), part).asnumpy().tolist(), strict=True))
@@ -265,7 +265,7 @@ class AWAC(nn.Cell):
             for name, parameter in parameters.items():
                 assign_array(parameter, before[name])
             raise checks.diverged(metrics, self.use_adv)
-        self.memory |= checks.places(parameters) if part == "both" else {}  # else some have none of the device's yet
+        self.places |= checks.places(parameters) if part == "both" else {}  # else some have none of the device's yet
         return {name: metrics[name] for name in ("critic_loss", "actor_loss", "q_mean", "ess")}
 
     def _noise(self, steps: int, batch: int, part: str) -> np.ndarray:

@@ -67,8 +67,7 @@ def networks(critic, critic_target, actor) -> tuple[list, list]:
     Raises:
         ConfigError: an argument is not a network, or the networks don't match.
     """
-    lists = (list, tuple, nn.CellList)
-    critics, targets = (list(one) if isinstance(one, lists) else [one] for one in (critic, critic_target))
+    critics, targets = (list(x) if isinstance(x, (list, tuple, nn.CellList)) else [x] for x in (critic, critic_target))
     for net in (*critics, *targets, actor):
         if not isinstance(net, nn.Cell):
             raise ConfigError(f"critic, critic_target and actor must be nn.Cells, not {type(net).__name__}")
@@ -136,7 +135,7 @@ def states(name: str, values) -> np.ndarray:
     return values
 
 
-def five(batch) -> tuple:
+def batch_parts(batch) -> tuple:
     """The parts of a batch."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 5:
         count = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
@@ -235,8 +234,9 @@ def diverged(metrics: dict[str, float], use_adv: bool) -> DivergenceError:
 
 
 def places(parameters: dict) -> dict[str, int]:
-    """Where each parameter is in memory."""
-    return {name: parameter.data_ptr() for name, parameter in parameters.items()}
+    """Where each parameter is in memory; empty but on the CPU, since elsewhere this was not tried."""
+    found = parameters if ms.get_context("device_target") == "CPU" else {}
+    return {name: parameter.data_ptr() for name, parameter in found.items()}
 
 
 def same_memory(before: dict[str, int], parameters: dict) -> None:

@@ -35,14 +35,12 @@ class Results:
         title: of the report.
         runs: the seeds' runs by (task, preset), in the order of the report.
         missing: trials that have no evaluation or no sound checkpoint, by name.
-        unfinished: those that have not come to their last one.
         reference: the data's mean return, in place of the one that the runs' checkpoints hold.
     """
 
     title: str
     runs: dict[tuple[str, str], list[Run]]
     missing: list[str]
-    unfinished: list[str]
     reference: float | None = None
 
     def __post_init__(self) -> None:
@@ -65,7 +63,7 @@ class Results:
         except files.READ_ERRORS as error:
             raise DataError(f"{folder / PLAN} is not a sweep's plan ({files.first_line(error)})") from error
         runs: dict[tuple[str, str], list[Run]] = {}
-        missing, unfinished = [], []
+        missing = []
         for task, preset, name, episodes in rows:
             if not has_evaluation(folder / name):
                 missing.append(name)
@@ -76,13 +74,11 @@ class Results:
                 missing.append(name)
                 continue
             runs.setdefault((task, preset), []).append(run)
-            if not run.finished:
-                unfinished.append(name)
         if not runs:
             raise DataError(f"no trial in {folder} has an evaluation yet; `awac sweep` goes on with it")
         places = {pair: i for i, pair in enumerate(dict.fromkeys(row[:2] for row in rows))}
         ordered = dict(sorted(runs.items(), key=lambda item: places[item[0]]))
-        return cls(folder.resolve().name, ordered, missing, unfinished)
+        return cls(folder.resolve().name, ordered, missing)
 
     @classmethod
     def joined(cls, parts: list[Results]) -> Results:
@@ -107,8 +103,7 @@ class Results:
         begun = {name for seeds in runs.values() for name in seeds}
         missing = dict.fromkeys(name for part in parts for name in part.missing if name not in begun)
         ordered = {pair: sorted(seeds.values(), key=seed_of) for pair, seeds in runs.items()}
-        unfinished = [name for seeds in runs.values() for name, run in seeds.items() if not run.finished]
-        return cls(parts[0].title, ordered, list(missing), unfinished)
+        return cls(parts[0].title, ordered, list(missing))
 
     @classmethod
     def of_runs(cls, runs: list[Run], title: str, reference: float | None = None) -> Results:
@@ -123,8 +118,7 @@ class Results:
         for pair, seeds in sorted_runs.items():
             longest = max(run.episodes[-1] for run in seeds)
             sorted_runs[pair] = [replace(run, finished=bool(run.episodes[-1] == longest)) for run in seeds]
-        unfinished = [str(run.folder) for seeds in sorted_runs.values() for run in seeds if not run.finished]
-        results = cls(title, sorted_runs, [], unfinished, reference)
+        results = cls(title, sorted_runs, [], reference)
         for text in results.mixed():
             raise DataError(f"{text}; give them names of their own (NAME=FOLDER)")
         return results
@@ -138,10 +132,15 @@ class Results:
         return lines
 
     def named(self) -> Iterator[tuple[tuple[str, str], str, Run]]:
-        """(task, preset), TASK/PRESET/seed_N and run of every trial of a sweep that has an evaluation."""
+        """(task, preset), TASK/PRESET/seed_N and run of all runs."""
         for (task, preset), seeds in self.runs.items():
             for run in seeds:
                 yield (task, preset), trial_name(task, preset, seed_of(run)), run
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Runs that have not come to their last evaluation, as TASK/PRESET/seed_N."""
+        return [name for _, name, run in self.named() if not run.finished]
 
     @property
     def tasks(self) -> list[str]:

@@ -70,6 +70,6 @@ def read(path: Path) -> Results:
             runs.setdefault((row["task"], row["preset"]), []).append(run)
         if not runs:
             raise ValueError("no runs in it")
-        return Results(str(values["title"]), runs, list(values["missing"]), list(values["unfinished"]))
+        return Results(str(values["title"]), runs, list(values["missing"]))
     except files.READ_ERRORS as error:
         raise DataError(f"{path} is not a sweep's results as `awac report --json` writes them ({error})") from error

@@ -75,10 +75,14 @@ def alone(path: Path, remedy: str) -> Iterator[None]:
 
 
 def _locked(lock: Path) -> BinaryIO | None:
-    """The lock file, held by this process; None if the one that held it before has removed it."""
+    """The lock file, held by this process; None if the one that held it before has removed it.
+
+    In a file system without locks nobody holds it: then two may make one file, each whole.
+    """
     file = open(lock, "wb")  # noqa: SIM115
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
         if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
             return file
     except FileNotFoundError:

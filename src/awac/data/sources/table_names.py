@@ -21,8 +21,6 @@ _AFTER = {
 """What may come after the name of a vector's column."""
 _ABOUT = {"next", "value", "values", "id", "ids", "time", "timestamp", "valid", "is_valid"}
 """What follows the name in columns that are about an observation, not part of it: state_value, obs_id, obs_is_valid."""
-
-
 _INNER = "observations, next"
 """Key of columns such as `obs_next_0` until it is known what they are."""
 
@@ -56,7 +54,8 @@ def columns_of(header: list[str], path: Path) -> tuple[dict[str, list[str]], lis
         if key and key not in mapped and not any(column in columns for columns in mapped.values()):
             found.setdefault(key, []).append(part)
     if named(mapped).keys() >= set(REQUIRED):
-        left = [part.column for key, parts in found.items() if key in (*FLAGS, "next_observations") for part in parts]
+        telling = (*FLAGS, "next_observations", _INNER)
+        left = [part.column for key, parts in found.items() if key in telling for part in parts]
         text = f"{listed(left)}: not read, as {beside} says what is; if it belongs to the data, map it there"
         return _checked(mapped, header, path), [text] if left else []
     if mapped.keys() & {*TERMINATED, *TERMINALS, *MASKS, *DONES}:  # the user says which column is the terminal flag
