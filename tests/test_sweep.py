@@ -326,7 +326,7 @@ def test_trials_go_on_after_a_killed_worker_and_after_a_signal(ray, tmp_path):
     wait(lambda: (saved / LOG).read_text().count("ready in") == 2)
     wait(lambda: run_folder.episodes(saved) and max(run_folder.episodes(saved)) > first)
     os.kill(int((saved / "run.lock").read_text()), signal.SIGTERM)  # as of a machine that is taken away
-    wait(lambda: (saved / LOG).read_text().count("ready in") == 3)
+    wait(lambda: (saved / LOG).read_text().count("Resume after") == 2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(LIMIT) == 143
     log = (tmp_path / "sweep.log").read_text()

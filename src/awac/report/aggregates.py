@@ -9,7 +9,8 @@ import numpy as np
 
 from awac.errors import EXTRAS, ConfigError, DataError
 from awac.report.curves import Run
-from awac.report.results import Results, Table, at_switch, is_normalised, last, seed_of
+from awac.report.measures import at_switch, is_normalised, last, seed_of
+from awac.report.results import Results, Table
 
 _RESAMPLES = 2000
 _THRESHOLDS = 101

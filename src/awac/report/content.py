@@ -13,7 +13,8 @@ from awac.config import KEYS, Config
 from awac.errors import ConfigError, DataError
 from awac.report import aggregates as rliable
 from awac.report.curves import Run, draw
-from awac.report.results import Results, Table, at_switch, best, held, is_normalised, last, score_table, scores
+from awac.report.measures import at_switch, best, held, held_by_chance, is_normalised, last, scores
+from awac.report.results import Results, Table, score_table
 from awac.runs.tables import rows_by_episode
 
 _COLOURS = (*(f"C{i}" for i in range(10)), "black", "navy", "gold", "lime", "crimson", "teal", "orchid", "sienna")
@@ -98,11 +99,13 @@ def _scores(results: Results) -> Iterator[Section]:
     if any(at_switch(run) is not None for run in _runs(results)):
         yield Section("At the switch", "The last evaluation of the offline phase.", [score_table(results, at_switch)])
     if any(held(run) is not None for run in _runs(results)):
-        yield Section(
-            "After the switch",
-            "Lowest return of the first ten evaluations after the switch ÷ return at the switch.",
-            [score_table(results, held, digits=2, mean=False)],
-        )
+        text = "Lowest return of the first ten evaluations after the switch ÷ return at the switch."
+        tables = [score_table(results, held, digits=2, mean=False)]
+        if any(held_by_chance(run) is not None for run in _runs(results)):
+            text += " Below it its median by chance alone: for ten more evaluations of the policy at the switch, from"
+            text += " the spread of that evaluation's returns."
+            tables.append(score_table(results, held_by_chance, digits=2, mean=False))
+        yield Section("After the switch", text, tables)
     yield Section(
         "Best evaluation", "Selected afterwards, so it does not replace the last one.", [score_table(results, best)]
     )

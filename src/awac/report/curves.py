@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from awac.runs import checkpoint
 from awac.runs.tables import inherited_steps
 
 _MOST_MARKERS = 40  # evaluations of a curve; more of them hide the line
+EVALUATIONS = ("episodes", "returns", "deviations", "scores")
 COLUMNS = ("run", "at 10", "at the switch", "lowest of the next 10", "dip", "last", "best", "normalised last")
 
 
@@ -26,6 +28,7 @@ class Run:
         name: label in tables and legends.
         episodes: (E,) training episodes at each evaluation.
         returns: (E,) mean returns.
+        deviations: (E,) standard deviations of the returns that they are means of, NaN where unknown.
         scores: (E,) normalised scores, NaN where the task has none.
         switch: episode at which the online phase began.
         steps: gradient steps of one episode.
@@ -38,6 +41,7 @@ class Run:
     name: str
     episodes: np.ndarray
     returns: np.ndarray
+    deviations: np.ndarray
     scores: np.ndarray
     switch: int
     steps: int
@@ -70,9 +74,12 @@ class Run:
             with open(path, newline="", encoding="utf-8") as file:
                 whole = (row for row in csv.DictReader(file) if None not in row.values())  # a full disk cuts the last
                 rows = sorted(whole, key=lambda row: int(row["episode"]))
-            episodes = np.array([int(row["episode"]) for row in rows])
-            returns = np.array([float(row["mean_return"]) for row in rows])
-            scores = np.array([float(row["normalized_score"] or "nan") for row in rows])
+            columns = (
+                np.array([int(row["episode"]) for row in rows]),
+                np.array([float(row["mean_return"]) for row in rows]),
+                np.array([float(row.get("std_return") or "nan") for row in rows]),
+                np.array([float(row["normalized_score"] or "nan") for row in rows]),
+            )
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; give the checkpoint folder of a training run") from error
         except (KeyError, ValueError, TypeError) as error:
@@ -81,20 +88,23 @@ class Run:
             raise DataError(f"{path} holds no evaluation yet")
         manifest = checkpoint.newest(folder, warn=lambda _: None)
         inherited = inherited_steps(folder, manifest)
-        return cls.with_settings(name, episodes, returns, scores, folder, manifest, inherited)
+        return cls.with_settings(name, columns, folder, manifest, inherited)
 
     @classmethod
     def with_settings(
-        cls, name: str, episodes, returns, scores, folder: Path, manifest: dict, inherited: int = 0
+        cls, name: str, columns: Sequence[np.ndarray], folder: Path, manifest: dict, inherited: int = 0
     ) -> Run:
         """Evaluations, with the task and the switch of the manifest's configuration.
 
+        `columns`: (E,) arrays in the order of `EVALUATIONS`.
         `inherited`: gradient steps of the run that this one started from, which count for the offline phase.
         """
         train = manifest["config"]["train"]
         steps = train["n_steps_per_episode"]
         switch = max(0, math.ceil((train["offline_train_steps"] - inherited) / steps))
-        return cls(name, episodes, returns, scores, switch, steps, manifest["config"]["env"]["task"], folder, manifest)
+        task = manifest["config"]["env"]["task"]
+        episodes, returns, deviations, scores = columns
+        return cls(name, episodes, returns, deviations, scores, switch, steps, task, folder, manifest)
 
     def summary(self) -> dict:
         """The figures of one row of the table; None where the run has no such evaluation.

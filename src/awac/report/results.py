@@ -13,7 +13,8 @@ import numpy as np
 from awac.config import SECTIONS, Config
 from awac.envs.tasks import normalized_score
 from awac.errors import DataError, NoCheckpointError
-from awac.report.curves import Run
+from awac.report.curves import EVALUATIONS, Run
+from awac.report.measures import is_normalised, seed_of
 from awac.runs import files
 from awac.runs.tables import rows_by_episode
 from awac.sweep.plan import PLAN, trial_name
@@ -166,11 +167,6 @@ class Results:
         return normalized_score(run.task, value) if value is not None and is_normalised(run) else value
 
 
-def seed_of(run: Run) -> int:
-    """A run's seed."""
-    return run.manifest["config"]["train"]["seed"]
-
-
 def different_settings(a: Run, b: Run) -> list[str]:
     """Keys in which two runs differ, but for the seed, what is written how often, and where the rows were read."""
     ignored = {"seed", "log_every", "eval_every", "save_every", "max_checkpoints", "download"}
@@ -195,46 +191,13 @@ def _up_to(run: Run, episodes: int) -> Run:
     """A run up to the end that is planned for it, which it may be beyond, or may not have reached."""
     planned, finished = run.episodes <= episodes, bool(run.episodes[-1] >= episodes)
     if planned.any():
-        run = replace(run, **{name: getattr(run, name)[planned] for name in ("episodes", "returns", "scores")})
+        run = replace(run, **{name: getattr(run, name)[planned] for name in EVALUATIONS})
     return replace(run, finished=finished)
 
 
 def has_evaluation(folder: Path) -> bool:
     """Whether a run's folder holds a checkpoint and an evaluation."""
     return bool(rows_by_episode(folder, "eval.csv")) and any(folder.glob("manifest_*.json"))
-
-
-def is_normalised(run: Run) -> bool:
-    """Whether a run's task has reference returns."""
-    return bool(np.isfinite(run.scores).all())
-
-
-def scores(run: Run) -> np.ndarray:
-    """(E,) normalised scores, or returns where the task has none."""
-    return run.scores if is_normalised(run) else run.returns
-
-
-def last(run: Run) -> float | None:
-    """The last evaluation; None if the run has not come to it."""
-    return float(scores(run)[-1]) if run.finished else None
-
-
-def best(run: Run) -> float | None:
-    """The best evaluation; None if others are to come."""
-    return float(scores(run).max()) if run.finished else None
-
-
-def at_switch(run: Run) -> float | None:
-    """The last evaluation of the offline phase; None where there is none, or the phase is not over."""
-    offline = scores(run)[run.episodes <= run.switch]
-    return float(offline[-1]) if len(offline) and run.episodes[-1] >= run.switch else None
-
-
-def held(run: Run) -> float | None:
-    """Lowest return of the first 10 evaluations after the switch ÷ return at the switch; None without them."""
-    before, after = run.returns[run.episodes <= run.switch], run.returns[run.episodes > run.switch][:10]
-    there = len(before) and (len(after) == 10 or (len(after) and run.finished))
-    return float(after.min() / before[-1]) if there and before[-1] > 0 else None
 
 
 def score_table(results: Results, measure: Callable[[Run], float | None], digits: int = 1, mean: bool = True) -> Table:

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from awac.errors import ConfigError, DataError
-from awac.report.curves import Run
-from awac.report.results import Results, seed_of
+from awac.report.curves import EVALUATIONS, Run
+from awac.report.measures import seed_of
+from awac.report.results import Results
 from awac.runs import files
 from awac.sweep.plan import trial_name
 
 _FORMAT = 1
 _NOTED = ("config", "data", "versions")  # of a run's manifest
-_COLUMNS = ("episodes", "returns", "scores")
 
 
 def is_summary(path: str) -> bool:
@@ -34,7 +34,7 @@ def write(results: Results, path: Path) -> None:
         {
             "task": task,
             "preset": preset,
-            **{name: [None if np.isnan(x) else round(float(x), 3) for x in getattr(run, name)] for name in _COLUMNS},
+            **{name: [None if np.isnan(x) else round(float(x), 3) for x in getattr(run, name)] for name in EVALUATIONS},
             "manifest": {name: run.manifest[name] for name in _NOTED if name in run.manifest},
         }
         for (task, preset), seeds in results.runs.items()
@@ -61,10 +61,11 @@ def read(path: Path) -> Results:
             raise ValueError(f"format {values['format']}")
         runs: dict[tuple[str, str], list[Run]] = {}
         for row in values["runs"]:
-            episodes, returns, scores = (
-                np.array([np.nan if x is None else x for x in row[name]], float) for name in _COLUMNS
+            unknown = [None] * len(row["episodes"])  # files without deviations are older
+            episodes, *others = (
+                np.array([np.nan if x is None else x for x in row.get(name, unknown)], float) for name in EVALUATIONS
             )
-            run = Run.with_settings(row["preset"], episodes.astype(int), returns, scores, path, row["manifest"])
+            run = Run.with_settings(row["preset"], [episodes.astype(int), *others], path, row["manifest"])
             if trial_name(row["task"], row["preset"], seed_of(run)) in values["unfinished"]:
                 run = replace(run, finished=False)
             runs.setdefault((row["task"], row["preset"]), []).append(run)

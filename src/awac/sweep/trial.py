@@ -86,8 +86,9 @@ def _train(trial: Trial, folder: Path) -> tuple[str, str]:
         print(f"awac: error: {error}", flush=True)
         return "failed", str(error)
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(f"awac: stopped; {stop}", flush=True)
-        return "stopped", str(stop)
+        text = str(stop) or "it had not begun to train"
+        print(f"awac: stopped; {text}", flush=True)
+        return "stopped", text
     except Exception as error:  # a bug: the other trials go on
         traceback.print_exc(file=sys.stdout)
         sys.stdout.flush()

@@ -1,0 +1,64 @@
+"""What a report measures of a run's evaluations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from awac.report.curves import Run
+
+_FIRST = 10
+_DRAWS = 10_000
+
+
+def seed_of(run: Run) -> int:
+    """A run's seed."""
+    return run.manifest["config"]["train"]["seed"]
+
+
+def is_normalised(run: Run) -> bool:
+    """Whether a run's task has reference returns."""
+    return bool(np.isfinite(run.scores).all())
+
+
+def scores(run: Run) -> np.ndarray:
+    """(E,) normalised scores, or returns where the task has none."""
+    return run.scores if is_normalised(run) else run.returns
+
+
+def last(run: Run) -> float | None:
+    """The last evaluation; None if the run has not come to it."""
+    return float(scores(run)[-1]) if run.finished else None
+
+
+def best(run: Run) -> float | None:
+    """The best evaluation; None if others are to come."""
+    return float(scores(run).max()) if run.finished else None
+
+
+def at_switch(run: Run) -> float | None:
+    """The last evaluation of the offline phase; None where there is none, or the phase is not over."""
+    offline = scores(run)[run.episodes <= run.switch]
+    return float(offline[-1]) if len(offline) and run.episodes[-1] >= run.switch else None
+
+
+def held(run: Run) -> float | None:
+    """Lowest return of the first 10 evaluations after the switch ÷ return at the switch; None without them."""
+    before, after = run.returns[run.episodes <= run.switch], run.returns[run.episodes > run.switch][:_FIRST]
+    there = len(before) and (len(after) == _FIRST or (len(after) and run.finished))
+    return float(after.min() / before[-1]) if there and before[-1] > 0 else None
+
+
+def held_by_chance(run: Run) -> float | None:
+    """The median of `held` for ten more evaluations of the policy at the switch; None where its spread is unknown.
+
+    A mean of n returns has a standard error of their standard deviation ÷ √n, taken as normal: the lowest of ten such
+    means is below the first for that reason alone.
+    """
+    before = run.episodes <= run.switch
+    episodes = run.manifest["config"]["env"]["eval_episodes"]
+    if held(run) is None or episodes < 2 or np.isnan(run.deviations[before][-1]):
+        return None
+    error = run.deviations[before][-1] / np.sqrt(episodes) / run.returns[before][-1]
+    after = min(int((~before).sum()), _FIRST)
+    means = 1 + error * np.random.default_rng(0).standard_normal((_DRAWS, 1 + after))
+    return float(np.median(means[:, 1:].min(axis=1) / means[:, 0]))
