@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from awac import cli
@@ -62,6 +65,7 @@ def test_no_two_presets_are_the_same():
                 "log_std_min": -6.0,
                 "log_std_max": 0.0,
                 "loss_reduction": "mean",
+                "online_warmup": 1000,
             },
         ),
         (
@@ -266,6 +270,41 @@ def test_a_file_that_is_no_yaml_mapping_is_refused(tmp_path, text):
     assert str(caught.value).startswith(path) and "\n" not in str(caught.value)
 
 
+def test_a_key_that_is_given_twice_in_a_file_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("lam: 1\ntau: 0.1\nlam: 2\n")
+    with pytest.raises(ConfigError, match="'lam' is given twice"):
+        load_config(None, None, tmp_path / "a.yaml")
+
+
+def test_numpy_s_values_and_paths_are_taken():
+    given = {"seed": np.int64(3), "lam": np.float32(0.5), "no_env": np.bool_(True), "dataset": Path("a.npz")}
+    config = load_config(overrides={**given, "actor_hidden": np.array([8, 4])})
+    assert (config.train.seed, config.algo.lam, config.env.no_env, config.env.dataset) == (3, 0.5, True, "a.npz")
+    assert config.algo.actor_hidden == (8, 4)
+
+
+@pytest.mark.parametrize(
+    "name, text, value",
+    [("seed", "010", 10), ("seed", "08", 8), ("offline_train_steps", "1e5", 100_000), ("lam", "1e-3", 0.001),
+     ("offline_share", "None", None), ("offline_share", "null", None), ("actor_hidden", "[64, 32]", (64, 32))],
+)  # fmt: skip
+def test_a_number_on_the_command_line_is_decimal(name, text, value):
+    assert KEYS[name].check(KEYS[name].parse(text, "a"), "a") == value
+
+
+@pytest.mark.parametrize("text", ["1:30", "0x10", "0o17"])
+def test_other_notations_are_refused(text):
+    with pytest.raises(ConfigError, match="not a valid int"):
+        KEYS["seed"].check(KEYS["seed"].parse(text, "a"), "a")
+
+
+def test_an_empty_value_is_refused(capsys):
+    for option in ("--dataset", "--init_from", "--ckpt_path"):
+        with contextlib.suppress(SystemExit):  # of argparse
+            assert cli.main(["train", option, ""]) == 1
+        assert "empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\xfa", None])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, content):
     path = tmp_path / "a.yaml"
@@ -353,6 +392,7 @@ class TestCommandLine:
         [
             (["--lam", "2"], {"lam": 2.0}),
             (["--lam=1e-3"], {"lam": 1e-3}),
+            (["--set", "actor_hidden=64", "seed=010"], {"actor_hidden": (64,), "seed": 10}),
             (["--log_std_min", "-1e1"], {"log_std_min": -10.0}),
             (["--actor_hidden", "256", "128"], {"actor_hidden": (256, 128)}),
             (["--actor_hidden", "[256, 128]"], {"actor_hidden": (256, 128)}),

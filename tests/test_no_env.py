@@ -185,7 +185,7 @@ def test_what_makes_no_sense_is_refused(plant, options, message, capsys):
 def test_resume_is_exact_and_may_lengthen_the_offline_phase(plant, capsys):
     assert train("--episode", "3", folder="whole") == 0
     assert train("--episode", "2") == 0
-    assert cli.main(["train", "--ckpt_path", "run", "--resume"]) == 0
+    assert cli.main(["train", "--ckpt_path", "run", "--resume", "--episode", "3"]) == 0
     for name in ("policy/policy_3.ckpt", "value_net_1/model_1_3.ckpt"):
         assert (plant / "run" / name).read_bytes() == (plant / "whole" / name).read_bytes()
     assert cli.main(["train", "--ckpt_path", "run", "--resume", "--offline_train_steps", "100"]) == 0
@@ -234,7 +234,7 @@ def test_an_online_run_starts_from_it_in_the_same_units(tmp_path, monkeypatch, c
     assert cli.main(["train", "--no_env", "--ckpt_path", "a", *bounds, *options]) == 0
     assert cli.main(["train", "--no_env", "--ckpt_path", "b", *options, "--action_high", "2"]) == 0
     assert cli.main(["train", "--init_from", "a", "--ckpt_path", "on", "--episode", "1", *options]) == 0
-    assert "Switch to online training after 60 offline steps" in capsys.readouterr().out
+    assert "Switch to online training after the offline phase of the run" in capsys.readouterr().out
     assert cli.main(["train", "--init_from", "b", "--ckpt_path", "off", "--episode", "1", *options]) == 1
     assert "was trained on actions from" in capsys.readouterr().err
 

@@ -250,7 +250,7 @@ class TestBrokenOff:
 
     def test_a_signal_during_an_evaluation_keeps_the_episode_before_it(self, tmp_path, monkeypatch, graph_mode, capsys):
         monkeypatch.chdir(tmp_path)
-        self.broken(monkeypatch, Interrupted(signal.SIGTERM), 2)
+        self.broken(monkeypatch, Interrupted(signal.SIGTERM), 3)
         assert cli.main(self.begin()) == 128 + signal.SIGTERM
         captured = capsys.readouterr()
         assert "checkpoint 4 saved" in captured.err and "again" not in captured.err
@@ -260,11 +260,11 @@ class TestBrokenOff:
         out = capsys.readouterr().out
         assert "Resume after episode 4" in out and "Evaluate for episode 4 total rewards is" in out
         rows = (tmp_path / "run" / "eval.csv").read_text().splitlines()
-        assert [row.split(",")[0] for row in rows] == ["episode", "2", "4", "6"]
+        assert [row.split(",")[0] for row in rows] == ["episode", "2", "3", "4", "6"]
 
     def test_an_environment_that_fails_keeps_the_last_whole_episode(self, tmp_path, monkeypatch, graph_mode, capsys):
         monkeypatch.chdir(tmp_path)
-        self.broken(monkeypatch, EnvironmentFault("environment 'x' failed at step 3"), 2)
+        self.broken(monkeypatch, EnvironmentFault("environment 'x' failed at step 3"), 3)
         assert cli.main(self.begin()) == 1
         error = capsys.readouterr().err
         assert "environment 'x' failed at step 3; checkpoint 4 saved" in error and error.count("\n") == 1

@@ -76,6 +76,11 @@ class AWACLearner(Learner):
         for slow, fast in zip(self.average_actor.get_parameters(), self.actor.get_parameters(), strict=True):
             assign_array(slow, fast.asnumpy())
 
+    def adopt_average(self) -> None:
+        """Takes the running average for the policy itself."""
+        for slow, fast in zip(self.average_actor.get_parameters(), self.actor.get_parameters(), strict=True):
+            assign_array(fast, slow.asnumpy())
+
     def _named_parameters(self) -> dict[str, Parameter]:
         """Every parameter by network and position; MindSpore's own names depend on the enclosing cells."""
         nets = {"policy": self.actor, "average_policy": self.average_actor, "value": self.critic}

@@ -27,8 +27,13 @@ class GaussianActor(GaussianHead):
         self.clamp_std, self.state_dependent_std = config.log_std_bound == "clamp", config.state_dependent_std
         outputs = 2 * action_size if config.state_dependent_std else action_size
         self.trunk = MLP((obs_size, *config.actor_hidden, outputs), rng, name)
+        start = _start_inside(self.low, self.high) if self.clamp_std else 0.0
         if not config.state_dependent_std:
-            self.log_std = Parameter(Tensor(np.zeros((1, action_size), np.float32)), name=f"{name}.log_std")
+            self.log_std = Parameter(Tensor(np.full((1, action_size), start, np.float32)), name=f"{name}.log_std")
+        elif start:
+            bias = self.trunk.biases[-1].asnumpy().copy()
+            bias[:, action_size:] += np.float32(start)
+            assign_array(self.trunk.biases[-1], bias)
 
     def construct(self, obs):
         """(B, O) → mean (B, A) and log-std (B, A) or (1, A)."""
@@ -42,6 +47,12 @@ class GaussianActor(GaussianHead):
         if self.clamp_std:
             return mean, ops.clamp(raw, self.low, self.high)
         return mean, self.low + (self.high - self.low) * ops.sigmoid(raw)
+
+
+def _start_inside(low: float, high: float) -> float:
+    """Where a clamped log-std starts: 0, or 1 inside its bounds. At a bound its gradient is 0, so it would stay."""
+    margin = min(1.0, (high - low) / 2)
+    return min(max(0.0, low + margin), high - margin)
 
 
 class CategoricalActor(CategoricalHead):

@@ -48,7 +48,13 @@ def named_task(args):
 
 
 def path(text: str) -> str:
-    """A path with ~ expanded; after an option's =, shells don't do it."""
+    """A path with ~ expanded; after an option's =, shells don't do it.
+
+    Raises:
+        ArgumentTypeError: it is empty, as that of a shell variable that is not set.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
     return os.path.expanduser(text)
 
 

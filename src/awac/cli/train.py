@@ -53,7 +53,7 @@ def add(parser) -> None:
 
 def run(args) -> None:
     """Runs the command."""
-    from awac.config import load_config, parse_yaml, split_pair
+    from awac.config import KEYS, load_config, split_pair
     from awac.training.material import offline_episodes
     from awac.training.resume import stored_config, stored_episodes
     from awac.training.session import train
@@ -61,15 +61,17 @@ def run(args) -> None:
     overrides = {}
     for item in args.set:
         name, value = split_pair(item, "--set")
-        overrides[name] = parse_yaml(value, "--set")
+        overrides[name] = KEYS[name].parse(value, "--set") if name in KEYS else value
     overrides.update(given_keys(args))
     folder = Path(args.ckpt_path)
     base, begun = (stored_config(folder), stored_episodes(folder)) if args.resume else (None, None)
     config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
+    if config.env.no_env and (not begun or base and config.train.offline_train_steps != base.train.offline_train_steps):
+        begun = offline_episodes(config)  # a resumed run's offline phase may be extended
     train(
         config,
         args.ckpt_path,
-        args.episode or (offline_episodes(config) if config.env.no_env else begun or 500),
+        args.episode or begun or 500,
         device=args.device_target,
         resume=args.resume,
         overwrite=args.overwrite,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import reprlib
 import types
 import typing
@@ -72,8 +74,11 @@ class Key:
         Raises:
             ConfigError: it is invalid; `source` says where it came from.
         """
-        if value == "None" and type(None) in self.options():  # as the help writes it; YAML's own word is null
+        value = _plain(value)
+        if isinstance(value, str) and value == "None" and type(None) in self.options():  # as the help writes it
             return None
+        if value == "" and type(None) in self.options():
+            raise ConfigError(f"{source}: {self.name} is empty; leave it out, or give a value")
         value = _typed(self, value, source)
         if value is not None and self.range and not self.range.holds(value):
             raise ConfigError(f"{source}: {self.name} = {value!r} must be {self.range.words}")
@@ -84,16 +89,32 @@ class Key:
         return value
 
     def parse(self, text: str | list[str], source: str):
-        """The value of a text from the command line, read as YAML; string keys take the text itself."""
+        """The value of a text from the command line: a number, or YAML; string keys take the text itself."""
         if str in self.options():
             return text
         if dict in self.options() and isinstance(text, list):
             return _mapping(text, source)
-        values = [parse_yaml(part, source) for part in ([text] if isinstance(text, str) else text)]
+        values = [_number(part, source) for part in ([text] if isinstance(text, str) else text)]
         several = any(typing.get_origin(option) is tuple for option in self.options())
         if several and not isinstance(values[0], list) and values not in ([None], ["None"]):
             return values
         return values[0]
+
+
+def _number(text: str, source: str):
+    """A decimal number, or another YAML value: YAML 1.1 would read 010 as 8, 1:30 as 90 and 1e5 as text."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    value = parse_yaml(text, source)
+    return text if type(value) in (int, float) else value
+
+
+def _plain(value):
+    """A value without numpy's types, and a path as text."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def parse_yaml(text: str, source: str):

@@ -88,7 +88,7 @@ def read_yaml(path) -> dict:
         raise ConfigError(f"{path}: no such YAML file")
     try:
         with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file)
+            values = yaml.load(file, _UniqueKeys)
     except (OSError, *YAML_ERRORS) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{path}: not readable as YAML ({reason})") from error
@@ -97,6 +97,18 @@ def read_yaml(path) -> dict:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
     return values
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands in a mapping twice; PyYAML would take the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        """The mapping of a node."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is given twice")
+        return super().construct_mapping(node, deep)
 
 
 def _with(config: Config, values: dict, source: str, sections=frozenset(SECTIONS)) -> Config:

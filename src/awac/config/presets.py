@@ -18,7 +18,9 @@ _PUBLISHED = {
 
 PRESETS: dict[str, dict] = {
     "default": {},
-    # rlkit, the authors' code (examples/awac). There, states are not normalised; 50,000 offline steps.
+    # rlkit, the authors' code (examples/awac/mujoco/awac1.py). There, states are not normalised; 50,000 offline steps,
+    # on batches of 128 rows; online, 1,000 environment steps and as many updates take turns; target critics don't
+    # start as copies.
     "paper": {
         **_PUBLISHED,
         "actor_hidden": (256, 256, 256, 256),
@@ -26,6 +28,7 @@ PRESETS: dict[str, dict] = {
         "lam": 2.0,
         "batch_size": 1024,
         "actor_weight_decay": 1e-4,
+        "online_warmup": 1000,
     },
     # MindSpore-RL 0.7, example/awac. There, states are not normalised, and target critics don't start as copies.
     "mindrl": {

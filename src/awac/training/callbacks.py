@@ -73,16 +73,26 @@ def _last_figures(folder: Path) -> dict:
 
 
 class EvaluateLog(Callback):
-    """Evaluates every `every` episodes and after the last one; log lines and a row of eval.csv."""
+    """Evaluates every `every` episodes, at the switch and after the last one; log lines and a row of eval.csv.
 
-    def __init__(self, folder: Path, every: int, after: int, task: Task):
+    Args:
+        folder: of the run.
+        every: episodes.
+        after: the episode that a resumed run goes on from.
+        task: for the normalised score.
+        switch: gradient steps of the offline phase. A run that starts at the switch is evaluated before its first
+            episode.
+    """
+
+    def __init__(self, folder: Path, every: int, after: int, task: Task, switch: int):
         super().__init__()
         self._path, self._every, self._after, self._task = folder / "eval.csv", every, after, task
+        self._switch = switch
 
     def begin(self, params):
         """Opens the table; repeats an evaluation that was interrupted: there is a checkpoint but no row."""
         self._table = Table(self._path, EVAL_COLUMNS, self._after)
-        if params.cur_episode and self._is_due(params) and not self._table.has(params.cur_episode):
+        if self._is_due(params) and not self._table.has(params.cur_episode):
             self._evaluate(params)
 
     def episode_end(self, params):
@@ -92,7 +102,10 @@ class EvaluateLog(Callback):
             self._evaluate(params)
 
     def _is_due(self, params) -> bool:
-        return params.cur_episode % self._every == 0 or params.cur_episode == params.episodes_num
+        number = params.cur_episode
+        if params.gradient_steps == self._switch > 0 or number == params.episodes_num:
+            return True
+        return number > 0 and number % self._every == 0
 
     def _evaluate(self, params) -> None:
         params.evaluation = result = params.evaluate()

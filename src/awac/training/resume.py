@@ -12,6 +12,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 
+from awac import __version__
 from awac.config import SECTIONS, AlgoConfig, Config
 from awac.data.normalizer import Normalizer
 from awac.data.transitions import Transitions
@@ -81,8 +82,8 @@ def action_facts(env: gymnasium.Env) -> dict:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run's numbers."""
-    packages = {"python": platform.python_version()}
-    for name in ("awac", "mindspore", "mindspore-rl", "numpy", "gymnasium", "mujoco"):
+    packages = {"python": platform.python_version(), "awac": __version__}  # pip's note of an editable install is old
+    for name in ("mindspore", "mindspore-rl", "numpy", "gymnasium", "mujoco"):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
@@ -128,10 +129,12 @@ def stored_episodes(folder: Path) -> int | None:
     """How many training episodes the run in a folder was to have in all; None if it did not note it."""
     if not folder.is_dir():
         return None
-    numbers = checkpoint.episodes(folder)
-    noted = (
-        _newest(folder, warn=lambda _: None).get("episodes") if numbers else run_folder.begun_with(folder, "episodes")
-    )
+    noted = run_folder.begun_with(folder, "episodes")
+    if checkpoint.episodes(folder):
+        manifest = _newest(folder, warn=lambda _: None)
+        after = run_folder.begun_with(folder, "noted_after")
+        if not isinstance(after, int) or after < manifest["episode"]:  # an older version noted it only at the start
+            noted = manifest.get("episodes")
     return noted if isinstance(noted, int) and noted > 0 else None
 
 

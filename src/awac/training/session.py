@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import time
 from pathlib import Path
 
@@ -66,7 +67,9 @@ class AWACSession(Session):
                 Checkpoints(config.train.save_every),  # before the evaluation, which a signal may interrupt
                 NoEvaluation()
                 if config.env.no_env
-                else EvaluateLog(folder, config.train.eval_every, after, context.task),
+                else EvaluateLog(
+                    folder, config.train.eval_every, after, context.task, config.train.offline_train_steps
+                ),
             ]
         params = {"context": context, "ckpt_path": str(folder)}
         super().__init__(algorithm_config(config, context.spaces, context.env), None, params, [*own, *callbacks])
@@ -113,11 +116,22 @@ def train(
         AWACError: any mistake that the user can fix.
         Interrupted: a signal stopped it; `resume` continues from there.
     """
+    episodes = _whole(episodes)
     select_device(device)
     config = check_environment(config, episodes)
     with own_folder(Path(ckpt_path).expanduser(), config.algo.batch_size) as folder:
         made = make_loggers(loggers, folder, config) if Ranks().rank == 0 else []
         _begin(config, folder, episodes, resume, overwrite, init_from, [*made, *callbacks])
+
+
+def _whole(episodes) -> int:
+    try:
+        number = operator.index(episodes)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ConfigError(f"episodes = {episodes!r} must be a positive whole number")
+    return number
 
 
 def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_from, callbacks) -> None:

@@ -134,12 +134,14 @@ class TrainingState:
             self._learner.load_state_dict(_part(arrays, "parameter/"))
             if not former.algo.actor_ema:  # its average was never updated: the policy itself acted
                 self._learner.restart_average()
+            elif not config.algo.actor_ema:  # what acted there goes on here
+                self._learner.adopt_average()
             steps = _counters(arrays)[1]
         except (CheckpointError, *files.READ_ERRORS) as error:
             raise CheckpointError(f"{source} doesn't fit this run ({files.first_line(error)})") from error
         offline, length = config.train.offline_train_steps, config.train.n_steps_per_episode
+        finished = not config.env.no_env and steps >= former.train.offline_train_steps
         if not config.env.no_env:
-            finished = steps >= former.train.offline_train_steps
             self.gradient_steps = offline if finished else min(steps, offline)
         if (offline - self.gradient_steps) % length:
             raise CheckpointError(
@@ -147,6 +149,8 @@ class TrainingState:
                 f"{offline} are no whole episodes of n_steps_per_episode = {length}; change one of the two"
             )
         print(f"Start from {source}, made by {steps} gradient steps", flush=True)
+        if finished and offline not in (0, former.train.offline_train_steps):
+            print(f"It has finished its offline phase: offline_train_steps = {offline} is not used", flush=True)
 
 
 def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

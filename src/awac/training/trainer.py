@@ -61,6 +61,8 @@ class AWACTrainer(Trainer):
         state, context = self.state, self.context
         if context.manifest:
             state.restore(self.store, context.folder, context.manifest["episode"])
+            if episodes > state.episode:
+                run_folder.note_episodes(context.folder, episodes, state.episode)
         else:
             self.begin_run()
         with CallbackManager(callbacks) as callback_list, self.stop:
@@ -133,7 +135,10 @@ class AWACTrainer(Trainer):
         online = state.gradient_steps >= train.offline_train_steps
         finished: list[tuple[float, bool]] = []
         if online and state.env_steps == 0:
-            print(f"Switch to online training after {state.gradient_steps} offline steps", flush=True)
+            after = f"{state.gradient_steps} offline steps"
+            if state.gradient_steps and not state.episode:  # the counter only says that the phase is over
+                after = "the offline phase of the run that this one starts from"
+            print(f"Switch to online training after {after}", flush=True)
             if train.online_warmup:
                 finished += self.collect(train.online_warmup)
         history, times = [], []
