@@ -21,7 +21,10 @@ EVAL_COLUMNS = ("episode", "phase", "mean_return", "std_return", "min_return", "
 
 
 class LossLog(Callback):
-    """Log line every `every` episodes and a row of train.csv for each; "Episode 0" is the first call of a run."""
+    """Log line every `every` episodes and after the last one; a row of train.csv for each.
+
+    "Episode 0" is the first call of a run.
+    """
 
     def __init__(self, folder: Path, every: int, after: int):
         super().__init__()
@@ -40,7 +43,7 @@ class LossLog(Callback):
         """Writes the metrics of the episode that ended."""
         if params.cur_episode == 1:
             self._line(0, params.first)
-        if params.cur_episode % self._every == 0:
+        if params.cur_episode % self._every == 0 or params.cur_episode == params.episodes_num:
             self._line(params.cur_episode, params.metrics)
             self._details(params.metrics, params)
         row = {**params.metrics, "episode": params.cur_episode, "phase": params.phase}
