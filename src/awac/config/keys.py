@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import reprlib
 import types
 import typing
@@ -17,6 +18,31 @@ from awac.errors import ConfigError, did_you_mean
 
 YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """PyYAML also raises its constructors' own errors, for a 99th day of a month or a number of 5,000 digits."""
+
+
+class Loader(yaml.SafeLoader):
+    """Reads numbers as YAML 1.2 and Python write them: 1e-3 is one. 12:30:00 and 2024-01-01 are text.
+
+    PyYAML's YAML 1.1 reads them as text, 45000 and a date. Words such as `on` and leading zeros are read as ever.
+    """
+
+
+_TAGS = {name: f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp")}
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in _TAGS.values()]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    _TAGS["int"], re.compile(r"[-+]?(0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"), list("-+0123456789")
+)
+Loader.add_implicit_resolver(
+    _TAGS["float"],
+    re.compile(
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?$"
+        r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
 
 
 class Range(typing.NamedTuple):
@@ -99,7 +125,7 @@ class Key:
 def parse_yaml(text: str, source: str):
     """One YAML value; `source` names the option in the error."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)
     except YAML_ERRORS:
         raise ConfigError(f"{source} {text[:80]!r}: the value is not readable") from None
 

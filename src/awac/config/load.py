@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from awac.config.keys import YAML_ERRORS
+from awac.config.keys import YAML_ERRORS, Loader
 from awac.config.presets import PRESETS
 from awac.config.schema import KEYS, SECTIONS, AlgoConfig, EnvConfig, TrainConfig
 from awac.errors import ConfigError, did_you_mean
@@ -88,7 +88,7 @@ def read_yaml(path) -> dict:
         raise ConfigError(f"{path}: no such YAML file")
     try:
         with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file)
+            values = yaml.load(file, Loader)
     except (OSError, *YAML_ERRORS) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{path}: not readable as YAML ({reason})") from error
