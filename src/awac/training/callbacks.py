@@ -73,17 +73,32 @@ def _last_figures(folder: Path) -> dict:
 
 
 class EvaluateLog(Callback):
-    """Evaluates every `every` episodes and after the last one; log lines and a row of eval.csv."""
+    """Evaluates every `every` episodes and after the last one; log lines and a row of eval.csv.
 
-    def __init__(self, folder: Path, every: int, after: int, task: Task):
+    Args:
+        folder: of the run.
+        every: so many episodes.
+        manifest: of the checkpoint that the run is resumed from, or None.
+        task: for the normalised score.
+    """
+
+    def __init__(self, folder: Path, every: int, manifest: dict | None, task: Task):
         super().__init__()
-        self._path, self._every, self._after, self._task = folder / "eval.csv", every, after, task
+        self._path, self._every, self._manifest, self._task = folder / "eval.csv", every, manifest, task
 
     def begin(self, params):
-        """Opens the table; repeats an evaluation that was interrupted: there is a checkpoint but no row."""
-        self._table = Table(self._path, EVAL_COLUMNS, self._after)
+        """Opens the table; makes up for an evaluation: there is a checkpoint but no row.
+
+        If the run had planned it, it was interrupted, and loggers lack the episode. Else they lack the evaluation only,
+        so `params.metrics` becomes None.
+        """
+        before = self._manifest or {"episode": 0}
+        self._table = Table(self._path, EVAL_COLUMNS, before["episode"])
         if params.cur_episode and self._is_due(params) and not self._table.has(params.cur_episode):
             self._evaluate(params)
+            planned = before.get("episodes", params.cur_episode)  # an earlier version did not note it
+            if params.cur_episode % before["config"]["train"].get("eval_every", 1) and params.cur_episode != planned:
+                params.metrics = None
 
     def episode_end(self, params):
         """Evaluates the weights as they are after `cur_episode` episodes."""

@@ -66,7 +66,7 @@ class AWACSession(Session):
                 Checkpoints(config.train.save_every),  # before the evaluation, which a signal may interrupt
                 NoEvaluation()
                 if config.env.no_env
-                else EvaluateLog(folder, config.train.eval_every, after, context.task),
+                else EvaluateLog(folder, config.train.eval_every, context.manifest, context.task),
             ]
         params = {"context": context, "ckpt_path": str(folder)}
         super().__init__(algorithm_config(config, context.spaces, context.env), None, params, [*own, *callbacks])
