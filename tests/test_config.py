@@ -178,6 +178,13 @@ def test_an_unknown_preset_names_the_nearest_one():
         load_config("papr")
 
 
+def test_a_yaml_file_gives_numbers_as_python_writes_them_and_keeps_what_is_quoted(tmp_path):
+    path = tmp_path / "env.yaml"
+    path.write_text("env_kwargs: {step: 1e-3, list: [2E3], name: '1e-3', at: 12:30:00}\n")
+    expected = {"step": 0.001, "list": [2000.0], "name": "1e-3", "at": "12:30:00"}
+    assert load_config("ant", env_yaml=path).env.env_kwargs == expected
+
+
 def test_each_yaml_file_takes_its_own_sections(tmp_path):
     path = yaml_file(tmp_path, "lam: 1.0\n")
     with pytest.raises(ConfigError, match="unknown key 'lam'"):
@@ -290,6 +297,14 @@ def test_numpy_s_values_and_paths_are_taken():
 )  # fmt: skip
 def test_a_number_on_the_command_line_is_decimal(name, text, value):
     assert KEYS[name].check(KEYS[name].parse(text, "a"), "a") == value
+
+
+def test_an_argument_of_the_environment_may_be_a_mapping():
+    parse = KEYS["env_kwargs"].parse
+    assert parse(["physics={gravity: 3}"], "a") == {"physics": {"gravity": 3}}
+    assert parse(["{physics: {gravity: 3}}"], "a") == {"physics": {"gravity": 3}}
+    assert parse(["level=None", "name=a=b"], "a") == {"level": None, "name": "a=b"}
+    assert parse(["None"], "a") is None
 
 
 @pytest.mark.parametrize("text", ["1:30", "0x10", "0o17"])
@@ -409,6 +424,15 @@ class TestCommandLine:
                 {"env_kwargs": {"level": 3, "name": "a b", "on": True}},
             ),
             (["--env_kwargs", "{level: 3}"], {"env_kwargs": {"level": 3}}),
+            (
+                ["--env_kwargs", "a=1e-3", "b=[2E3, {c: -1.5e4}]", "d='1e-3'", "e=12:30:00", "f=2024-01-01", "g=1_0"],
+                {
+                    "env_kwargs": {
+                        **{"a": 0.001, "b": [2000.0, {"c": -15000.0}], "d": "1e-3"},
+                        **{"e": "12:30:00", "f": "2024-01-01", "g": 10},
+                    }
+                },
+            ),
             (["--set", "lam=2", "actor_hidden=[8, 9]"], {"lam": 2.0, "actor_hidden": (8, 9)}),
             (["--set", "lam=2", "--lam", "3"], {"lam": 3.0}),
             (["--preset", "paper", "--lam", "3"], {"lam": 3.0, "batch_size": 1024}),
@@ -431,7 +455,7 @@ class TestCommandLine:
             (["--critic_layer_norm", "maybe"], "critic_layer_norm = 'maybe' is not a valid bool"),
             (["--weighting", "sofmax"], "did you mean 'softmax'?"),
             (["--env_kwargs", "level"], "--env_kwargs takes KEY=VALUE, not 'level'"),
-            (["--env_kwargs", "start=2024-01-01"], "env_kwargs = {'start': datetime.date(2024, 1, 1)} can't be stored"),
+            (["--env_kwargs", "code=!!binary aGk="], "env_kwargs = {'code': b'hi'} can't be stored"),
             (["--env_kwargs", "{a: {1: 2}}"], "keys must be text"),
             (["--env_kwargs", "level=[1"], "--env_kwargs '[1': the value is not readable"),
             (["--set", "lamm=1"], "unknown key 'lamm': did you mean 'lam'?"),

@@ -1,13 +1,18 @@
 """Environments as users write them: other APIs are accepted, unusable values are one-line errors."""
 
+import itertools
+import struct
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation, NormalizeObservation, NormalizeReward, TimeLimit
 from tiny import settings
 
 from awac.cli import main
 from awac.data.behaviour import BehaviourPolicy
+from awac.data.ends import time_limit
 from awac.data.record import collect
 from awac.envs import make_env, notes
 from awac.errors import EnvironmentFault, Interrupted, TaskError
@@ -173,6 +178,59 @@ def test_a_seed_reaches_an_environment_that_takes_it_by_a_method(register):
     assert OldestReset.seeds == [5] and notes(env) == []
 
 
+class SeededOutside(gymnasium.Wrapper):
+    """Takes the seed for an environment whose `reset` takes none."""
+
+    def reset(self, *, seed=None, options=None):
+        self.unwrapped.seeds.append(seed)
+        return self.env.reset(), {}
+
+
+class SeedlessOutside(gymnasium.Wrapper):
+    def reset(self):
+        return self.env.reset()
+
+
+class PassingOn(gymnasium.Wrapper):
+    def reset(self, **kwargs):
+        return self.env.reset(**kwargs)
+
+
+class NothingTaken(OldestReset):
+    seed = None
+
+
+@pytest.mark.parametrize(
+    ("make", "seeds", "seedable"),
+    [
+        (lambda: SeededOutside(NothingTaken()), [5], True),
+        (lambda: PassingOn(SeededOutside(NothingTaken())), [5], True),
+        (lambda: SeededOutside(OldestReset()), [5, 5], True),
+        (lambda: PassingOn(OldestReset()), [5], True),
+        (lambda: PassingOn(SeedNeeded()), [], True),
+        (lambda: SeedlessOutside(Plain()), [], False),
+    ],
+)
+def test_the_outermost_reset_decides_whether_a_seed_is_given(register, monkeypatch, make, seeds, seedable):
+    monkeypatch.setattr(OldestReset, "seeds", [])
+    env = make_env(register(make))
+    env.reset(seed=5)
+    assert OldestReset.seeds == seeds and (notes(env) == []) == seedable
+
+
+def test_other_peoples_environments_get_seeds_that_fit_a_c_int(register):
+    class Simulator(Plain):
+        def reset(self, *, seed=None, options=None):
+            struct.pack("i", seed)
+            return super().reset(seed=seed)
+
+    large = 2**32 - 1
+    simulated, own = make_env(register(Simulator)), make_env("CartPole-v1")
+    simulated.reset(seed=large)
+    assert simulated.unwrapped.np_random_seed == 2**31 - 1
+    np.testing.assert_array_equal(own.reset(seed=large)[0], gymnasium.make("CartPole-v1").reset(seed=large)[0])
+
+
 def test_an_environment_that_takes_no_seed_is_noted(register):
     class Unseeded(Plain):
         def reset(self):
@@ -215,7 +273,7 @@ class Spoiled(Plain):
         (1, np.array([INF]), "the reward is inf"),
         (1, 1e39, r"the reward is 1e\+39"),
         (0, [0.0, 0.0, -1e300], "value 2 of the observation is -inf"),
-        (1, None, "the reward is nan"),
+        (1, None, "the reward is None"),
         (1, np.zeros(2), r"not a single number but an array of shape \(2,\)"),
         (1, "much", "not a single number but 'much'"),
         (2, np.zeros(2), "not a single flag"),
@@ -330,8 +388,24 @@ def test_a_constructor_that_fails_is_one_line_with_its_error(register, maker, wo
 
 def test_arguments_that_a_constructor_needs_can_be_given(register):
     assert make_env(register(needs_level), env_kwargs={"level": 3}).reset()[0].shape == (3,)
-    with pytest.raises(TaskError, match="unexpected keyword argument 'levle'.*as env_kwargs"):
+    with pytest.raises(TaskError, match="unexpected keyword argument 'levle'; take levle out of env_kwargs"):
         make_env(register(needs_level), env_kwargs={"levle": 3})
+    with pytest.raises(TaskError, match=r"'max_episode_steps'; take .* out of env_kwargs \(it is a setting of its own"):
+        make_env(register(needs_level), env_kwargs={"max_episode_steps": 3})
+
+
+def test_a_constructor_that_takes_no_render_mode_cannot_be_filmed(register):
+    with pytest.raises(TaskError, match="unexpected keyword argument 'render_mode'; it can't be rendered or filmed"):
+        make_env(register(NoRenderMode), render_mode="rgb_array")
+
+
+def test_a_mistake_inside_a_constructor_is_not_one_of_its_arguments(register):
+    class Broken(Plain):
+        def __init__(self, level=1):
+            super().__init__(depth=level)
+
+    with pytest.raises(TaskError, match="unexpected keyword argument 'depth'$"):
+        make_env(register(Broken), env_kwargs={"level": 3})
 
 
 def test_an_episode_without_end_is_cut(register):
@@ -339,6 +413,53 @@ def test_an_episode_without_end_is_cut(register):
     env.reset()
     ends = [env.step(np.zeros(2, np.float32))[2:4] for _ in range(50)]
     assert ends == [(False, False)] * 49 + [(False, True)]
+
+
+def steps_of_an_episode(env):
+    env.reset()
+    return next(n for n in itertools.count(1) if any(env.step(env.action_space.sample())[2:4]))
+
+
+@pytest.mark.parametrize(
+    ("make", "registered", "asked", "limit"),
+    [
+        (lambda: TimeLimit(Plain(), 7), 5, None, 5),
+        (lambda: TimeLimit(Plain(), 7), 9, None, 7),
+        (lambda: TimeLimit(Plain(), 7), None, None, 7),
+        (lambda: TimeLimit(Plain(), 7), 5, np.int64(6), 6),
+        (lambda: TimeLimit(Plain(), 7), 5, 100, 7),
+        (lambda: FlattenObservation(gymnasium.make("Pendulum-v1")), 50, None, 50),
+    ],
+)
+def test_the_limit_is_the_one_that_ends_an_episode(register, make, registered, asked, limit):
+    env = make_env(register(make, max_episode_steps=registered), max_episode_steps=asked)
+    assert env.spec.max_episode_steps == time_limit(env) == steps_of_an_episode(env) == limit
+    line = f"ends episodes after {limit} steps itself: max_episode_steps = {asked} has no effect"
+    assert [line in note for note in notes(env)] == ([True] if asked == 100 else [])
+
+
+@pytest.mark.parametrize("wrapper", [NormalizeObservation, NormalizeReward])
+def test_running_statistics_are_refused(register, wrapper):
+    """Each environment would have its own: an evaluation's begin anew, and a checkpoint does not hold them."""
+
+    def frozen():
+        env = wrapper(Plain())
+        env.update_running_mean = False
+        return env
+
+    with pytest.raises(TaskError, match=f"wrapper {wrapper.__name__}, .*take it off"):
+        make_env(register(lambda: FlattenObservation(wrapper(Plain()))))
+    make_env(register(frozen)).reset()
+
+
+def test_running_statistics_of_old_gym_are_refused():
+    gym = pytest.importorskip("gym")
+    gym.register("AwacOldNorm-v0", lambda: gym.wrappers.NormalizeObservation(gym.make("CartPole-v1").unwrapped))
+    try:
+        with pytest.raises(TaskError, match=r"wrapper NormalizeObservation, .*take it off"):
+            make_env("gym:AwacOldNorm-v0")
+    finally:
+        del gym.envs.registry["AwacOldNorm-v0"]
 
 
 def test_a_locked_actuator_gets_its_constant_and_never_nan(register):

@@ -75,7 +75,28 @@ def test_an_episode_whose_evaluation_was_interrupted_is_written_after_it_is_repe
     assert cli.main(["train", "--ckpt_path", "run", "--resume", "--logger", "tensorboard"]) == 0
     for row in rows("run/train.csv"):
         assert written["train/ess", int(row["gradient_steps"])] == pytest.approx(float(row["ess"]), rel=1e-4)
-    assert {step for name, step in written if name == "eval/return"} == {40, 80}
+    assert {step for name, step in written if name == "eval/return"} == {40, 60, 80}
+
+
+def test_an_evaluation_that_a_resumed_run_adds_is_written_alone(tmp_path, monkeypatch, graph_mode):
+    """The run stops after episode 5 of 6, where none was due; a run of five episodes ends with one."""
+    pytest.importorskip("tensorboardX")
+    from tensorboardX import SummaryWriter
+
+    written, train = [], AWACTrainer.train_one_episode
+
+    def stop(self):
+        if self.state.episode == 5:
+            raise Interrupted(signal.SIGTERM)
+        return train(self)
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", lambda self, name, value, step: written.append((name, step)))
+    monkeypatch.setattr(AWACTrainer, "train_one_episode", stop)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*TRAIN, "--episode", "6", "--logger", "tensorboard"]) == 128 + signal.SIGTERM
+    assert ("train/ess", 100) in written and ("eval/return", 100) not in written
+    assert cli.main(["train", "--ckpt_path", "run", "--resume", "--episode", "5", "--logger", "tensorboard"]) == 0
+    assert ("eval/return", 100) in written and len(written) == len(set(written))
 
 
 def test_of_several_workers_only_the_first_has_loggers(tmp_path, monkeypatch, graph_mode):

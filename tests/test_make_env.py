@@ -128,6 +128,22 @@ def test_an_unknown_task_is_one_line_with_the_nearest_name(task, near):
     assert "\n" not in str(error.value)
 
 
+def test_an_unknown_task_of_a_module_lists_what_the_module_registers():
+    gymnasium.register("AwacListed-v0", entry_point=Toy)
+    try:
+        with pytest.raises(TaskError) as error:
+            make_env(f"{__name__}:AwacListd-v0")
+        assert str(error.value) == f"unknown task '{__name__}:AwacListd-v0'; {__name__} registers AwacListed-v0"
+    finally:
+        del gymnasium.registry["AwacListed-v0"]
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "7"])
+def test_a_step_limit_that_is_none_is_refused(steps):
+    with pytest.raises(TaskError, match="max_episode_steps = .* is not a positive whole number"):
+        make_env("Pendulum-v1", max_episode_steps=steps)
+
+
 @pytest.mark.parametrize("task", ["gym:CartPole-v1", "gym:Pendulum-v1"])
 def test_old_gym_tasks_speak_the_new_api(task):
     pytest.importorskip("gym")

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import reprlib
 import types
 import typing
@@ -17,8 +18,34 @@ import yaml
 
 from awac.errors import ConfigError, did_you_mean
 
+_NOTHING = ("None", "null", "~", "")
 YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """PyYAML also raises its constructors' own errors, for a 99th day of a month or a number of 5,000 digits."""
+
+
+class Loader(yaml.SafeLoader):
+    """Reads numbers as YAML 1.2 and Python write them: 1e-3 is one. 12:30:00 and 2024-01-01 are text.
+
+    PyYAML's YAML 1.1 reads them as text, 45000 and a date. Words such as `on` and leading zeros are read as ever.
+    """
+
+
+_TAGS = {name: f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp")}
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in _TAGS.values()]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    _TAGS["int"], re.compile(r"[-+]?(0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"), list("-+0123456789")
+)
+Loader.add_implicit_resolver(
+    _TAGS["float"],
+    re.compile(
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?$"
+        r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
 
 
 class Range(typing.NamedTuple):
@@ -120,7 +147,7 @@ def _plain(value):
 def parse_yaml(text: str, source: str):
     """One YAML value; `source` names the option in the error."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)
     except YAML_ERRORS:
         raise ConfigError(f"{source} {text[:80]!r}: the value is not readable") from None
 
@@ -134,13 +161,11 @@ def split_pair(text: str, source: str) -> tuple[str, str]:
 
 
 def _mapping(parts: list[str], source: str) -> dict | None:
-    """`key=value ...` or one YAML mapping."""
-    if parts == ["None"]:
-        return None
-    if len(parts) == 1 and (isinstance(whole := parse_yaml(parts[0], source), dict) or whole is None):
-        return whole
+    """`key=value ...` or one YAML mapping in braces."""
+    if len(parts) == 1 and (parts[0].lstrip().startswith("{") or parts[0] in _NOTHING):
+        return None if parts[0] in _NOTHING else parse_yaml(parts[0], source)
     pairs = [split_pair(part, source) for part in parts]
-    return {name: parse_yaml(value, source) for name, value in pairs}
+    return {name: None if value in _NOTHING else parse_yaml(value, source) for name, value in pairs}
 
 
 def _typed(known: Key, value, source: str):

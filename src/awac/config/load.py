@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from awac.config.keys import YAML_ERRORS
+from awac.config.keys import YAML_ERRORS, Loader
 from awac.config.presets import PRESETS
 from awac.config.schema import KEYS, SECTIONS, AlgoConfig, EnvConfig, TrainConfig
 from awac.errors import ConfigError, did_you_mean
@@ -99,7 +99,7 @@ def read_yaml(path) -> dict:
     return values
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(Loader):
     """Refuses a key that stands in a mapping twice; PyYAML would take the last one."""
 
     def construct_mapping(self, node, deep=False):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections.abc import Mapping
 
 import gymnasium
 import numpy as np
@@ -17,6 +18,10 @@ from awac.errors import AWACError, EnvironmentFault, Interrupted
 
 LARGEST = float(np.finfo(np.float32).max)
 """Rows are stored in float32: beyond it they would be infinite."""
+SEEDS = 2**31
+"""Reset seeds of other people's environments are below: some keep them in a C int."""
+OWN = ("awac", "gymnasium", "gym", "d4rl")
+"""Packages whose environments get larger seeds as they are."""
 
 
 class Guard(gymnasium.Wrapper):
@@ -24,17 +29,22 @@ class Guard(gymnasium.Wrapper):
 
     Accepted: observations as lists or of another shape with the right number of values, integers, Dict and Tuple (they
     are flattened, a Dict by key, as its parts are stored in files); `reset` without `seed` or `options`, or without
-    info; four values from `step` (done, and `TimeLimit.truncated` in info); rewards and flags as arrays of one value.
+    info (of several wrappers, the outermost that does not simply pass everything on decides what it is given); four
+    values from `step` (done, and `TimeLimit.truncated` in info); rewards and flags as arrays of one value.
     Returned: a copied observation vector of the space's float type (float64 for integers), a float, two bools, a dict.
 
     Args:
         env: its observation space is a Box, or a Dict or Tuple that can be flattened.
         name: for messages.
+
+    Attributes:
+        seedable: whether a seed reaches it.
+        limit_note: what the log should say about its step limit; empty if that is as expected.
     """
 
     def __init__(self, env: gymnasium.Env, name: str):
         super().__init__(env)
-        self.name = name
+        self.name, self.limit_note = name, ""
         original = env.observation_space
         self._flatten = None if isinstance(original, spaces.Box) else _by_key(original)
         box = spaces.flatten_space(original if self._flatten is None else self._flatten)
@@ -46,8 +56,10 @@ class Guard(gymnasium.Wrapper):
         inner = env
         while isinstance(inner, gymnasium.Wrapper):
             inner = inner.env
-        self._takes, self._needs = _keywords(inner.reset)
-        self._seed = getattr(inner, "seed", None) if "seed" not in self._takes else None
+        self._takes, self._needs = _keywords(_deciding_reset(env))
+        by_reset = self._takes & _keywords(inner.reset)[0]
+        self._seed = getattr(inner, "seed", None) if "seed" not in by_reset else None
+        self._small_seeds = type(env.unwrapped).__module__.partition(".")[0] not in OWN
         self.seedable = "seed" in self._takes or callable(self._seed)
         self._steps, self._episodes, self._closed = 0, 0, False
         self._last = np.zeros(self._size, dtype)
@@ -55,10 +67,16 @@ class Guard(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Starts an episode; returns (observation (O,), info).
 
+        Args:
+            seed: a whole number below 2**32; an environment of none of the packages in `OWN` gets it modulo 2**31.
+            options: passed on where the environment takes them.
+
         Raises:
             EnvironmentFault: the environment raised, or its observation cannot be used.
         """
         self._steps, self._episodes = 0, self._episodes + 1
+        if seed is not None and seed >= SEEDS and self._small_seeds:
+            seed %= SEEDS
         arguments = {"seed": seed, "options": options}
         kwargs = {
             key: value for key, value in arguments.items() if key in (self._takes if value is not None else self._needs)
@@ -152,7 +170,7 @@ class Guard(gymnasium.Wrapper):
         except (ValueError, TypeError):
             raise self._fault(f"the reward is not a single number but {_shown(reward)}") from None
         if not abs(value) <= LARGEST:
-            raise self._fault(f"the reward is {value}")
+            raise self._fault(f"the reward is {None if reward is None else value}")
         return value
 
     def _flag(self, flag) -> bool:
@@ -191,13 +209,28 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _deciding_reset(env: gymnasium.Env):
+    """The outermost `reset` whose signature says what may be given: Gymnasium's wrappers and `**kwargs` pass it on."""
+    while isinstance(env, gymnasium.Wrapper):
+        parameters = _parameters(env.reset)
+        passes_on = "seed" not in parameters and any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if not passes_on and not str(getattr(env.reset, "__module__", "")).startswith("gymnasium."):
+            break
+        env = env.env
+    return env.reset
+
+
+def _parameters(reset) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a `reset`; those of Gymnasium's if they can't be read."""
+    try:
+        return inspect.signature(reset).parameters
+    except (TypeError, ValueError):
+        return inspect.signature(gymnasium.Env.reset).parameters
+
+
 def _keywords(reset) -> tuple[set[str], set[str]]:
     """Which of `seed` and `options` a `reset` takes, and which it requires."""
-    names = {"seed", "options"}
-    try:
-        parameters = inspect.signature(reset).parameters.values()
-    except (TypeError, ValueError):
-        return names, set()
+    names, parameters = {"seed", "options"}, _parameters(reset).values()
     takes = names & {parameter.name for parameter in parameters}
     needs = {parameter.name for parameter in parameters if parameter.default is inspect.Parameter.empty} & names
     return (names if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters) else takes), needs

@@ -7,8 +7,12 @@ Every result has Gymnasium's API, observes a finite float vector, takes either a
 from __future__ import annotations
 
 import contextlib
+import difflib
+import operator
 import os
+import re
 import warnings
+from collections.abc import Iterator
 
 import gymnasium
 import numpy as np
@@ -24,6 +28,11 @@ from awac.errors import AWACError, TaskError, nearest
 
 DEFAULT_LIMIT = 10_000
 """Step limit of an episode if the environment has none."""
+RUNNING = {
+    "NormalizeObservation": "awac normalises observations itself",
+    "NormalizeReward": "reward_scale scales the rewards that are learnt from",
+}
+"""Wrappers, of Gymnasium and of the old gym, that scale by statistics of what this one instance has seen."""
 UNBOUNDED = 1e30
 """Beyond it a bound is a placeholder for infinity, such as float32's largest number: nothing acts over such a range."""
 
@@ -42,17 +51,20 @@ def make_env(
             plain id that only an installed old `gym` knows; or a parsed `Task`.
         render_mode: as Gymnasium's.
         env_kwargs: further arguments of the environment's constructor.
-        max_episode_steps: step limit of an episode; None takes the environment's own, else `DEFAULT_LIMIT`.
+        max_episode_steps: step limit of an episode, in place of the registered one; None takes that, else
+            `DEFAULT_LIMIT`. A shorter limit inside the environment holds in any case.
 
     Returns:
         An environment with an observation vector (O,) and either a float action (A,) in [-1, 1] (scaled to the task's
-        own bounds) or an index 0..n-1. `spec.max_episode_steps` is its limit.
+        own bounds) or an index 0..n-1. `spec.max_episode_steps` is the limit that ends its episodes.
 
     Raises:
-        TaskError: the task is unknown, cannot be made here, or its spaces are not supported.
+        TaskError: the task is unknown, cannot be made here, its spaces are not supported, a wrapper normalises by
+            running statistics, or `max_episode_steps` is not a positive whole number.
         EnvironmentFault: from `reset` and `step` of the result.
     """
     task = Task.parse(task)
+    asked = _asked_limit(task.max_episode_steps if max_episode_steps is None else max_episode_steps)
     kwargs = {**task.env_kwargs, **(env_kwargs or {})}
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
@@ -60,17 +72,23 @@ def make_env(
     place = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
     try:
         if task.id.startswith(old_gym.PREFIX):
-            env, limit = old_gym.make(task.id[len(old_gym.PREFIX) :], kwargs)
+            env, registered = old_gym.make(task.id[len(old_gym.PREFIX) :], kwargs)
         else:
-            env, limit = _make_gymnasium(task, kwargs)
+            env, registered = _make_gymnasium(task, kwargs)
     finally:
         os.fchdir(place)  # some simulators go elsewhere, but the run's relative paths start here
         os.close(place)
     try:
         _check_spaces(env, task.id)
-        env = Guard(env, task.id)
-        env = TimeLimit(env, max_episode_steps or task.max_episode_steps or limit or DEFAULT_LIMIT)
-        return PolicyActions(env)
+        _refuse_running_statistics(env, task.id)
+        limits = [limit for limit in (asked or registered, _inner_limit(env)) if limit]
+        limit = min(limits, default=DEFAULT_LIMIT)
+        env = guard = Guard(env, task.id)
+        if not limits:
+            guard.limit_note = f"it has no step limit: episodes are cut after {limit} steps (max_episode_steps)"
+        elif asked and limit < asked:
+            guard.limit_note = f"it ends episodes after {limit} steps itself: max_episode_steps = {asked} has no effect"
+        return PolicyActions(TimeLimit(env, limit))
     except BaseException:
         with contextlib.suppress(Exception):  # it would hide the reason
             env.close()
@@ -82,8 +100,8 @@ def notes(env: gymnasium.Env) -> list[str]:
     guard = guard_of(env)
     assert guard, "make_env gives no other"
     lines, original = [], guard.env.observation_space
-    if _own_limit(guard.env) is None and env.spec is not None and env.spec.max_episode_steps == DEFAULT_LIMIT:
-        lines.append(f"it has no step limit: episodes are cut after {DEFAULT_LIMIT} steps (max_episode_steps)")
+    if guard.limit_note:
+        lines.append(guard.limit_note)
     if len(original.shape or (0, 0)) != 1:
         kind, size = type(original).__name__, guard.observation_space.shape
         lines.append(f"its observations ({kind}) are flattened to {size[0] if size else 0} values")
@@ -127,21 +145,72 @@ def _make_gymnasium(task: Task, kwargs: dict) -> tuple[gymnasium.Env, int | None
     except AWACError:
         raise
     except (Exception, SystemExit) as error:
-        hint = "; give its constructor arguments as env_kwargs" if isinstance(error, TypeError) else ""
         text = one_line(error).partition(" was raised from the environment creator")[0]  # gymnasium's addition
+        hint = _hint(text, kwargs) if isinstance(error, TypeError) else ""
         raise TaskError(f"task '{task.id}' cannot be made: {text}{hint}") from error
+    registered = gymnasium.registry.get(env.unwrapped.spec.id) if env.unwrapped.spec else None
     if isinstance(env, OrderEnforcing):
         env = env.env
-    return env, _own_limit(env)
+    return env, registered.max_episode_steps if registered else None
 
 
-def _own_limit(env: gymnasium.Env) -> int | None:
-    """The environment's own step limit, or the one that it was registered with."""
-    spec = env.spec
-    if spec is None:
-        return None
-    registered = gymnasium.registry.get(spec.id)
-    return spec.max_episode_steps or (registered.max_episode_steps if registered else None)
+def _hint(text: str, kwargs: dict) -> str:
+    """What to do about a TypeError of a constructor."""
+    if "required" in text and "missing" in text:
+        return "; give its constructor arguments as env_kwargs"
+    found = re.search(r"(unexpected keyword argument|multiple values for (keyword )?argument) '(\w+)'", text)
+    name = found[3] if found else None
+    if name not in kwargs:  # a mistake inside the constructor
+        return ""
+    if name == "render_mode":
+        return "; it can't be rendered or filmed"
+    own = " (it is a setting of its own)" if name == "max_episode_steps" else ""
+    return f"; take {name} out of env_kwargs{own}"
+
+
+def _asked_limit(steps) -> int | None:
+    """The user's step limit as Gymnasium takes it.
+
+    Raises:
+        TaskError: it is not a positive whole number.
+    """
+    try:
+        limit = None if steps is None else operator.index(steps)
+    except TypeError:
+        limit = 0
+    if limit is not None and limit < 1:
+        raise TaskError(f"max_episode_steps = {steps!r} is not a positive whole number")
+    return limit
+
+
+def _layers(env) -> Iterator[tuple[gymnasium.Env, set[str]]]:
+    """Each wrapper from the outside, those of the old gym too, then the innermost environment; and its class names."""
+    while True:
+        names = {cls.__name__ for cls in type(env).__mro__}
+        yield env, names
+        if "Wrapper" not in names and not isinstance(env, old_gym.OldGymEnv):
+            return
+        env = env.env
+
+
+def _inner_limit(env: gymnasium.Env) -> int | None:
+    """The smallest step limit of the wrappers that an environment comes with."""
+    limits = (getattr(layer, "_max_episode_steps", None) for layer, names in _layers(env) if "TimeLimit" in names)
+    return min(filter(None, limits), default=None)
+
+
+def _refuse_running_statistics(env: gymnasium.Env, name: str) -> None:
+    """Refuses wrappers that scale by running statistics, unless these are frozen.
+
+    Raises:
+        TaskError: names the wrapper.
+    """
+    for layer, names in _layers(env):
+        for wrapper in RUNNING.keys() & names if getattr(layer, "update_running_mean", True) else ():
+            raise TaskError(
+                f"task '{name}' has the wrapper {wrapper}, whose running statistics are others in every evaluation and "
+                f"after a restart; take it off ({RUNNING[wrapper]}), or freeze it with update_running_mean = False"
+            )
 
 
 def _check_spaces(env: gymnasium.Env, name: str) -> None:
@@ -190,6 +259,17 @@ def _describe(space) -> str:
 
 
 def _unknown(name: str) -> TaskError:
+    module, _, wanted = name.rpartition(":")
+    if module and (own := [spec.id for spec in gymnasium.registry.values() if _module(spec).startswith(f"{module}.")]):
+        near = difflib.get_close_matches(wanted, own, n=8, cutoff=0.0)
+        more = f" and {len(own) - len(near)} more" if len(near) < len(own) else ""
+        return TaskError(f"unknown task '{name}'; {module} registers {', '.join(near)}{more}")
     known = nearest(name, known_d4rl_ids() + [i for i in gymnasium.registry if not i.startswith(NAMESPACE)])
     pattern = "-".join(f"<{'|'.join(names)}>" for names in (ROBOTS, MIXES, VERSIONS))
     return TaskError(f"unknown task '{name}'; the nearest known one is '{known}' (D4RL ids are {pattern})")
+
+
+def _module(spec) -> str:
+    """The module that a registered environment comes from, and a dot."""
+    entry = spec.entry_point
+    return f"{entry.partition(':')[0] if isinstance(entry, str) else getattr(entry, '__module__', '')}."

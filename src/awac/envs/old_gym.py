@@ -79,10 +79,11 @@ def make(task: str, kwargs: dict) -> tuple[OldGymEnv, int | None]:
             env = gym.make(task, **kwargs)
     except Exception as error:
         raise TaskError(f"task 'gym:{task}' cannot be made: {one_line(error)}") from error
-    limit = None
+    limits = []
     while isinstance(env, (gym.wrappers.TimeLimit, gym.wrappers.OrderEnforcing)):
-        limit = limit or getattr(env, "_max_episode_steps", None)
+        limits += [env._max_episode_steps] if isinstance(env, gym.wrappers.TimeLimit) else []
         env = env.env
+    limit = min(filter(None, limits), default=None)
     return OldGymEnv(env, f"{PREFIX}{task}", limit, render_mode, new_api), limit
 
 

@@ -80,23 +80,36 @@ class EvaluateLog(Callback):
 
     Args:
         folder: of the run.
-        every: episodes.
-        after: the episode that a resumed run goes on from.
+        every: so many episodes.
+        manifest: of the checkpoint that the run is resumed from, or None.
         task: for the normalised score.
         switch: gradient steps of the offline phase. A run that starts at the switch is evaluated before its first
             episode.
     """
 
-    def __init__(self, folder: Path, every: int, after: int, task: Task, switch: int):
+    def __init__(self, folder: Path, every: int, manifest: dict | None, task: Task, switch: int):
         super().__init__()
-        self._path, self._every, self._after, self._task = folder / "eval.csv", every, after, task
+        self._path, self._every, self._manifest, self._task = folder / "eval.csv", every, manifest, task
         self._switch = switch
 
     def begin(self, params):
-        """Opens the table; repeats an evaluation that was interrupted: there is a checkpoint but no row."""
-        self._table = Table(self._path, EVAL_COLUMNS, self._after)
+        """Opens the table; evaluates if it is due and there is no row.
+
+        If the run had planned it, it was interrupted, and loggers lack the episode. Else they lack the evaluation only,
+        so `params.metrics` becomes None.
+        """
+        self._table = Table(self._path, EVAL_COLUMNS, self._manifest["episode"] if self._manifest else 0)
         if self._is_due(params) and not self._table.has(params.cur_episode):
             self._evaluate(params)
+            if not self._was_planned(params):
+                params.metrics = None
+
+    def _was_planned(self, params) -> bool:
+        if self._manifest is None:
+            return False
+        planned = self._manifest.get("episodes", params.cur_episode)  # an earlier version did not note it
+        every = self._manifest["config"]["train"].get("eval_every", 1)
+        return params.cur_episode % every == 0 or params.cur_episode == planned or self._at_switch(params)
 
     def episode_end(self, params):
         """Evaluates the weights as they are after `cur_episode` episodes."""
@@ -106,9 +119,12 @@ class EvaluateLog(Callback):
 
     def _is_due(self, params) -> bool:
         number = params.cur_episode
-        if params.gradient_steps == self._switch > 0 or number == params.episodes_num:
+        if self._at_switch(params) or number == params.episodes_num:
             return True
         return number > 0 and number % self._every == 0
+
+    def _at_switch(self, params) -> bool:
+        return params.gradient_steps == self._switch > 0
 
     def _evaluate(self, params) -> None:
         params.evaluation = result = params.evaluate()

@@ -76,19 +76,18 @@ def network_spaces(env: gymnasium.Env, normalizer: Normalizer) -> dict:
     return {"obs_size": normalizer.size, "raw_obs_size": raw, "action_size": size, "discrete": discrete}
 
 
-def make_evaluator(config: Config, task: Task, env: gymnasium.Env, seed: int, film: Film | None = None) -> Evaluator:
+def make_evaluator(config: Config, task: Task, env: gymnasium.Env, seed: int) -> Evaluator:
     """The evaluator of a run.
 
     Args:
         config: the run; under `no_env`, `env` only has spaces and takes the place of an environment.
         task: makes the environments.
-        env: the training environment, used where no other can be made.
+        env: the training environment, used where no other can be made; or a film, used for the first episode.
         seed: of the episodes.
-        film: the first environment, which records itself, or None.
     """
-    first = [film] if film else []
+    film = [env] if isinstance(env, Film) else []
 
     def make():
-        return env if config.env.no_env else first.pop() if first else make_env(task)
+        return env if config.env.no_env else film.pop() if film else make_env(task)
 
-    return Evaluator(make, config.env.eval_episodes, seed, spare=env)
+    return Evaluator(make, config.env.eval_episodes, seed, spare=None if film else env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import NamedTuple
 
@@ -60,8 +61,12 @@ def check_environment(config: Config, episodes: int) -> Config:
     return dataclasses.replace(config, env=dataclasses.replace(env, task=""))
 
 
-def collect_material(config: Config) -> Material:
+def collect_material(config: Config, stack: contextlib.ExitStack) -> Material:
     """Makes the environment, reads the data, and prints the log lines about both.
+
+    Args:
+        config: the run.
+        stack: closes the environment.
 
     Raises:
         AWACError: any mistake in either.
@@ -78,7 +83,7 @@ def collect_material(config: Config) -> Material:
         )
         print("No environment (no_env): training is offline only, and nothing is evaluated", flush=True)
     else:
-        env = make_env(task)
+        env = stack.enter_context(contextlib.closing(make_env(task)))
         for line in notes(env):
             print(line, flush=True)
         if keys.dataset is None and not has_dataset(task.id):

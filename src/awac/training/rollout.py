@@ -1,13 +1,14 @@
 """The environment episode under way in training, and its restoration after a restart.
 
 A simulator's state can't be copied in general. A checkpoint therefore holds the episode's reset seed and its actions so
-far; a resumed run resets with that seed and repeats them, and so does a run whose only environment was evaluated in. If
-this does not lead to the same observation, or the environment takes no seed (a robot), the episode is dropped: the log
-says so once.
+far; a resumed run resets with that seed and repeats them, and so does a run whose only environment was evaluated in. It
+stops at the first observation that is another than before: a machine that was reset elsewhere must not be sent the old
+actions. Then, or if the environment takes no seed, the episode is dropped: the log says so once.
 """
 
 from __future__ import annotations
 
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,9 @@ class Rollout:
     Args:
         actor: an AWACActor, whose `use` sets the policy.
         seeds: generator of the reset seeds.
+
+    Attributes:
+        begun: whether the environment was ever reset.
     """
 
     def __init__(self, actor, seeds: np.random.Generator):
@@ -41,7 +45,8 @@ class Rollout:
         self._observation: np.ndarray | None = None
         self._return = 0.0
         self._actions: list[np.ndarray] = []
-        self._said = False
+        self._sums: list[int] = []  # of the observations: one before each action, and the last
+        self._said = self.begun = False
 
     def step(self, rng: np.random.Generator) -> Row:
         """One step with the actor's policy; begins an episode if none is under way.
@@ -55,19 +60,21 @@ class Rollout:
         action, reward, next_observation, done, terminated = self._actor.act(COLLECT, (observation, rng))
         self._return += reward
         self._actions.append(np.asarray(action))
+        self._sums.append(_checksum(next_observation))
         if not done:
             self._observation = next_observation
         episode_return = self._return if done else None
         return Row(observation, action, reward, next_observation, terminated, episode_return)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Seed, actions, observation and return of the episode under way; nothing between two episodes."""
+        """Seed, actions, observation, checksums and return of the episode under way; nothing between two episodes."""
         if self._observation is None:
             return {}
         return {
             "seed": np.array(self._seed, np.int64),
             "actions": np.array(self._actions),
             "observation": np.array(self._observation),
+            "checksums": np.array(self._sums, np.uint32),
             "return": np.array(self._return, np.float64),
         }
 
@@ -84,15 +91,20 @@ class Rollout:
         try:
             seed, actions = int(state["seed"]), state["actions"]
             observation, total = state["observation"], float(state["return"])
+            sums = state.get("checksums")  # a checkpoint of an earlier version has none
+            if sums is not None and len(sums) != len(actions) + 1:
+                raise ValueError(f"{len(sums)} checksums of {len(actions)} actions")
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the state of its environment episode is damaged ({error})") from None
         if self._repeats:
-            reached, done = self._begin(seed), False
-            for action in actions:
-                reached, _, done, _ = self._actor.environment.step(action)
-                if done:
+            reached, done, self._repeats = self._begin(seed), False, False
+            for i, action in enumerate(actions):
+                if done or (sums is not None and self._sums[i] != sums[i]):
                     break
-            self._repeats = not done and np.array_equal(reached, observation)
+                reached, _, done, _ = self._actor.environment.step(action)
+                self._sums.append(_checksum(reached))
+            else:
+                self._repeats = not done and np.array_equal(reached, observation)
         if self._repeats:
             self._observation, self._return, self._actions = reached, total, list(actions)
         elif not self._said:
@@ -107,4 +119,10 @@ class Rollout:
         environment = self._actor.environment
         environment.set_seed(seed)
         self._seed, self._return, self._actions = seed, 0.0, []
-        return environment.reset()
+        observation = environment.reset()
+        self._sums, self.begun = [_checksum(observation)], True
+        return observation
+
+
+def _checksum(observation) -> int:
+    return zlib.crc32(np.asarray(observation).tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import operator
 import time
@@ -41,7 +42,7 @@ from awac.training.resume import (
 )
 from awac.training.sanity import Warnings
 from awac.training.trainer import AWACTrainer
-from awac.training.video import check_format, open_film
+from awac.training.video import Film, check_format, open_film
 from awac.training.wiring import algorithm_config
 
 DEVICES = ("CPU", "GPU", "Ascend", "Auto")
@@ -68,20 +69,12 @@ class AWACSession(Session):
                 NoEvaluation()
                 if config.env.no_env
                 else EvaluateLog(
-                    folder, config.train.eval_every, after, context.task, config.train.offline_train_steps
+                    folder, config.train.eval_every, context.manifest, context.task, config.train.offline_train_steps
                 ),
             ]
         params = {"context": context, "ckpt_path": str(folder)}
         super().__init__(algorithm_config(config, context.spaces, context.env), None, params, [*own, *callbacks])
         self.context = context
-
-    def run(self, class_type=AWACTrainer, is_train=True, episode=0, duration=0):
-        """Trains up to `episode` episodes in all, or evaluates the manifest's checkpoint."""
-        try:
-            super().run(class_type, is_train, episode, duration)
-        finally:
-            self.context.evaluator.close()
-            self.context.env.close()
 
 
 def train(
@@ -168,12 +161,13 @@ def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_
             place = Path(init_from).expanduser()
             source = (place, checkpoint.newest(place, number, need_state=True))
             read_about(*source)
-        _train(config, folder, episodes, manifest, source, callbacks)
+        with contextlib.ExitStack() as stack:
+            _train(config, folder, episodes, manifest, source, callbacks, stack)
 
 
-def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, source, callbacks) -> None:
+def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, source, callbacks, stack) -> None:
     start = time.perf_counter()
-    task, env, data, origin = collect_material(config)
+    task, env, data, origin = collect_material(config, stack)
     if manifest:
         check_data(folder, manifest, data, origin)
         if manifest["episode"] >= episodes:
@@ -198,7 +192,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
         facts["init_from"] = manifest["init_from"]
     replay = Replay(data, normalizer, config.train.online_capacity, release=True)
     del data  # the packed table is all that training needs
-    evaluator = make_evaluator(config, task, env, config.train.seed)
+    evaluator = stack.enter_context(contextlib.closing(make_evaluator(config, task, env, config.train.seed)))
     context = RunContext(config, folder, normalizer, task, env, evaluator, manifest, replay, source, facts)
     session = AWACSession(context, callbacks)
     ready = time.perf_counter() - start
@@ -214,7 +208,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     print(f"Weights: {_weights(config.algo)}", flush=True)
     if before and before.split(",")[0] != path.split(",")[0]:
         print(f"The run began with {before}: from here on, results may differ in the last digits", flush=True)
-    session.run(is_train=True, episode=episodes)
+    session.run(AWACTrainer, is_train=True, episode=episodes)
 
 
 def evaluate(
@@ -259,19 +253,22 @@ def evaluate(
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, eval_episodes=eval_episodes))
     normalizer = stored_normalizer(folder, manifest)
     task = task_of(config)
-    env = make_env(task)
-    if network_spaces(env, normalizer) != spaces:
-        raise CheckpointError(
-            f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}"
-        )
-    same_actions(folder, manifest, action_facts(env))
-    film = open_film(task, video_steps, video_size) if target else None
-    evaluator = make_evaluator(config, task, env, config.train.seed if seed is None else seed, film)
-    context = RunContext(config, folder, normalizer, task, env, evaluator, manifest)
-    AWACSession(context).run(is_train=False)
-    if film and target:
-        print(film.save(target), flush=True)
-    return context.results[-1]
+    with contextlib.ExitStack() as stack:
+        # A film is an environment too, and there may be one only.
+        env = open_film(task, video_steps, video_size) if target else make_env(task)
+        stack.callback(env.close)
+        if network_spaces(env, normalizer) != spaces:
+            raise CheckpointError(
+                f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}"
+            )
+        same_actions(folder, manifest, action_facts(env))
+        evaluator = make_evaluator(config, task, env, config.train.seed if seed is None else seed)
+        stack.callback(evaluator.close)
+        context = RunContext(config, folder, normalizer, task, env, evaluator, manifest)
+        AWACSession(context).run(AWACTrainer, is_train=False)
+        if isinstance(env, Film) and target:
+            print(env.save(target), flush=True)
+        return context.results[-1]
 
 
 def select_device(target: str) -> None:

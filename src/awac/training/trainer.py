@@ -193,7 +193,12 @@ class AWACTrainer(Trainer):
         finished: list[tuple[float, bool]] = []
         for _ in range(steps):
             actor.optimistic = state.optimism.active
-            row = state.rollout.step(state.rngs["act"])
+            try:
+                row = state.rollout.step(state.rngs["act"])
+            except EnvironmentFault as fault:  # perhaps the evaluation holds what there is one of
+                if state.rollout.begun or not self.context.evaluator.give_up(0, fault):
+                    raise
+                row = state.rollout.step(state.rngs["act"])
             self.replay.add(row.observation, row.action, row.reward, row.next_observation, row.terminated)
             state.env_steps += 1
             state.reward_max = max(state.reward_max, abs(row.reward))

@@ -52,7 +52,9 @@ class Film(gymnasium.Wrapper):
 
     def reset(self, *, seed=None, options=None):
         result = self.env.reset(seed=seed, options=options)
-        self._over = bool(self.frames)
+        self._over = self._step > 0
+        if not self._over:  # an evaluation that begins anew resets again
+            self.frames.clear()
         self._shoot()
         return result
 
@@ -120,7 +122,11 @@ def open_film(task: Task, steps: int, size: int) -> Film:
     except AWACError as error:
         raise TaskError(f"no picture can be rendered: {error}") from error
     if isinstance(env.unwrapped, MujocoEnv) and "MUJOCO_GL" not in os.environ:
-        os.environ["MUJOCO_GL"] = _backend()  # Gymnasium reads it at the first picture
+        try:
+            os.environ["MUJOCO_GL"] = _backend()  # Gymnasium reads it at the first picture
+        except TaskError:
+            env.close()
+            raise
     return Film(env, steps, size)
 
 

@@ -63,18 +63,24 @@ def run_id(folder: Path, *, new: bool) -> str:
 
 
 def owed(params) -> bool:
-    """Whether an episode's figures were not written: its evaluation was interrupted, and this run has repeated it."""
+    """Whether figures of the last episode were not written: this run has made up for its evaluation."""
     return params.get("evaluation") is not None
 
 
 def figures(params) -> dict[str, float]:
-    """The metrics of an episode that ended, by names such as `train/critic_loss` and `eval/return`."""
-    values = {f"train/{name}": value for name, value in params.metrics.items()}
+    """The metrics of an episode that ended, by names such as `train/critic_loss` and `eval/return`.
+
+    Only those of the evaluation if `params.metrics` is None: the others were written before a restart.
+    """
+    values = {}
+    if params.evaluation is not None:
+        values["eval/return"] = params.evaluation.mean
+        values["eval/terminated_early"] = params.evaluation.falls
+    if params.metrics is None:
+        return values
+    values |= {f"train/{name}": value for name, value in params.metrics.items()}
     if params.train_return is not None:
         values["train/return"] = params.train_return
     if params.optimistic is not None:  # the table of an older version has none
         values["train/optimistic"] = params.optimistic
-    if params.evaluation is not None:
-        values["eval/return"] = params.evaluation.mean
-        values["eval/terminated_early"] = params.evaluation.falls
     return {**values, "env_steps": params.env_steps}
