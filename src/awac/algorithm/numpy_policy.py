@@ -34,11 +34,11 @@ class NumpyPolicy:
         """
         out = self.outputs(observations)
         if self.discrete:
-            return (out + rng.gumbel(size=out.shape) if rng else out).argmax(-1)
+            return (out if rng is None else out + rng.gumbel(size=out.shape)).argmax(-1)
         half = out.shape[-1] // 2
         mean, raw = (out, self.log_std) if self.log_std is not None else (out[..., :half], out[..., half:])
         action = np.tanh(mean) if self.config.squash_mean else mean
-        if rng:
+        if rng is not None:
             action = action + np.exp(self._log_std(raw)) * rng.standard_normal(action.shape, np.float32)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 

@@ -22,7 +22,7 @@ _LIMITS = """\
   available from `awac.load_policy`.
 - It was trained on the states of its data set, and of its online steps if any. Elsewhere its actions can be anything
   inside the bounds. Each observation value is clipped to the data's mean ± {clip:g} standard deviations: values beyond
-  are treated alike.
+  are treated alike. It does not check for NaN: an observation with one can give any action, or NaN.
 - The scores are from one run with one seed, and from the start states of its evaluations.
 - It has not been tried outside the simulator of its evaluations. Nothing checks its actions against the limits of a
   machine other than the bounds in the table."""

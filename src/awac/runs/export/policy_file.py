@@ -29,7 +29,7 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
     with `load_policy` before it is moved into place; a file that differs is not kept.
 
     Args:
-        folder: a run's checkpoint folder, or what `awac export` wrote.
+        folder: a run's checkpoint folder, or one that `awac export --out` wrote.
         name: one of `formats.names()`.
         out: the file, with the format's suffix; None for `export/policy_N` in the folder.
         episode: a certain checkpoint, or None for the newest.
