@@ -257,7 +257,7 @@ class TestCheckpointFolder:
 
     def test_a_checkpoint_that_is_not_there(self, refused, run_folder):
         message = refused("eval", "--ckpt_path", "ckpt", "--episode", "7")
-        assert "checkpoint 7 can't be used: manifest_7.json is missing" in message
+        assert "ckpt: no checkpoint 7 in it; it has " in message
 
     @pytest.mark.parametrize("command", [["eval"], train(), train("--resume"), train("--overwrite")])
     def test_a_file(self, refused, command):
