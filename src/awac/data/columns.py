@@ -49,6 +49,7 @@ class Loaded:
         data: the rows that can be trained on; actions in [-1, 1] if an action space was given, else as stored.
         rows: number of rows in the file; those without a next observation are not in `data`.
         returns: (E,) float64, undiscounted return of each episode, over all rows of the file.
+        lengths: (E,) int64, steps of each episode, over all rows as well.
         notes: what was read under another name, or scaled; one line each.
         warnings: what may be wrong; one line each.
     """
@@ -56,6 +57,7 @@ class Loaded:
     data: Transitions
     rows: int
     returns: np.ndarray
+    lengths: np.ndarray
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -121,7 +123,9 @@ def load(
     cut[-1] = not ends.terminated[-1]
     warnings += check_order(columns, successors is not None, source, ends.terminated | cut)
     warnings += limit_warnings(ends.terminated, cut, limit)
-    returns = _returns(rewards, ends.terminated | cut)
+    starts = np.concatenate([[0], np.flatnonzero(ends.terminated | cut)[:-1] + 1])
+    returns = np.add.reduceat(rewards.astype(np.float64), starts)
+    lengths = np.diff(np.append(starts, rows))
     if successors is None:
         keep = ~cut  # a terminal row needs no successor
     else:
@@ -138,7 +142,7 @@ def load(
     data = Transitions(*fields, truncated[used]).check(source)
     if env is not None:
         data.check_env(source, env.observation_space, env.action_space)
-    return Loaded(data, rows, returns, tuple(notes), tuple(warnings))
+    return Loaded(data, rows, returns, lengths, tuple(notes), tuple(warnings))
 
 
 def missing_key(source: str, key: str, keys: Iterable[str]) -> str:
@@ -195,11 +199,6 @@ def _usable(successors, observations, terminated, cut) -> tuple[np.ndarray, np.n
         successors[bad] = observations[bad]
         keep[bad] = terminated[bad]
     return successors, keep
-
-
-def _returns(rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    starts = np.concatenate([[0], np.flatnonzero(ends)[:-1] + 1])
-    return np.add.reduceat(rewards.astype(np.float64), starts)
 
 
 def _matrix(values: np.ndarray) -> np.ndarray:

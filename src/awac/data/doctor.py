@@ -53,7 +53,7 @@ def examine(
         recording = find(dataset, Request(download, extra=PHYSICS))
         size = os.path.getsize(recording.path) / 1e6
         yield Finding("ok", "file", f"{recording.detail}, {size:.1f} MB")
-        yield from _check_keys(recording.columns)
+        yield from _check_keys(recording)
         values = list(_check_finite(recording))
         yield from values
         if any(finding.verdict == "fail" for finding in values):
@@ -64,7 +64,7 @@ def examine(
             text = "unknown, so sizes, bounds and physics are not checked against it; give --task ID"
             yield from (
                 *_check_reading(recording, loaded),
-                *check_rows(loaded.data, returns=loaded.returns, scaled=False),
+                *check_rows(loaded.data, returns=loaded.returns, lengths=loaded.lengths, scaled=False),
             )
             yield Finding("warn", "task", text)
             return
@@ -100,7 +100,7 @@ def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action
         loaded = load(recording.columns, source, limit=time_limit(env))  # raises what is no matter of the task
         yield Finding("fail", "task", f"{task.id}: {str(error).removeprefix(f'{source}: ')}")
     yield from _check_reading(recording, loaded)
-    yield from check_rows(loaded.data, task, time_limit(env), loaded.returns, scaled=fits)
+    yield from check_rows(loaded.data, task, time_limit(env), loaded.returns, fits, loaded.lengths)
     if fits:
         kind = "0..n-1" if isinstance(space, spaces.Discrete) else f"[-1, 1] ± {BOUND_TOLERANCE:g}"
         yield Finding("ok", "task", f"{task.id}: {loaded.data.obs_size} observations, actions in {kind}")
@@ -114,10 +114,11 @@ def _guess_task(dataset: str, path: Path) -> Task | None:
     return task if task.is_d4rl else None
 
 
-def _check_keys(columns) -> Iterator[Finding]:
+def _check_keys(recording: Recording) -> Iterator[Finding]:
+    columns = recording.columns
     for key, values in columns.items():
         if key not in PHYSICS:
-            yield Finding("ok", "key", f"{key} {values.shape} {values.dtype}")
+            yield Finding("ok", "key", f"{key} {values.shape} {recording.types.get(key, values.dtype)}")
     if "next_observations" not in named(columns):
         text = "no next_observations: the next row's observation is used; rows without one are dropped"
         yield Finding("ok", "key", text)

@@ -204,8 +204,7 @@ def _find(id_or_path: str | os.PathLike, request: Request) -> Recording:
     if not path.exists() and os.sep not in name and not path.suffix:
         known = nearest(name, known_ids())
         raise DataError(f"data set '{name}' is neither a file nor a known id; the nearest known one is '{known}'")
-    columns, unit = read_file(path, request.extra)
-    return Recording("file", path, f"file {path}", columns, unit)
+    return read_file(path, request.extra)
 
 
 def has_dataset(task: str) -> bool:
