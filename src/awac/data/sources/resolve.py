@@ -200,11 +200,23 @@ def _find(id_or_path: str | os.PathLike, request: Request) -> Recording:
     entry = claimed(name)
     if entry is not None:
         return entry.find(name, request)
-    path = Path(name).expanduser()
-    if not path.exists() and os.sep not in name and not path.suffix:
+    check_there(name)
+    return read_file(name, request.extra)
+
+
+def check_there(name: str) -> None:
+    """Checks that a data set's name is a known id, a file, or begins with a known prefix such as `minari:`.
+
+    Raises:
+        DataError: it is none of them.
+    """
+    path, entry = Path(name).expanduser(), claimed(name)
+    if path.exists() or (entry is not None and (name in entry.ids or ":" in name)):
+        return
+    if os.sep not in name and not path.suffix:
         known = nearest(name, known_ids())
         raise DataError(f"data set '{name}' is neither a file nor a known id; the nearest known one is '{known}'")
-    return read_file(path, request.extra)
+    raise DataError(f"{path}: no such file; check the path")
 
 
 def has_dataset(task: str) -> bool:
