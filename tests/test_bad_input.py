@@ -105,7 +105,7 @@ class TestData:
         for name in (key, "next_observations") if key == "observations" else (key,):
             data[name] = data[name][:, :width]
         message = refused(*train(dataset=hdf5(tmp_path / "data.hdf5", data)))
-        assert key in message and str(width) in message and "wrong task" in message
+        assert key in message and str(width) in message and "the task ant-expert-v2" in message and "--task" in message
 
     @pytest.mark.parametrize("key", ["observations", "actions", "rewards", "next_observations"])
     @pytest.mark.parametrize("value", [np.nan, np.inf])

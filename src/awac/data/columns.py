@@ -27,6 +27,7 @@ from awac.data.ends import (
 from awac.data.order import check_order
 from awac.data.transitions import Transitions, check_observations
 from awac.envs.actions import environment_action_space
+from awac.envs.tasks import NAMESPACE
 from awac.errors import DataError
 
 VECTORS: dict[str, tuple[str, ...]] = {
@@ -106,8 +107,9 @@ def load(
         raise DataError(missing_key(source, missing[0], columns))
     observations = _matrix(columns[keys["observations"]])
     where = f"{source}: key '{keys['actions']}'"
+    task = "" if env is None or env.spec is None else env.spec.id.removeprefix(NAMESPACE)
     if env is not None:
-        check_observations(source, observations.shape[1], env.observation_space)
+        check_observations(source, observations.shape[1], env.observation_space, task)
     space = None if env is None else environment_action_space(env)
     actions = policy_actions(columns[keys["actions"]], where, space, action_unit, stored_unit)
     limit = limit or time_limit(env)
@@ -141,7 +143,7 @@ def load(
     fields = (observations[used], actions.values[used], rewards[used], next_observations, ends.terminated[used])
     data = Transitions(*fields, truncated[used]).check(source)
     if env is not None:
-        data.check_env(source, env.observation_space, env.action_space)
+        data.check_env(source, env.observation_space, env.action_space, task)
     return Loaded(data, rows, returns, lengths, tuple(notes), tuple(warnings))
 
 
