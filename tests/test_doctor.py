@@ -145,6 +145,7 @@ def test_discrete_actions(tmp_path):
     findings = verdicts(tmp_path, {key: np.asarray(values) for key, values in rows.items()}, "CartPole-v1")
     assert found(findings, "ok", "actions", "discrete") and found(findings, "ok", "task", "CartPole-v1")
     assert found(findings, "warn", "rewards", "only clones")
+    assert found(findings, "warn", "rows", "8, fewer than one batch")
 
 
 def test_exit_codes_of_the_command(tmp_path, capsys):

@@ -169,15 +169,26 @@ def resolve_alone(
         DataError: as `resolve_dataset`, or bounds that don't fit the actions.
     """
     recording = find(id_or_path, Request(download))
+    env, note = stand_in_of(recording, low=low, high=high, limit=limit, action_unit=action_unit)
+    loaded, origin = _load(str(id_or_path), recording, env, action_unit)
+    return loaded.data, dataclasses.replace(origin, notes=(note, *origin.notes)), env
+
+
+def stand_in_of(
+    recording: Recording, *, low: Bound = None, high: Bound = None, limit: int | None = None, action_unit: str = "auto"
+) -> tuple[gymnasium.Env, str]:
+    """A stand-in environment with a recording's spaces, arguments as for `resolve_alone`; and a line for the log.
+
+    Raises:
+        DataError: a key is missing, or the bounds don't fit the actions.
+    """
     name, keys = str(recording.path), named(recording.columns)
     if "actions" not in keys or "observations" not in keys:
         load(recording.columns, name)  # raises, and says what is missing
     actions, observations = (recording.columns[keys[key]] for key in ("actions", "observations"))
     scaled, where = "scaled" in (recording.action_unit, action_unit), f"{name}: key '{keys['actions']}'"
     space, note = action_space(actions, where, scaled=scaled, text=recording.kind == "table", low=low, high=high)
-    env = stand_in(observations[:1].size, space, limit)
-    loaded, origin = _load(str(id_or_path), recording, env, action_unit)
-    return loaded.data, dataclasses.replace(origin, notes=(note, *origin.notes)), env
+    return stand_in(observations[:1].size, space, limit), note
 
 
 def find(id_or_path: str | os.PathLike, request: Request | None = None) -> Recording:
