@@ -15,6 +15,20 @@ from awac.errors import AWACError, CheckpointError, ConfigError, DataError, Dive
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
 
+def test_critics_with_layer_norm_are_not_loaded_into_critics_without(tmp_path):
+    """Their parameters are alike, their values are not."""
+
+    def twins(layer_norm):
+        rng = np.random.default_rng(0)
+        return AWAC(*(MLP((S, 16, A), rng, name, 2, layer_norm) for name in "qt"), MLP((S, 16, A), rng, "pi"))
+
+    twins(True).save(tmp_path / "a.ckpt")
+    twins(True).load(tmp_path / "a.ckpt")
+    says = r"its critic has MLP\(copies=2, layer_norm=True\), this one MLP\(copies=2, layer_norm=False\)"
+    with pytest.raises(CheckpointError, match=says):
+        twins(False).load(tmp_path / "a.ckpt")
+
+
 @pytest.mark.parametrize(
     "replay, size, words",
     [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -50,6 +52,35 @@ def test_the_fast_run_writes_tables_lengths_and_figures(environment, tmp_path):
     assert table.count("\n") == 2 + 4 and table in done.stdout  # two heads, a seed and a mean for each recipe
     assert {path.name for path in (out / "figures").iterdir()} == FIGURES
     assert all(path.stat().st_size > 5000 for path in (out / "figures").iterdir())
+    again = run(environment, "--fast", "--preset", "reference", cwd=tmp_path)  # its run is there
+    assert again.stdout.startswith("reference, seed 0: is in cartpole_fast/runs/reference_0.npz\n"), again.stderr
+    full = run(environment, "--out", "cartpole_fast", cwd=tmp_path)
+    assert full.returncode == 1 and "cartpole_0.npz is of a run with other settings" in full.stderr
+
+
+def test_after_ctrl_c_finished_runs_are_kept_and_one_line_says_so(environment, tmp_path):
+    command = [sys.executable, str(EXAMPLE / "train.py"), "--fast", "--jobs", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    first, end = tmp_path / "cartpole_fast" / "runs" / "cartpole_0.npz", time.monotonic() + 200
+    while not first.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert "\nstopped; finished runs are in cartpole_fast/runs, the same" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and first.exists() and not (tmp_path / "cartpole_fast" / "results.csv").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_known_before_the_runs(environment, tmp_path):
+    (tmp_path / "file").touch()
+    done = run(environment, "--out", "file", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "train.py: error: file/runs: cannot be written (Not a directory)\n" and not done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--seed", "-1"), ("--steps", "-5"), ("--out", "missing/p.npz")])
+def test_the_dqn_s_arguments_are_checked_first(environment, tmp_path, arguments):
+    command = [sys.executable, str(EXAMPLE / "dqn.py"), "--out", "p.npz", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "dqn.py: error: " in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--seeds", "0"), ("--preset", "other"), ("--jobs", "none")])

@@ -82,7 +82,7 @@ def test_the_files_have_the_names_that_users_know(folder):
 
 def test_a_certain_checkpoint_can_be_asked_for(folder):
     assert checkpoint.newest(folder, 4)["episode"] == 4
-    with pytest.raises(CheckpointError, match="checkpoint 3 can't be used"):
+    with pytest.raises(CheckpointError, match="no checkpoint 3 in it; it has 5, 4"):
         checkpoint.newest(folder, 3)
 
 

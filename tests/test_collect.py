@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import saved
 from gymnasium import spaces
 
 import awac
@@ -18,7 +19,9 @@ from awac.data.sources import load_dataset
 from awac.data.sources.generated import generate
 from awac.envs import make_env
 from awac.errors import DataError, TaskError
+from awac.runs.behaviour import trained_policy
 
+SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
 ANT = "ant-expert-v2"
 
 
@@ -312,7 +315,13 @@ def test_record_takes_a_policy_file(tmp_path):
     ("task", "policy", "out", "words"),
     [
         ("Ant-v5", "medium", "new.hdf5", "no medium policy ships"),
-        ("CartPole-v1", "expert", "new.hdf5", "no expert policy ships for CartPole-v1; give random, .*cartpole_dqn"),
+        (
+            "CartPole-v1",
+            "expert",
+            "new.hdf5",
+            "CartPole-v1; give --policy random, cartpole_dqn, a run",
+        ),
+        ("Pendulum-v1", "expert", "new.hdf5", "ships for Pendulum-v1; give --policy random, a run's folder or an .npz"),
         (ANT, "cartpole_dqn", "new.hdf5", "gives discrete actions but the task's are continuous"),
         (ANT, "none.npz", "new.hdf5", "no such behaviour policy"),
         (ANT, "random", "there", "exists already"),
@@ -324,6 +333,34 @@ def test_record_refuses_before_it_starts(tmp_path, task, policy, out, words):
     with pytest.raises(DataError, match=words):
         record(task, policy, tmp_path / out, rows=5)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_run_s_policy_records_as_in_training_and_an_exported_file_says_so(tmp_path, capsys):
+    run, arguments = str(SHIPPED), ["collect", "--task", ANT, "--rows", "300"]
+    for name, more in (("drawn", []), ("again", ["--workers", "2"]), ("mode", ["--deterministic"])):
+        out = str(tmp_path / f"{name}.hdf5")
+        assert cli.main([*arguments, "--policy", run, "--out", out, *more]) == 0
+    drawn, again, mode = ((tmp_path / f"{name}.hdf5") for name in ("drawn", "again", "mode"))
+    assert drawn.read_bytes() == again.read_bytes()
+    drawn, mode = load_dataset(drawn, ANT), load_dataset(mode, ANT)
+    np.testing.assert_allclose(mode.actions, awac.load_policy(run)(mode.observations), atol=1e-5)
+    noise = drawn.actions - awac.load_policy(run)(drawn.observations)
+    assert 0.05 < noise.std() < 1.0
+    assert cli.main(["collect", "--task", "CartPole-v1", "--policy", run, "--out", str(tmp_path / "c.hdf5")]) == 1
+    assert "111 observation values and 8 continuous actions; the task has 4" in capsys.readouterr().err
+    np.savez(tmp_path / "exported.npz", weight_0=np.zeros((3, 2)))
+    with pytest.raises(DataError, match="is of `awac export`, which draws no actions; give the run's folder"):
+        record(ANT, str(tmp_path / "exported.npz"), tmp_path / "c.hdf5")
+
+
+def test_discrete_actions_of_a_run_are_drawn_by_their_probabilities(tmp_path):
+    policy, rng = trained_policy(saved.save(tmp_path, "discrete", gain=0.3)), np.random.default_rng(0)
+    observation = np.zeros(6)
+    drawn = [policy.sample(observation, rng) for _ in range(2000)]
+    for action, log_prob in set(drawn):
+        share = np.mean([other == action for other, _ in drawn])
+        assert share == pytest.approx(np.exp(log_prob), abs=0.04)
+    assert policy.sample(observation, rng, deterministic=True)[0] == max(drawn, key=lambda pair: pair[1])[0]
 
 
 def test_a_random_policy_has_no_mean(tmp_path):

@@ -16,8 +16,8 @@ from tiny import settings
 
 from awac import cli, load_policy, make_env
 from awac.envs.stand_in import stand_in
-from awac.errors import CheckpointError, DataError, TaskError
-from awac.runs import deployed
+from awac.errors import CheckpointError, ConfigError, DataError, TaskError
+from awac.runs import checkpoint, deployed
 
 SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
 
@@ -168,6 +168,34 @@ def test_an_observation_of_another_kind_is_one_line(kind, tmp_path):
         policy(np.ones((2, 4, 6)))
     rows = np.random.default_rng(0).normal(size=(2, 4, 6))
     np.testing.assert_allclose(policy.network(rows)[1], policy.network(rows[1]), rtol=1e-6)
+
+
+def test_nan_is_refused_and_infinity_is_clipped(tmp_path):
+    policy, flat = load_policy(saved.save(tmp_path, "own")), np.ones(6)
+    assert np.isfinite(policy(np.where(np.arange(6) == 1, np.inf, flat))).all()
+    holed = np.where(np.arange(6) == 4, np.nan, flat)
+    with pytest.raises(DataError, match="^value 4 of the observation is nan$"):
+        policy(holed)
+    with pytest.raises(DataError, match="^value 4 of the observation in row 1 is nan$"):
+        policy(np.stack([flat, holed]))
+
+
+@pytest.mark.parametrize("rng", [0, 1, False, np.random.RandomState(0)])
+def test_only_a_generator_draws(tmp_path, rng):
+    policy = load_policy(saved.save(tmp_path, "own"))
+    with pytest.raises(ConfigError, match=r"is no generator such as np.random.default_rng\(0\)"):
+        policy(np.ones(6), rng)
+
+
+def test_a_file_or_another_number_is_said(tmp_path):
+    run = saved.save(tmp_path / "run", "own", episode=3)
+    saved.save(run, "own", episode=7)
+    for read in (load_policy, checkpoint.newest):
+        with pytest.raises(CheckpointError, match=r"run: no checkpoint 15 in it; it has 7, 3$"):
+            read(run, 15)
+    (tmp_path / "p.npz").touch()
+    with pytest.raises(CheckpointError, match="p.npz is a file; load_policy takes the folder"):
+        load_policy(tmp_path / "p.npz")
 
 
 def test_bounds_are_rounded_into_the_environment_s():

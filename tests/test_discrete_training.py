@@ -187,7 +187,7 @@ def test_spaces_that_are_not_supported_are_named(options, words):
 @pytest.mark.parametrize(
     "source, integers, words",
     [
-        ("Acrobot-v1", np.int64, "observations have 6 values but the task's 4"),
+        ("Acrobot-v1", np.int64, "observations have 6 values but those of the task CartPole-v1 4"),
         ("MountainCar-v0", np.int32, "observations have 2 values"),
     ],
 )

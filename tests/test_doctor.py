@@ -145,6 +145,7 @@ def test_discrete_actions(tmp_path):
     findings = verdicts(tmp_path, {key: np.asarray(values) for key, values in rows.items()}, "CartPole-v1")
     assert found(findings, "ok", "actions", "discrete") and found(findings, "ok", "task", "CartPole-v1")
     assert found(findings, "warn", "rewards", "only clones")
+    assert found(findings, "warn", "rows", "8, fewer than one batch")
 
 
 def test_exit_codes_of_the_command(tmp_path, capsys):
@@ -164,6 +165,33 @@ def test_training_logs_what_is_not_in_order_and_only_that(tmp_path, columns, gra
     arguments = ["train", "--dataset", str(tmp_path / "data.hdf5"), "--ckpt_path", str(tmp_path / "ckpt")]
     assert cli.main([*arguments, "--episode", "1", *settings()]) == 0
     assert "Data warning: rewards: all are 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["npz", "hdf5", "csv"])
+def test_columns_whose_values_float32_can_not_hold_are_named(tmp_path, form):
+    rng, n = np.random.default_rng(0), 300
+    observations = rng.normal(size=(n, 3))
+    observations[:, 1] = 1e8 + np.arange(n) / n  # in float32 a constant
+    rows = {"observations": observations, "actions": rng.uniform(-1, 1, (n, 1)), "rewards": rng.normal(size=n)}
+    rows |= {"terminals": np.zeros(n), "timeouts": np.arange(n) % 100 == 99}
+    path = tmp_path / f"data.{form}"
+    if form == "npz":
+        np.savez(path, **rows)
+    elif form == "hdf5":
+        with h5py.File(path, "w") as file:
+            file.update(rows)
+    else:
+        header = "obs_0,obs_1,obs_2,action_0,reward,terminated,truncated"
+        table = np.column_stack(list(rows.values()))
+        np.savetxt(path, table, "%.17g", ",", header=header, comments="")
+    findings = [(f.verdict, f.check, f.text) for f in examine(str(path))]
+    text = "observation column 1 has 300 different values, 1 in float32: subtract an offset"
+    assert found(findings, "warn", "reading", text)
+    assert form == "csv" or found(findings, "ok", "key", "observations (300, 3) float64")
+    with pytest.warns(UserWarning, match=text):  # training logs the same lines
+        load_dataset(path)
+    # lengths and returns are of the same rows, although each episode's last has no next observation
+    assert found(findings, "ok", "episodes", "3, lengths 100 / 100 / 100")
 
 
 @pytest.fixture

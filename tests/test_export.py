@@ -77,6 +77,8 @@ def test_the_shipped_policy_can_be_exported(module, name, tmp_path):
 def test_a_file_that_differs_is_not_kept(module, name, kind, tmp_path, monkeypatch, capfd):
     folder, out = saved.save(tmp_path / "run", kind, gain=0.5), tmp_path / f"p.{name}"
     out.write_bytes(b"an earlier file")
+    card = out.with_name(f"{out.name}.md")
+    card.write_text("# Policy for Pendulum-v1")
     honest = module.write
 
     def careless(path, network, about):
@@ -89,7 +91,19 @@ def test_a_file_that_differs_is_not_kept(module, name, kind, tmp_path, monkeypat
     err = capfd.readouterr().err
     assert err.startswith(f"awac: error: {out} was not kept: its actions differ") and err.count("\n") == 1
     assert out.read_bytes() == b"an earlier file"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, card.name, "run"]
+
+
+@pytest.mark.parametrize("theirs", ["p.npz", "p.npz.md"])
+def test_only_earlier_exports_are_replaced(theirs, tmp_path):
+    folder, out = saved.save(tmp_path / "run", "own"), tmp_path / "p.npz"
+    (tmp_path / theirs).write_text("mine")
+    with pytest.raises(ExportError, match=f"{theirs}: exists already; remove it or name another file"):
+        policy_file.export_policy(folder, "npz", out)
+    assert (tmp_path / theirs).read_text() == "mine"
+    (tmp_path / theirs).unlink()
+    for _ in range(2):
+        policy_file.export_policy(folder, "npz", out)
 
 
 def test_paths_of_any_letters(module, name, tmp_path, capfd):

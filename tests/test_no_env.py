@@ -72,6 +72,16 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def test_the_doctor_reads_a_log_as_such_a_run_does(plant, capsys):
+    assert cli.main(["doctor", "logs.csv", "--no_env", "--action_low", "0", "-3", "--action_high", "100", "3"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("Verdict: fit (")
+    assert "action bounds as given" in out and "actions in environment units [0, 100], [-3, 3], scaled" in out
+    for more, words in ((["--no_env", "--task", "x"], "leave them out"), (["--action_low", "0"], "are for --no_env")):
+        assert cli.main(["doctor", "logs.csv", *more]) == 1
+        assert words in capsys.readouterr().err
+
+
 def test_a_run_trains_offline_only_and_says_so(plant, capsys):
     assert train() == 0
     out = capsys.readouterr().out

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import saved
 
 from awac import cli
 from awac.errors import DataError
@@ -145,3 +147,18 @@ def test_a_figure_that_cannot_be_written_gets_one_line(folder, tmp_path, monkeyp
 def test_a_folder_that_is_no_run_gets_one_line(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == 1
     assert "give the checkpoint folder of a training run" in capsys.readouterr().err
+    run_folder(tmp_path / "run", RETURNS)
+    assert cli.main(["report", str(tmp_path)]) == 1
+    assert f"{tmp_path} is no run but holds some (run): name them" in capsys.readouterr().err
+
+
+def test_a_run_without_an_environment_is_one_that_has_no_evaluations(tmp_path, capsys):
+    folder = saved.save(tmp_path / "run", "own")
+    for text, no_env in (("holds no evaluation yet", False), ("was trained without an environment", True)):
+        path = folder / "manifest_3.json"
+        manifest = json.loads(path.read_text())
+        manifest["config"]["env"]["no_env"] = no_env
+        path.write_text(json.dumps(manifest))
+        assert cli.main(["report", str(folder)]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"awac: error: {folder} {text}") and error.count("\n") == 1

@@ -144,6 +144,15 @@ def test_a_misspelt_task_is_one_line(tmp_path, capsys):
     assert "hopper-medium-v2" in error and error.count("\n") == 1
 
 
+def test_a_missing_data_file_is_known_without_running(tmp_path, capsys):
+    tasks = {**SMALL["tasks"], "broken": {"task": "ant-expert-v2", "dataset": str(tmp_path / "none.csv")}}
+    path = write(tmp_path / "small.yaml", tasks=tasks, presets=["ant"])
+    assert cli.main(["sweep", str(path), "--results", str(tmp_path / "results"), "--dry_run"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"failed: broken/ant/seed_0: {tmp_path}/none.csv: no such file; check the path"
+    assert sum(line.startswith("failed: ") for line in lines) == 1
+
+
 def test_runs_without_an_environment_are_no_sweep(tmp_path, capsys):
     path = write(tmp_path / "small.yaml", set={**SMALL["set"], "no_env": True})
     assert cli.main(["sweep", str(path), "--results", str(tmp_path / "results"), "--dry_run"]) == 1

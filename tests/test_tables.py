@@ -269,8 +269,27 @@ def test_a_quantity_that_falls_is_only_doubtful():
     given = log(SORTED[0], SORTED[1] * -0.5)
     assert any("'step' falls within episodes 9 times" in text for text in load(given, "d").warnings)
     del given["episode"]  # nothing says that the episodes have ended
-    given["step"] = SORTED[1]
+    given["step"] = SORTED[1] * 2  # no count of rows
     assert any("'step' falls within episodes 2 times" in text for text in load(given, "d").warnings)
+
+
+def test_steps_that_are_counted_anew_begin_an_episode(tmp_path):
+    rows = [f"{t},0.5,1,0,{t}" for t in (1, 2, 0, 1, 2, 3, 0, 1)]  # the first episode's beginning is not there
+    path = write(tmp_path / "d.csv", "obs_0,action,reward,terminated,t", rows)
+    loaded = load(find(path).columns, "d")
+    assert np.flatnonzero(loaded.data.truncated).tolist() == [0, 3, 4] and loaded.lengths.tolist() == [2, 4, 2]
+    assert "episode ends from 't'" in loaded.notes and loaded.warnings == ()
+    switch = write(path, "obs_0,action,reward,terminated,t", [f"{t},0.5,1,0,{t % 2}" for t in range(6)])
+    assert "episode ends from 't'" not in load(find(switch).columns, "d").notes
+
+
+def test_an_unknown_key_of_a_mapping_is_named(tmp_path):
+    path = write(tmp_path / "d.csv", f"{HEADER},batch", [f"{row},a" for row in ROWS])
+    (tmp_path / "d.columns.yaml").write_text("episode: batch\n")
+    load_dataset(path)
+    (tmp_path / "d.columns.yaml").write_text("episodes: batch\n")
+    with pytest.raises(DataError, match="d.columns.yaml: unknown key 'episodes': did you mean 'episode'?"):
+        load_dataset(path)
 
 
 def test_next_observations_after_a_reset_are_noticed():

@@ -34,7 +34,7 @@ def test_fitting_data_passes():
 @pytest.mark.parametrize(
     ("obs_size", "action_space", "words"),
     [
-        (5, spaces.Box(-1, 1, (2,)), "observations have 4 values but the task's 5"),
+        (5, spaces.Box(-1, 1, (2,)), "observations have 4 values but those of the task 5"),
         (4, spaces.Box(-1, 1, (3,)), "vectors of 2 values but the task takes vectors of 3"),
         (4, spaces.Discrete(2), "store integers"),
     ],

@@ -8,6 +8,7 @@ Its weights ship as ckpt/behaviour/cartpole_dqn.npz, so nobody needs to run this
 from __future__ import annotations
 
 import argparse
+import os
 
 import mindspore as ms
 import numpy as np
@@ -18,6 +19,7 @@ from awac.algorithm.networks import MLP
 from awac.algorithm.optim import Adam
 from awac.algorithm.policy import assign_array, at_action, parameter_arrays
 from awac.algorithm.step import unpack
+from awac.cli.options import natural, path, positive
 from awac.data.behaviour import BehaviourPolicy
 from awac.data.normalizer import Normalizer
 from awac.data.record import collect
@@ -90,10 +92,13 @@ def train(steps: int, seed: int) -> BehaviourPolicy:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=STEPS, help="environment steps (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--out", required=True, help="the .npz to write")
+    parser.add_argument("--steps", type=positive, default=STEPS, help="environment steps (default: %(default)s)")
+    parser.add_argument("--seed", type=natural, default=3, help="(default: %(default)s)")
+    parser.add_argument("--out", type=path, required=True, help="the .npz to write")
     args = parser.parse_args()
+    folder = os.path.dirname(args.out) or "."
+    if os.path.isdir(args.out) or not args.out.endswith(".npz") or not os.access(folder, os.W_OK):
+        parser.error(f"--out {args.out}: give a file .npz in a folder that exists and can be written to")
     ms.set_context(mode=ms.GRAPH_MODE)
     policy = train(args.steps, args.seed)
     arrays = {

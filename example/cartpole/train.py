@@ -1,7 +1,9 @@
 """The CartPole experiment over several seeds: results as CSV and Markdown, and the figures.
 
-python example/cartpole/train.py --seeds 10     writes results.csv, results.md, lengths.npz, figures/ beside itself
+python example/cartpole/train.py --seeds 10     into ./cartpole_results: results.csv, results.md, lengths.npz, figures/
 python example/cartpole/train.py --fast         the same in miniature, under a minute, into ./cartpole_fast
+
+Each run is kept in runs/ there as it ends; the same command, after a stop, does the others.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import argparse
 import csv
 import dataclasses
 import itertools
+import json
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -25,20 +29,22 @@ import figures
 import mindspore as ms
 import numpy as np
 
-HERE = Path(__file__).parent
+from awac.cli.options import path, positive
+from awac.errors import AWACError, CheckpointError
+from awac.runs import files
+
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 WINDOW = 50
 COLUMNS = ("recipe", "seed", "behaviour", "offline", "ratio", "lowest_kept", "final_kept", "lowest_cleared",
            "final_cleared")  # fmt: skip
 
 
-def one_seed(name: str, recipe: experiment.Recipe, seed: int) -> tuple[str, int, dict[str, np.ndarray], float]:
-    """One run, in a process of its own."""
+def one_seed(recipe: experiment.Recipe, seed: int, folder: str) -> tuple[dict[str, np.ndarray], float]:
+    """One run, in a process of its own: its lengths and the seconds it took."""
     began = time.perf_counter()
     ms.set_context(mode=ms.GRAPH_MODE)
-    with tempfile.TemporaryDirectory() as folder:
-        lengths = experiment.run(seed, recipe, folder)
-    return name, seed, lengths, time.perf_counter() - began
+    lengths = experiment.run(seed, recipe, folder)
+    return lengths, time.perf_counter() - began
 
 
 def pin(cores) -> None:
@@ -47,21 +53,64 @@ def pin(cores) -> None:
         os.sched_setaffinity(0, {cores.get()})
 
 
-def run_all(recipes: dict[str, experiment.Recipe], seeds: int, jobs: int) -> dict[str, list[dict[str, np.ndarray]]]:
-    """Every recipe with every seed; lengths by recipe and seed."""
+def run_all(recipes: dict[str, experiment.Recipe], seeds: int, jobs: int, out: Path) -> dict[str, list] | None:
+    """Every recipe with every seed, each run kept in `out`/runs as it ends; those that are there are not run again.
+
+    Returns:
+        The lengths by recipe and seed, or None if a run failed.
+
+    Raises:
+        CheckpointError: a file there has other settings, or is damaged.
+    """
+    places = {(name, seed): out / "runs" / f"{name}_{seed}.npz" for name in recipes for seed in range(seeds)}
+    found = {run: kept(place, recipes[run[0]]) for run, place in places.items() if place.is_file()}
+    for run in found:
+        print(f"{run[0]}, seed {run[1]}: is in {places[run]}", flush=True)
     context = multiprocessing.get_context("spawn")
     cores = context.SimpleQueue()
     for _, core in zip(range(jobs), itertools.cycle(CORES), strict=False):
         cores.put(core)
-    found: dict[str, list] = {name: [{}] * seeds for name in recipes}
-    with ProcessPoolExecutor(jobs, context, initializer=pin, initargs=(cores,)) as pool:
-        waiting = [pool.submit(one_seed, name, recipe, s) for name, recipe in recipes.items() for s in range(seeds)]
-        for future in as_completed(waiting):
-            name, seed, lengths, seconds = future.result()
-            found[name][seed] = lengths
-            means = {key: f"{value.mean():.0f}" for key, value in lengths.items() if "online" not in key}
-            print(f"{name}, seed {seed}: {means}, {seconds:.0f} s", flush=True)
-    return found
+    with (
+        tempfile.TemporaryDirectory() as temp,
+        ProcessPoolExecutor(jobs, context, initializer=pin, initargs=(cores,)) as pool,
+    ):
+        try:
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the workers inherit it: Ctrl-C ends them below
+            waiting = {
+                pool.submit(one_seed, recipes[name], seed, f"{temp}/{name}"): (name, seed)
+                for name, seed in places
+                if (name, seed) not in found
+            }
+            signal.signal(signal.SIGINT, handler)
+            for future in as_completed(waiting):
+                name, seed = waiting[future]
+                try:
+                    lengths, seconds = future.result()
+                except Exception as error:  # the other runs go on
+                    print(f"{name}, seed {seed}, failed: {files.first_line(error)}", file=sys.stderr, flush=True)
+                    continue
+                files.write_npz(places[name, seed], {**lengths, "settings": np.asarray(settings_of(recipes[name]))})
+                found[name, seed] = lengths
+                means = {key: f"{value.mean():.0f}" for key, value in lengths.items() if "online" not in key}
+                print(f"{name}, seed {seed}: {means}, {seconds:.0f} s", flush=True)
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+    complete = len(found) == len(places)
+    return {name: [found[name, seed] for seed in range(seeds)] for name in recipes} if complete else None
+
+
+def settings_of(recipe: experiment.Recipe) -> str:
+    return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+
+
+def kept(place: Path, recipe: experiment.Recipe) -> dict[str, np.ndarray]:
+    """The lengths of a run that was done before."""
+    lengths = files.read_npz(place)
+    if str(lengths.pop("settings", "")) != settings_of(recipe):
+        raise CheckpointError(f"{place} is of a run with other settings; remove it or name another --out")
+    return lengths
 
 
 def summary(name: str, seed: int, lengths: dict[str, np.ndarray]) -> dict:
@@ -92,7 +141,6 @@ def markdown(rows: list[dict]) -> str:
 def write(found: dict[str, list[dict[str, np.ndarray]]], out: Path) -> str:
     """Writes tables, raw lengths and figures; returns the table."""
     rows = [summary(name, seed, lengths) for name, runs in found.items() for seed, lengths in enumerate(runs)]
-    (out / "figures").mkdir(parents=True, exist_ok=True)
     with open(out / "results.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -106,13 +154,6 @@ def write(found: dict[str, list[dict[str, np.ndarray]]], out: Path) -> str:
     return table
 
 
-def positive(text: str) -> int:
-    value = int(text) if text.isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a positive whole number")
-    return value
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=positive, default=1, help="seeds 0 to N-1 (default: %(default)s)")
@@ -120,16 +161,31 @@ def main() -> int:
     parser.add_argument("--jobs", type=positive, default=len(CORES), help="runs at a time (default: one a core)")
     parser.add_argument("--fast", action="store_true", help="a miniature that shows that everything works")
     parser.add_argument(
-        "--out", type=Path, help="folder to write to (default: beside this file, ./cartpole_fast with --fast)"
+        "--out", type=path, help="folder to write to (default: ./cartpole_results, ./cartpole_fast with --fast)"
     )
     args = parser.parse_args()
     names = experiment.RECIPES if args.preset == "both" else [args.preset]
     change = experiment.FAST if args.fast else {}
     recipes = {name: dataclasses.replace(experiment.RECIPES[name], **change) for name in names}
-    out = args.out or (Path("cartpole_fast") if args.fast else HERE)
+    out = Path(args.out or ("cartpole_fast" if args.fast else "cartpole_results"))
     began = time.perf_counter()
-    found = run_all(recipes, args.seeds, args.jobs)
-    print(write(found, out))
+    try:
+        for folder in ("runs", "figures"):  # before the runs: they take long
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        found = run_all(recipes, args.seeds, args.jobs, out)
+        if found is None:
+            print(f"no tables: not all runs are done; those that are lie in {out / 'runs'}", file=sys.stderr)
+            return 1
+        print(write(found, out))
+    except KeyboardInterrupt:
+        print(f"\nstopped; finished runs are in {out / 'runs'}, the same command does the others", file=sys.stderr)
+        return 130
+    except AWACError as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"train.py: error: {error.filename or out}: cannot be written ({error.strerror})", file=sys.stderr)
+        return 1
     print(f"{time.perf_counter() - began:.0f} s; tables and figures are in {out}")
     return 0
 

@@ -207,7 +207,7 @@ class AWAC(nn.Cell):
 
     def save(self, path) -> None:
         """Writes networks, optimisers, normaliser and generators to a .ckpt file, atomically."""
-        agent_file.write(path, self._named_parameters(), self.rngs, self.normalizer)
+        agent_file.write(path, self, self._named_parameters(), self.rngs, self.normalizer)
 
     def load(self, path) -> None:
         """Reads what `save` wrote into networks of the same shapes; on an error nothing is changed.
@@ -216,7 +216,7 @@ class AWAC(nn.Cell):
             CheckpointError: the file is missing, damaged, or of other networks.
         """
         parameters = self._named_parameters()
-        arrays, self.rngs, self.normalizer = agent_file.read(path, parameters, STREAMS)
+        arrays, self.rngs, self.normalizer = agent_file.read(path, self, parameters, STREAMS)
         for name, parameter in parameters.items():
             assign_array(parameter, arrays[name])
         powers = [float(adam.beta1_power.asnumpy()) for adam in (self.updates.critic_adam, self.updates.actor_adam)]

@@ -9,15 +9,16 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from awac.algorithm.networks import MLP
 from awac.data.normalizer import PREFIX, Normalizer
 from awac.errors import CheckpointError
 from awac.runs import ckpt_file, files
 
-GENERATORS = "generators"
+GENERATORS, KINDS = "generators", "networks"
 
 
-def write(path, parameters: dict, rngs: dict[str, np.random.Generator], normalizer=None) -> None:
-    """Writes the file atomically.
+def write(path, agent, parameters: dict, rngs: dict[str, np.random.Generator], normalizer=None) -> None:
+    """Writes the file atomically, with the kinds of the agent's `MLP`s, which the parameters don't tell.
 
     Raises:
         CheckpointError: it can't be written, or its name does not end in .ckpt.
@@ -26,6 +27,8 @@ def write(path, parameters: dict, rngs: dict[str, np.random.Generator], normaliz
     states = json.dumps({name: rng.bit_generator.state for name, rng in rngs.items()}).encode()
     data = [{"name": name, "data": Tensor(p.asnumpy())} for name, p in parameters.items()]
     data.append({"name": GENERATORS, "data": Tensor(np.frombuffer(states, np.uint8).copy())})
+    kinds = json.dumps(_kinds(agent)).encode()
+    data.append({"name": KINDS, "data": Tensor(np.frombuffer(kinds, np.uint8).copy())})
     for key, value in normalizer.arrays().items() if normalizer else ():
         data.append({"name": PREFIX + key, "data": Tensor(np.atleast_1d(value))})
     try:
@@ -34,7 +37,7 @@ def write(path, parameters: dict, rngs: dict[str, np.random.Generator], normaliz
         raise CheckpointError(f"{path} could not be written ({files.first_line(error)})") from error
 
 
-def read(path, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Generator], Normalizer | None]:
+def read(path, agent, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Generator], Normalizer | None]:
     """Arrays for each of the parameters, the generators, and the normaliser if the file has one.
 
     Raises:
@@ -48,8 +51,10 @@ def read(path, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Gen
     for name, parameter in parameters.items():
         if name not in arrays or arrays[name].shape != parameter.shape:
             raise CheckpointError(f"{path} was saved with other networks: {name} is missing or of another shape")
-    if set(arrays) - set(parameters) != {GENERATORS}:
+    if set(arrays) - set(parameters) - {KINDS} != {GENERATORS}:
         raise CheckpointError(f"{path} was saved with other networks: it holds more parameters")
+    if KINDS in arrays:  # not in files of earlier versions
+        _same_kinds(path, arrays[KINDS], agent)
     try:
         states = json.loads(arrays[GENERATORS].tobytes())
         rngs = {name: np.random.default_rng() for name in streams}
@@ -61,6 +66,29 @@ def read(path, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Gen
     if "obs_size" in fitted:
         fitted["obs_size"] = fitted["obs_size"].reshape(-1)[0]
     return {name: arrays[name] for name in parameters}, rngs, Normalizer.from_arrays(fitted) if fitted else None
+
+
+def _kinds(agent) -> dict[str, list[dict]]:
+    """By network, what decides the function of each `MLP` in it besides its parameters."""
+    nets = {"critic": agent.critics, "actor": agent.actor}
+    mlps = {name: [m for _, m in net.cells_and_names() if isinstance(m, MLP)] for name, net in nets.items()}
+    return {name: [{"copies": m.copies, "layer_norm": bool(m.layer_norm)} for m in each] for name, each in mlps.items()}
+
+
+def _same_kinds(path: Path, stored: np.ndarray, agent) -> None:
+    try:
+        theirs = json.loads(stored.tobytes())
+        for name, ours in _kinds(agent).items():
+            if theirs[name] != ours:
+                kinds = f"its {name} has {_described(theirs[name])}, this one {_described(ours)}"
+                raise CheckpointError(f"{path} was saved with other networks: {kinds}")
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} has a damaged description of the networks") from error
+
+
+def _described(kinds: list[dict]) -> str:
+    each = (", ".join(f"{key}={value}" for key, value in kind.items()) for kind in kinds)
+    return " and ".join(f"MLP({one})" for one in each) or "no MLP"
 
 
 def _named(path) -> Path:

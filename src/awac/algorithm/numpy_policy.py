@@ -34,13 +34,22 @@ class NumpyPolicy:
         """
         out = self.outputs(observations)
         if self.discrete:
-            return (out + rng.gumbel(size=out.shape) if rng else out).argmax(-1)
-        half = out.shape[-1] // 2
-        mean, raw = (out, self.log_std) if self.log_std is not None else (out[..., :half], out[..., half:])
-        action = np.tanh(mean) if self.config.squash_mean else mean
-        if rng:
+            return (out if rng is None else out + rng.gumbel(size=out.shape)).argmax(-1)
+        action, raw = self._mean(out)
+        if rng is not None:
             action = action + np.exp(self._log_std(raw)) * rng.standard_normal(action.shape, np.float32)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    def gaussian(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and log-std of the actions before they are clipped, from the last layer's outputs (..., W)."""
+        mean, raw = self._mean(outputs)
+        return mean, self._log_std(raw)
+
+    def _mean(self, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The mean, and the log-std before its bounds."""
+        half = out.shape[-1] // 2
+        mean, raw = (out, self.log_std) if self.log_std is not None else (out[..., :half], out[..., half:])
+        return np.tanh(mean) if self.config.squash_mean else mean, raw
 
     def _log_std(self, raw: np.ndarray) -> np.ndarray:
         low, high = self.config.log_std_min, self.config.log_std_max

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from awac.cli.options import add_keys, named_task, natural, path, positive
 from awac.errors import DataError
 
@@ -17,7 +19,8 @@ def add(parser) -> None:
     parser.add_argument(
         "--policy",
         default="expert",
-        help="random, medium, expert, a file name in ckpt/behaviour, or an .npz file (default: %(default)s)",
+        help="random, medium, expert, a file name in ckpt/behaviour, an .npz file, or a run's folder, whose policy "
+        "acts as in training (default: %(default)s)",
     )
     parser.add_argument("--rows", type=positive, help="transitions to record (default: 500000)")
     parser.add_argument("--seed", type=natural, default=0, help="seed of the recording (default: %(default)s)")
@@ -33,17 +36,20 @@ def add(parser) -> None:
 
 def run(args) -> None:
     """Runs the command."""
+    from awac.data.behaviour import shipped_names
     from awac.data.record import record
     from awac.data.sources.registry import claimed
+    from awac.runs.behaviour import trained_policy
 
     if claimed(str(args.out)) or str(args.out).endswith(".npz"):
         raise DataError(
             f"--out {args.out}: the file is HDF5, so name it .hdf5; `awac convert` makes other formats of it"
         )
+    folder, names = Path(args.policy).expanduser(), ("random", "medium", "expert", *shipped_names())
     print(
         record(
             named_task(args),
-            args.policy,
+            trained_policy(folder) if folder.is_dir() and args.policy not in names else args.policy,
             args.out,
             rows=args.rows,
             seed=args.seed,

@@ -17,7 +17,7 @@ def add(parser) -> None:
         "dataset", type=path, metavar="DATASET", help="id, minari:ID, d4rl:ID, or an .hdf5, .npz, .csv or .parquet file"
     )
     parser.add_argument("--task", help="environment to check it against (default: from the id or file name)")
-    add_keys(parser, names=("env_kwargs", "max_episode_steps"))
+    add_keys(parser, names=("env_kwargs", "max_episode_steps", "no_env", "action_low", "action_high"))
     parser.add_argument("--download", action="store_true", help="fetch D4RL's own file if it is not on this machine")
     parser.add_argument(
         "--action_unit", choices=("auto", "env", "scaled"), default="auto", help="of its actions (default: %(default)s)"
@@ -28,6 +28,15 @@ def run(args) -> int:
     """Runs the command."""
     from awac.data.doctor import doctor
 
-    if args.task is None and given_keys(args):
+    keys = given_keys(args)
+    bounds = {"low": keys.get("action_low"), "high": keys.get("action_high")}
+    if keys.get("no_env"):
+        if args.task or "env_kwargs" in keys:
+            raise ConfigError("--no_env makes no environment, so --task and --env_kwargs have no use; leave them out")
+        alone = {**bounds, "limit": keys.get("max_episode_steps")}
+        return doctor(args.dataset, None, args.download, args.action_unit, alone)
+    if any(bounds.values()):
+        raise ConfigError("--action_low and --action_high are for --no_env; an environment has its own bounds")
+    if args.task is None and keys.keys() - {"no_env"}:
         raise ConfigError("--env_kwargs and --max_episode_steps need --task")
     return doctor(args.dataset, args.task and named_task(args), args.download, args.action_unit)

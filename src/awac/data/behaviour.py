@@ -49,6 +49,8 @@ class BehaviourPolicy:
         path = Path(path).expanduser()
         try:
             with np.load(path, allow_pickle=False) as arrays:
+                if "weight_0" in arrays:
+                    raise DataError(f"{path} is of `awac export`, which draws no actions; give the run's folder")
                 count = sum(key.startswith("layers.") and key.endswith(".weight") for key in arrays)
                 layers = tuple((arrays[f"layers.{i}.weight"], arrays[f"layers.{i}.bias"]) for i in range(count))
                 epsilon = float(arrays["epsilon"]) if "epsilon" in arrays else None

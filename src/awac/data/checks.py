@@ -33,6 +33,7 @@ def check_rows(
     limit: int | None = None,
     returns: np.ndarray | None = None,
     scaled: bool = True,
+    lengths: np.ndarray | None = None,
 ) -> Iterator[Finding]:
     """Yields the findings about the rows.
 
@@ -42,10 +43,15 @@ def check_rows(
         limit: the task's time limit in steps; None if it has none.
         returns: (E,) of the episodes, including rows that are not in `data`; None takes those of `data`.
         scaled: the actions are in [-1, 1]; else their bounds are not known, and each column's own range stands in.
+        lengths: (E,) of the episodes in steps, as `returns`.
     """
     yield from _check_columns(data, scaled)
     yield from _check_rewards(data)
-    yield from _check_episodes(data, task, limit, data.episode_returns() if returns is None else returns)
+    if returns is None:
+        returns = data.episode_returns()
+    if lengths is None:
+        lengths = np.diff(np.flatnonzero(data.terminated | data.truncated), prepend=-1)
+    yield from _check_episodes(data, task, limit, returns, lengths)
 
 
 def _check_columns(data: Transitions, scaled: bool) -> Iterator[Finding]:
@@ -95,9 +101,9 @@ def _check_rewards(data: Transitions) -> Iterator[Finding]:
         yield Finding("ok", "rewards", text)
 
 
-def _check_episodes(data: Transitions, task: Task | None, limit: int | None, returns: np.ndarray) -> Iterator[Finding]:
-    ends = np.flatnonzero(data.terminated | data.truncated) + 1
-    lengths = np.diff(np.concatenate([[0], ends]))
+def _check_episodes(
+    data: Transitions, task: Task | None, limit: int | None, returns: np.ndarray, lengths: np.ndarray
+) -> Iterator[Finding]:
     terminals, timeouts = int(data.terminated.sum()), int(data.truncated.sum())
     text = f"{terminals} terminals, {timeouts} other ends"
     if terminals == len(data):

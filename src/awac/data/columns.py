@@ -27,6 +27,7 @@ from awac.data.ends import (
 from awac.data.order import check_order
 from awac.data.transitions import Transitions, check_observations
 from awac.envs.actions import environment_action_space
+from awac.envs.tasks import NAMESPACE
 from awac.errors import DataError
 
 VECTORS: dict[str, tuple[str, ...]] = {
@@ -49,6 +50,7 @@ class Loaded:
         data: the rows that can be trained on; actions in [-1, 1] if an action space was given, else as stored.
         rows: number of rows in the file; those without a next observation are not in `data`.
         returns: (E,) float64, undiscounted return of each episode, over all rows of the file.
+        lengths: (E,) int64, steps of each episode, over all rows as well.
         notes: what was read under another name, or scaled; one line each.
         warnings: what may be wrong; one line each.
     """
@@ -56,6 +58,7 @@ class Loaded:
     data: Transitions
     rows: int
     returns: np.ndarray
+    lengths: np.ndarray
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -104,8 +107,9 @@ def load(
         raise DataError(missing_key(source, missing[0], columns))
     observations = _matrix(columns[keys["observations"]])
     where = f"{source}: key '{keys['actions']}'"
+    task = "" if env is None or env.spec is None else env.spec.id.removeprefix(NAMESPACE)
     if env is not None:
-        check_observations(source, observations.shape[1], env.observation_space)
+        check_observations(source, observations.shape[1], env.observation_space, task)
     space = None if env is None else environment_action_space(env)
     actions = policy_actions(columns[keys["actions"]], where, space, action_unit, stored_unit)
     limit = limit or time_limit(env)
@@ -121,7 +125,9 @@ def load(
     cut[-1] = not ends.terminated[-1]
     warnings += check_order(columns, successors is not None, source, ends.terminated | cut)
     warnings += limit_warnings(ends.terminated, cut, limit)
-    returns = _returns(rewards, ends.terminated | cut)
+    starts = np.concatenate([[0], np.flatnonzero(ends.terminated | cut)[:-1] + 1])
+    returns = np.add.reduceat(rewards.astype(np.float64), starts)
+    lengths = np.diff(np.append(starts, rows))
     if successors is None:
         keep = ~cut  # a terminal row needs no successor
     else:
@@ -137,8 +143,8 @@ def load(
     fields = (observations[used], actions.values[used], rewards[used], next_observations, ends.terminated[used])
     data = Transitions(*fields, truncated[used]).check(source)
     if env is not None:
-        data.check_env(source, env.observation_space, env.action_space)
-    return Loaded(data, rows, returns, tuple(notes), tuple(warnings))
+        data.check_env(source, env.observation_space, env.action_space, task)
+    return Loaded(data, rows, returns, lengths, tuple(notes), tuple(warnings))
 
 
 def missing_key(source: str, key: str, keys: Iterable[str]) -> str:
@@ -195,11 +201,6 @@ def _usable(successors, observations, terminated, cut) -> tuple[np.ndarray, np.n
         successors[bad] = observations[bad]
         keep[bad] = terminated[bad]
     return successors, keep
-
-
-def _returns(rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    starts = np.concatenate([[0], np.flatnonzero(ends)[:-1] + 1])
-    return np.add.reduceat(rewards.astype(np.float64), starts)
 
 
 def _matrix(values: np.ndarray) -> np.ndarray:

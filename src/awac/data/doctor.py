@@ -14,12 +14,13 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from awac.config import AlgoConfig
 from awac.data.checks import Finding, check_rows
 from awac.data.columns import PHYSICS, Loaded, load, named
 from awac.data.ends import time_limit
 from awac.data.physics import check_physics
 from awac.data.sources.registry import Recording, Request, known_ids
-from awac.data.sources.resolve import find
+from awac.data.sources.resolve import find, stand_in_of
 from awac.data.transitions import BOUND_TOLERANCE, Transitions
 from awac.envs.actions import environment_action_space
 from awac.envs.make import make_env
@@ -27,10 +28,16 @@ from awac.envs.tasks import Task
 from awac.errors import AWACError, DataError
 
 
-def doctor(dataset: str, task: str | Task | None = None, download: bool = False, action_unit: str = "auto") -> int:
+def doctor(
+    dataset: str,
+    task: str | Task | None = None,
+    download: bool = False,
+    action_unit: str = "auto",
+    alone: dict | None = None,
+) -> int:
     """Prints the report; returns the exit code: 0 for fit (warnings included), 1 if a check fails."""
     counts = {"ok": 0, "warn": 0, "fail": 0}
-    for finding in examine(dataset, task, download, action_unit):
+    for finding in examine(dataset, task, download, action_unit, alone):
         counts[finding.verdict] += 1
         print(finding, flush=True)
     verdict = "not fit to train on" if counts["fail"] else "fit, with warnings" if counts["warn"] else "fit"
@@ -39,7 +46,11 @@ def doctor(dataset: str, task: str | Task | None = None, download: bool = False,
 
 
 def examine(
-    dataset: str, task: str | Task | None = None, download: bool = False, action_unit: str = "auto"
+    dataset: str,
+    task: str | Task | None = None,
+    download: bool = False,
+    action_unit: str = "auto",
+    alone: dict | None = None,
 ) -> Iterator[Finding]:
     """Yields the findings for a data set id or file; a failed check ends it only if no other check is possible.
 
@@ -48,23 +59,27 @@ def examine(
         task: environment to check the rows against; None takes it from the id or from D4RL's file name.
         download: fetch D4RL's file if it is not on the machine.
         action_unit: as in `load_dataset`.
+        alone: check it for a run with `no_env`: the `low`, `high` and `limit` of `resolve_alone`.
     """
     try:
         recording = find(dataset, Request(download, extra=PHYSICS))
         size = os.path.getsize(recording.path) / 1e6
         yield Finding("ok", "file", f"{recording.detail}, {size:.1f} MB")
-        yield from _check_keys(recording.columns)
+        yield from _check_keys(recording)
         values = list(_check_finite(recording))
         yield from values
         if any(finding.verdict == "fail" for finding in values):
             return
+        if alone is not None:
+            yield from _check_alone(recording, action_unit, alone)
+            return
         task = _guess_task(dataset, recording.path) if task is None else Task.parse(task)
         if task is None:
             loaded = load(recording.columns, str(recording.path), action_unit=action_unit)
-            text = "unknown, so sizes, bounds and physics are not checked against it; give --task ID"
+            text = "unknown, so sizes, bounds and physics are not checked against it; give --task ID or --no_env"
             yield from (
                 *_check_reading(recording, loaded),
-                *check_rows(loaded.data, returns=loaded.returns, scaled=False),
+                *check_rows(loaded.data, returns=loaded.returns, lengths=loaded.lengths, scaled=False),
             )
             yield Finding("warn", "task", text)
             return
@@ -100,11 +115,20 @@ def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action
         loaded = load(recording.columns, source, limit=time_limit(env))  # raises what is no matter of the task
         yield Finding("fail", "task", f"{task.id}: {str(error).removeprefix(f'{source}: ')}")
     yield from _check_reading(recording, loaded)
-    yield from check_rows(loaded.data, task, time_limit(env), loaded.returns, scaled=fits)
+    yield from check_rows(loaded.data, task, time_limit(env), loaded.returns, fits, loaded.lengths)
     if fits:
         kind = "0..n-1" if isinstance(space, spaces.Discrete) else f"[-1, 1] ± {BOUND_TOLERANCE:g}"
         yield Finding("ok", "task", f"{task.id}: {loaded.data.obs_size} observations, actions in {kind}")
         yield from check_physics(loaded.data, env, task, 1000, recording.columns)
+
+
+def _check_alone(recording: Recording, action_unit: str, alone: dict) -> Iterator[Finding]:
+    env, note = stand_in_of(recording, action_unit=action_unit, **alone)
+    unit = recording.action_unit
+    loaded = load(recording.columns, str(recording.path), env=env, action_unit=action_unit, stored_unit=unit)
+    yield Finding("ok", "reading", note)
+    yield from _check_reading(recording, loaded)
+    yield from check_rows(loaded.data, limit=time_limit(env), returns=loaded.returns, lengths=loaded.lengths)
 
 
 def _guess_task(dataset: str, path: Path) -> Task | None:
@@ -114,10 +138,11 @@ def _guess_task(dataset: str, path: Path) -> Task | None:
     return task if task.is_d4rl else None
 
 
-def _check_keys(columns) -> Iterator[Finding]:
+def _check_keys(recording: Recording) -> Iterator[Finding]:
+    columns = recording.columns
     for key, values in columns.items():
         if key not in PHYSICS:
-            yield Finding("ok", "key", f"{key} {values.shape} {values.dtype}")
+            yield Finding("ok", "key", f"{key} {values.shape} {recording.types.get(key, values.dtype)}")
     if "next_observations" not in named(columns):
         text = "no next_observations: the next row's observation is used; rows without one are dropped"
         yield Finding("ok", "key", text)
@@ -150,6 +175,9 @@ def _check_reading(recording: Recording, loaded: Loaded) -> Iterator[Finding]:
         yield Finding("ok", "reading", text)
     for text in (*recording.warnings, *loaded.warnings):
         yield Finding("warn", "reading", text)
-    unused = loaded.rows - len(loaded.data)
+    used, batch = len(loaded.data), AlgoConfig().batch_size
+    if used < batch:
+        yield Finding("warn", "rows", f"{used}, fewer than one batch (by default {batch}): little to learn from")
+    unused = loaded.rows - used
     if unused:
         yield Finding("ok", "reading", f"{unused} of {loaded.rows} rows have no next observation and are not used")

@@ -94,9 +94,23 @@ def find_ends(columns: dict[str, np.ndarray], source: str) -> Ends:
     before, names = before_starts(columns, len(terminated), source)
     cut |= before
     end_names += names
+    if not end_names and (counted := _counted_anew(columns)):
+        end_names = [counted]
+        cut[:-1] |= np.diff(columns[counted].reshape(-1)) < 0
     if end_names not in ([], ["timeouts"]):
         notes.append(f"episode ends from {_quoted(end_names)}")
     return Ends(terminated, cut & ~terminated, bool(end_names), notes)
+
+
+def _counted_anew(columns: dict[str, np.ndarray]) -> str | None:
+    """The column that counts the steps of each episode: 0, 1, 2, … or 1, 2, 3, …, and from there again."""
+    for name in (name for name in STEPS if name in columns):
+        steps = columns[name].reshape(-1)
+        falls = np.diff(steps) < 0
+        counts = np.where(falls, steps[1:] == steps.min(), np.diff(steps) == 1).all()
+        if falls.any() and counts and steps.min() in (0, 1) and steps.max() >= 2:  # no switch between 0 and 1
+            return name
+    return None
 
 
 def time_limit(env: gymnasium.Env | None) -> int | None:

@@ -108,7 +108,7 @@ def _to_environment_units(columns: dict[str, np.ndarray], space: spaces.Space) -
 
 def record(
     task: str | Task,
-    policy: str,
+    policy: str | BehaviourPolicy,
     out: str | os.PathLike,
     *,
     rows: int | None = None,
@@ -121,7 +121,8 @@ def record(
 
     Args:
         task: a task of `make_env`.
-        policy: `random`, a shipped policy (`ant_expert`, `expert` if the task is an Ant), or a path to an .npz.
+        policy: `random`, a shipped policy (`ant_expert`, `expert` if the task is an Ant), a path to an .npz, or the
+            policy itself.
         out: the HDF5 file to write; it must not exist yet.
         rows: number of rows; None for DEFAULT_ROWS.
         seed: of everything random.
@@ -141,7 +142,7 @@ def record(
     path = Path(out).expanduser()
     if path.exists():
         raise DataError(f"{path}: exists already; remove it or name another file")
-    actor = named_policy(task, policy)
+    actor = policy if isinstance(policy, BehaviourPolicy) else named_policy(task, policy)
     if deterministic and policy == "random":
         raise DataError("a random policy has no mean actions; leave --deterministic out")
     make_folder(path.parent, "name a folder you can write")
@@ -271,5 +272,9 @@ def named_policy(task: str | Task, name: str) -> BehaviourPolicy:
     if stem in shipped and not os.path.isfile(name):
         return shipped_policy(stem)
     if name in ("medium", "expert"):
-        raise DataError(f"no {name} policy ships for {task.id}; give random, {', '.join(shipped)} or an .npz file")
+        robot = (task.robot or task.id.partition("-")[0].lower()) + "_"
+        own = "".join(f"{other}, " for other in shipped if other.startswith(robot))
+        raise DataError(
+            f"no {name} policy ships for {task.id}; give --policy random, {own}a run's folder or an .npz file"
+        )
     return BehaviourPolicy.load(name)

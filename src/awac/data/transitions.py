@@ -11,6 +11,7 @@ from awac.errors import DataError
 
 # How far a recorded action may lie outside the bounds; float32 rounding of tanh-squashed actions stays far below.
 BOUND_TOLERANCE = 1e-4
+_WRONG_TASK = "wrong task? Name the data's own with --task, or give --no_env"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,18 +95,21 @@ class Transitions:
             first = int(bad.argmax())
             raise DataError(f"{source}: {name} has NaN or infinite values, first in row {first}; remove those rows")
 
-    def check_env(self, source: str, observation_space: spaces.Space, action_space: spaces.Space) -> Transitions:
+    def check_env(
+        self, source: str, observation_space: spaces.Space, action_space: spaces.Space, task: str = ""
+    ) -> Transitions:
         """Returns itself if the rows can come from an environment with these spaces.
 
         Args:
             source: file or data set name for the error message.
             observation_space: a Box vector.
             action_space: as `make_env` gives it, so a Box is bounded by [-1, 1].
+            task: its name for the error message.
 
         Raises:
             DataError: sizes differ, actions are of the other kind, or outside the bounds by more than BOUND_TOLERANCE.
         """
-        check_observations(source, self.obs_size, observation_space)
+        check_observations(source, self.obs_size, observation_space, task)
         if isinstance(action_space, spaces.Discrete):
             self._check_discrete(source, int(action_space.n))
             return self
@@ -113,7 +117,7 @@ class Transitions:
         size = action_space.shape[0]
         if self.discrete or self.action_size != size:
             kind = "discrete" if self.discrete else f"vectors of {self.action_size} values"
-            raise DataError(f"{source}: actions are {kind} but the task takes vectors of {size}; wrong task?")
+            raise DataError(f"{source}: actions are {kind} but {_of(task)} takes vectors of {size}; {_WRONG_TASK}")
         low, high = action_space.low - BOUND_TOLERANCE, action_space.high + BOUND_TOLERANCE
         outside = ((self.actions < low) | (self.actions > high)).any(axis=1)
         if outside.any():
@@ -134,7 +138,7 @@ class Transitions:
             raise DataError(f"{source}: action {action} in row {row} is not one of the task's 0..{count - 1}")
 
 
-def check_observations(source: str, size: int, observation_space: spaces.Space) -> None:
+def check_observations(source: str, size: int, observation_space: spaces.Space, task: str = "") -> None:
     """Checks the number of values in an observation.
 
     Raises:
@@ -143,4 +147,8 @@ def check_observations(source: str, size: int, observation_space: spaces.Space) 
     assert isinstance(observation_space, spaces.Box), "make_env gives no other"
     expected = observation_space.shape[0]
     if size != expected:
-        raise DataError(f"{source}: observations have {size} values but the task's {expected}; wrong task?")
+        raise DataError(f"{source}: observations have {size} values but those of {_of(task)} {expected}; {_WRONG_TASK}")
+
+
+def _of(task: str) -> str:
+    return f"the task {task}" if task else "the task"

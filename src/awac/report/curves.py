@@ -13,6 +13,7 @@ import numpy as np
 
 from awac.errors import DataError
 from awac.runs import checkpoint
+from awac.runs.folder import begun_with, is_run
 from awac.runs.tables import inherited_steps
 
 _MOST_MARKERS = 40  # evaluations of a curve; more of them hide the line
@@ -80,6 +81,8 @@ class Run:
                 np.array([float(row.get("std_return") or "nan") for row in rows]),
                 np.array([float(row["normalized_score"] or "nan") for row in rows]),
             )
+        except FileNotFoundError:
+            raise DataError(f"{folder} {_without_evaluations(folder)}") from None
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; give the checkpoint folder of a training run") from error
         except (KeyError, ValueError, TypeError) as error:
@@ -120,6 +123,28 @@ class Run:
         last, best, score = float(self.returns[-1]), float(self.returns.max()), float(self.scores[-1])
         values = (self.name, at.get(10), base, lowest, dip, last, best, score)
         return dict(zip(COLUMNS, values, strict=True))
+
+
+def _without_evaluations(folder: Path) -> str:
+    """Why a folder has no eval.csv.
+
+    Raises:
+        CheckpointError: it is of a run whose files are all damaged.
+    """
+    if is_run(folder):
+        config = begun_with(folder) or checkpoint.newest(folder, warn=lambda _: None)["config"]
+        if config["env"].get("no_env"):
+            return (
+                "was trained without an environment: it has no evaluations to report; `awac evaluate-offline` "
+                "estimates its policy"
+            )
+        return "holds no evaluation yet"
+    if not folder.is_dir():
+        return "is not there; give the checkpoint folder of a training run"
+    if runs := sorted(path.name for path in folder.iterdir() if is_run(path)):
+        listed = ", ".join(runs[:3]) + (", …" if runs[3:] else "")
+        return f"is no run but holds some ({listed}): name them, as in `awac report {folder}/*`"
+    return "holds neither a run nor a sweep's results; give the checkpoint folder of a training run"
 
 
 def _name_and_folder(text: str) -> tuple[str, Path]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from awac.errors import CheckpointError, NoCheckpointError
 from awac.runs import ckpt_file, files, replay_log
-from awac.runs.folder import MANIFEST, NETWORKS, STATE, episodes
+from awac.runs.folder import MANIFEST, NETWORKS, STATE, episodes, known_episodes
 
 FORMAT = 1
 
@@ -88,7 +88,10 @@ def newest(
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
-    candidates = episodes(folder) if episode is None else [episode]
+    candidates = episodes(folder)
+    if episode is not None and episode not in candidates:
+        raise CheckpointError(f"{folder}: no checkpoint {episode} in it{known_episodes(folder)}")
+    candidates = candidates if episode is None else [episode]
     for candidate in candidates:
         manifest, fault = _verify(folder, candidate)
         if fault is None and need_state and STATE.format(candidate) not in manifest["files"]:

@@ -16,9 +16,9 @@ from awac.data.normalizer import Normalizer
 from awac.envs.actions import PolicyActions, to_environment
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import AWACError, CheckpointError, DataError, TaskError
+from awac.errors import AWACError, CheckpointError, ConfigError, DataError, TaskError
 from awac.runs import ckpt_file, files
-from awac.runs.folder import MANIFEST, NETWORKS, episodes
+from awac.runs.folder import MANIFEST, NETWORKS, episodes, known_episodes
 
 
 class DeployedPolicy:
@@ -52,8 +52,11 @@ class DeployedPolicy:
             the environment's first index.
 
         Raises:
-            DataError: the observation is of another kind or shape.
+            DataError: the observation is of another kind or shape, or a value of it is NaN; infinities are clipped.
+            ConfigError: `rng` is no generator.
         """
+        if not isinstance(rng, np.random.Generator | None):
+            raise ConfigError(f"rng = {rng!r} is no generator such as np.random.default_rng(0), or None for the mode")
         rows = self._rows(observation)
         single = rows.ndim == 1
         action = to_environment(self.space, self.network(rows[None] if single else rows, rng))
@@ -89,11 +92,14 @@ class DeployedPolicy:
             ) from None
         if rows.ndim not in (1, 2) or rows.shape[-1] != size:
             raise DataError(f"the observation has shape {rows.shape}, expected ({size},) or (B, {size})")
+        if np.isnan(rows).any():
+            *row, value = np.argwhere(np.isnan(rows))[0].tolist()
+            raise DataError(f"value {value} of the observation{f' in row {row[0]}' if row else ''} is nan")
         return rows
 
 
 def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
-    """Loads the policy of a run, or of an exported folder; needs no MindSpore and no data set.
+    """Loads the policy of a run, or of a folder that `awac export --out` wrote; needs no MindSpore and no data set.
 
     A checkpoint of a version that did not store the environment's bounds gives actions in [−1, 1], with a warning if
     that may not be the environment's unit. A damaged checkpoint is skipped for an older one, with a warning.
@@ -106,11 +112,15 @@ def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
         CheckpointError: no sound checkpoint there.
     """
     folder = Path(ckpt_path).expanduser()
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file; load_policy takes the folder of a run or of `awac export --out`")
     numbers = episodes(folder) if folder.is_dir() else []
-    if episode is not None:
-        numbers = [number for number in numbers if number == episode]
+    if episode is not None and episode not in numbers:
+        known = known_episodes(folder) if numbers else ""
+        raise CheckpointError(f"{folder}: no checkpoint {episode} in it{known}")
     if not numbers:
-        raise CheckpointError(f"{folder}: no checkpoint {'' if episode is None else f'{episode} '}in it")
+        raise CheckpointError(f"{folder}: no checkpoint in it")
+    numbers = numbers if episode is None else [episode]
     faults: dict[int, CheckpointError] = {}
     for number in numbers:
         try:

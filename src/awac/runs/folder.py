@@ -147,6 +147,13 @@ def episodes(folder: Path) -> list[int]:
     return sorted((int(match[1]) for match in names if match), reverse=True)
 
 
+def known_episodes(folder: Path) -> str:
+    """`; it has 20, 15, 10` for an error that misses a checkpoint; nothing if there is none."""
+    numbers = episodes(folder)
+    listed = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
+    return f"; it has {listed}" if numbers else ""
+
+
 def read_origin(folder: Path) -> tuple[str, int] | None:
     """Folder and checkpoint of the run that the one in `folder` starts from, or None.
 

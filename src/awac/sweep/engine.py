@@ -8,10 +8,19 @@ import time
 from pathlib import Path
 
 from awac.algorithm.native.cpus import cpu_limit
-from awac.data.sources.resolve import has_dataset
+from awac.data.sources.resolve import check_there, has_dataset
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import EXTRAS, AWACError, CheckpointError, ConfigError, Interrupted, NoCheckpointError, TaskError
+from awac.errors import (
+    EXTRAS,
+    AWACError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    NoCheckpointError,
+    TaskError,
+)
 from awac.runs import folder as run_folder
 from awac.runs.files import first_line
 from awac.sweep import trial as trial_run
@@ -50,7 +59,7 @@ def sweep(
         address: of a Ray cluster; None starts Ray on this machine for the sweep.
         workers: trials side by side on this machine; None takes its cores.
         every: seconds between tables.
-        dry: print the table and run nothing.
+        dry: print the table and run nothing; a trial whose data file is missing counts as failed.
 
     Returns:
         The exit code: 0, or 1 if not all trials are done.
@@ -77,6 +86,12 @@ def sweep(
         except NoCheckpointError as error:  # the others can run
             progress.states[trial.name], reasons[trial.name] = "failed", str(error)
     if dry:
+        for trial in trials:
+            try:
+                if progress.states[trial.name] == "waiting" and trial.config.env.dataset:
+                    check_there(trial.config.env.dataset)
+            except DataError as error:
+                progress.states[trial.name], reasons[trial.name] = "failed", str(error)
         return _summary(trials, reasons, progress, {"failed"})
     ray = _ray()
     with run_folder.exclusive(folder):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from awac.data.record import make_folder
@@ -31,8 +32,8 @@ def d4rl(name: str, request: Request) -> Recording:
     task = Task.parse(name)
     path = _find(task, request)
     if path is not None:
-        columns, unit = read_file(path, request.extra)
-        return Recording("d4rl", path, f"D4RL's recording, {path}", columns, unit or "env")
+        read = read_file(path, request.extra)
+        return replace(read, kind="d4rl", detail=f"D4RL's recording, {path}", action_unit=read.action_unit or "env")
     if name not in GENERATED:
         raise DataError(
             f"data set {name} is not on this machine and cannot be generated: pass --download, or put "

@@ -21,7 +21,8 @@ import numpy as np
 from awac.data.action_unit import STORED_NAMES
 from awac.data.columns import PHYSICS, REQUIRED, VECTORS, missing_key, named, used_keys
 from awac.data.ends import IDS
-from awac.data.sources.registry import LAYOUTS, Columns
+from awac.data.precision import lost_in_float32
+from awac.data.sources.registry import LAYOUTS, Recording
 from awac.errors import DataError
 from awac.runs.files import MAX_RATIO, SLACK, npy_header
 
@@ -39,8 +40,8 @@ _OLD_RECORDING = "Recorded with awac"  # the description in recordings of awac b
 _MAX_BYTES = 16 << 30
 
 
-def read_file(path: str | os.PathLike, extra: tuple[str, ...] = ()) -> tuple[Columns, str | None]:
-    """The columns of a data set file under their own names, and the unit of its actions if it says so.
+def read_file(path: str | os.PathLike, extra: tuple[str, ...] = ()) -> Recording:
+    """A data set file: its columns under their own names, and the unit of its actions if it says so.
 
     The format is detected from the content, not from the name.
 
@@ -83,13 +84,13 @@ def _behind_a_user_block(path: Path) -> bool:
     return False
 
 
-def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns, str | None]:
+def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
     try:
         with h5py.File(path, "r") as file:
             for layout in LAYOUTS:
                 if (recorded := layout(file, source)) is not None:
                     _check_declared({key: (values.shape, values.dtype) for key, values in recorded[0].items()}, source)
-                    return recorded
+                    return Recording("file", path, f"file {path}", *recorded)
             keys = (*used_keys(file), *(key for key in extra if key in file))
             datasets = {key: hdf5_dataset(file, key, source) for key in keys}
             turned = {key: _from_matlab(data) for key, data in datasets.items()}
@@ -101,7 +102,11 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns
             for key, data in datasets.items():
                 values = read_dataset(data, path.stat().st_size, f"{source}: key '{key}'", exact=key in IDS)
                 columns[key] = values.T if turned[key] else values
-            return columns, _unit(_hdf5_text(file, _UNIT_KEYS), _hdf5_text(file, ("metadata/description",)), source)
+            unit = _unit(_hdf5_text(file, _UNIT_KEYS), _hdf5_text(file, ("metadata/description",)), source)
+            observations = named(datasets)["observations"]
+            lost = lost_in_float32(datasets[observations], turned[observations])
+            types = {key: data.dtype for key, data in datasets.items()}
+            return Recording("file", path, f"file {path}", columns, unit, (lost,) if lost else (), types)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{source}: {_hdf5_fault(error)}") from None
 
@@ -210,21 +215,24 @@ def _check_storage(data: h5py.Dataset, file_bytes: int, where: str) -> None:
         raise DataError(f"{where} declares {data.nbytes} bytes, more than the file holds; download or record it again")
 
 
-def _read_npz(path: Path, source: str, extra: tuple[str, ...]) -> tuple[Columns, str | None]:
+def _read_npz(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             infos = {key: members[key] for key in (*used_keys(members), *(key for key in extra if key in members))}
             declared = {key: npy_header(archive, info, f"{source}: key '{key}'") for key, info in infos.items()}
             _check_declared(declared, source, members)
-            columns = {}
+            columns, lost, observations = {}, None, named(infos)["observations"]
             for key, info in infos.items():
                 with archive.open(info) as file:
                     values = np.lib.format.read_array(file, allow_pickle=False)
+                lost = lost_in_float32(values) if key == observations else lost
                 exact = key in IDS or values.dtype.kind in "biu"
                 columns[key] = values if exact else values.astype(np.float32, copy=False)
             unit = next((_npz_text(archive, members[key], source) for key in _UNIT_KEYS if key in members), None)
-            return columns, _unit(unit, None, source)
+            types = {key: dtype for key, (_, dtype) in declared.items()}
+            warnings = (lost,) if lost else ()
+            return Recording("file", path, f"file {path}", columns, _unit(unit, None, source), warnings, types)
     except (OSError, RuntimeError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{source}: is truncated or damaged ({reason[:120]}); record it again") from None

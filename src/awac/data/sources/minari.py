@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -26,8 +27,7 @@ def minari(name: str, request: Request) -> Recording:
         if path.parent.is_dir():
             raise DataError(f"{path.parent}: holds no main_data.hdf5; only Minari's HDF5 storage can be read")
         raise DataError(f"{name}: {folder} is not there; `minari download {dataset_id}` fetches it")
-    columns, unit = read_file(path, request.extra)
-    return Recording("minari", path, f"Minari's data set, {path}", columns, unit)
+    return replace(read_file(path, request.extra), kind="minari", detail=f"Minari's data set, {path}")
 
 
 def dataset_path(name: str) -> tuple[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -43,6 +43,7 @@ class Recording:
             memory, so a source that keeps them for later returns copies.
         action_unit: `env` or `scaled` if the source knows it.
         warnings: what may have been read wrongly; one line each.
+        types: of the columns in the file, as far as they are known; in `columns` floats may be float32.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Recording:
     columns: Columns
     action_unit: str | None = None
     warnings: tuple[str, ...] = ()
+    types: dict[str, np.dtype] = field(default_factory=dict)
 
 
 Find = Callable[[str, Request], Recording]

@@ -169,15 +169,26 @@ def resolve_alone(
         DataError: as `resolve_dataset`, or bounds that don't fit the actions.
     """
     recording = find(id_or_path, Request(download))
+    env, note = stand_in_of(recording, low=low, high=high, limit=limit, action_unit=action_unit)
+    loaded, origin = _load(str(id_or_path), recording, env, action_unit)
+    return loaded.data, dataclasses.replace(origin, notes=(note, *origin.notes)), env
+
+
+def stand_in_of(
+    recording: Recording, *, low: Bound = None, high: Bound = None, limit: int | None = None, action_unit: str = "auto"
+) -> tuple[gymnasium.Env, str]:
+    """A stand-in environment with a recording's spaces, arguments as for `resolve_alone`; and a line for the log.
+
+    Raises:
+        DataError: a key is missing, or the bounds don't fit the actions.
+    """
     name, keys = str(recording.path), named(recording.columns)
     if "actions" not in keys or "observations" not in keys:
         load(recording.columns, name)  # raises, and says what is missing
     actions, observations = (recording.columns[keys[key]] for key in ("actions", "observations"))
     scaled, where = "scaled" in (recording.action_unit, action_unit), f"{name}: key '{keys['actions']}'"
     space, note = action_space(actions, where, scaled=scaled, text=recording.kind == "table", low=low, high=high)
-    env = stand_in(observations[:1].size, space, limit)
-    loaded, origin = _load(str(id_or_path), recording, env, action_unit)
-    return loaded.data, dataclasses.replace(origin, notes=(note, *origin.notes)), env
+    return stand_in(observations[:1].size, space, limit), note
 
 
 def find(id_or_path: str | os.PathLike, request: Request | None = None) -> Recording:
@@ -200,12 +211,23 @@ def _find(id_or_path: str | os.PathLike, request: Request) -> Recording:
     entry = claimed(name)
     if entry is not None:
         return entry.find(name, request)
-    path = Path(name).expanduser()
-    if not path.exists() and os.sep not in name and not path.suffix:
+    check_there(name)
+    return read_file(name, request.extra)
+
+
+def check_there(name: str) -> None:
+    """Checks that a data set's name is a known id, a file, or begins with a known prefix such as `minari:`.
+
+    Raises:
+        DataError: it is none of them.
+    """
+    path, entry = Path(name).expanduser(), claimed(name)
+    if path.exists() or (entry is not None and (name in entry.ids or ":" in name)):
+        return
+    if os.sep not in name and not path.suffix:
         known = nearest(name, known_ids())
         raise DataError(f"data set '{name}' is neither a file nor a known id; the nearest known one is '{known}'")
-    columns, unit = read_file(path, request.extra)
-    return Recording("file", path, f"file {path}", columns, unit)
+    raise DataError(f"{path}: no such file; check the path")
 
 
 def has_dataset(task: str) -> bool:

@@ -10,7 +10,7 @@ import yaml
 
 from awac.data.columns import REQUIRED, VECTORS, missing_key, named
 from awac.data.ends import DONES, FLAGS, MASKS, STEPS, TERMINALS, TERMINATED
-from awac.errors import DataError
+from awac.errors import DataError, did_you_mean
 from awac.runs.files import first_line
 
 _AFTER = {
@@ -172,8 +172,12 @@ def _mapped(path: Path, header: list[str]) -> dict[str, list[str]]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{beside}: not readable as YAML ({first_line(error)})") from None
     known = (*VECTORS, *FLAGS)
-    if not isinstance(mapping, dict) or not all(key in known for key in mapping):
-        raise DataError(f"{beside}: must map {', '.join(VECTORS)} or a flag such as timeouts to names of columns")
+    takes = f"must map {', '.join(VECTORS)}, or a flag such as timeouts or episode, to names of columns"
+    if not isinstance(mapping, dict):
+        raise DataError(f"{beside}: {takes}")
+    for key in mapping:
+        if key not in known:
+            raise DataError(f"{beside}: unknown key {key!r}{did_you_mean(key, known) or f'; it {takes}'}")
     names_of = {key: names if isinstance(names, list) else [names] for key, names in mapping.items()}
     groups = {key: [str(name) for name in names] for key, names in names_of.items()}
     for key, names in groups.items():

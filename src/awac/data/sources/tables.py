@@ -21,6 +21,7 @@ import numpy as np
 
 from awac.data.columns import VECTORS, named
 from awac.data.ends import IDS, STEPS
+from awac.data.precision import lost_in_float32
 from awac.data.sources.registry import Columns, Recording, Request, source
 from awac.data.sources.table_names import columns_of, listed
 from awac.errors import EXTRAS, DataError
@@ -157,7 +158,10 @@ def _recording(
                 columns.update({key: steps} if steps.ndim == 1 and np.isfinite(steps).all() else {})
         elif vector:
             parts = [numbers[column].reshape(len(numbers[column]), -1) for column in members]
-            columns[key] = np.concatenate(parts, axis=1).astype(np.float32)
+            values = np.concatenate(parts, axis=1)
+            if key in VECTORS["observations"] and (lost := lost_in_float32(values)):
+                warnings = [*warnings, lost]
+            columns[key] = values.astype(np.float32)
         else:
             columns[key] = numbers[members[0]].reshape(-1)
     keys = [key for key in ("observations", "next_observations", "actions") if key in named(groups)]

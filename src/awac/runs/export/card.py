@@ -13,6 +13,7 @@ from awac.data.normalizer import CLIP, Normalizer
 from awac.runs.deployed import DeployedPolicy
 from awac.runs.tables import inherited_steps, rows_by_episode
 
+_HEAD = "# Policy for "
 EVALUATIONS = 5
 """Rows of the run's last evaluations in the card."""
 
@@ -21,7 +22,7 @@ _LIMITS = """\
   available from `awac.load_policy`.
 - It was trained on the states of its data set, and of its online steps if any. Elsewhere its actions can be anything
   inside the bounds. Each observation value is clipped to the data's mean ± {clip:g} standard deviations: values beyond
-  are treated alike.
+  are treated alike. It does not check for NaN: an observation with one can give any action, or NaN.
 - The scores are from one run with one seed, and from the start states of its evaluations.
 - It has not been tried outside the simulator of its evaluations. Nothing checks its actions against the limits of a
   machine other than the bounds in the table."""
@@ -40,7 +41,7 @@ def text(folder: Path, policy: DeployedPolicy, file: str, use: str, difference: 
     manifest = policy.manifest
     subject = policy.task or Path(manifest["config"]["env"]["dataset"]).name  # a run without an environment has no task
     parts = [
-        f"# Policy for {subject}",
+        f"{_HEAD}{subject}",
         f"`{file}` is a policy trained with AWAC (advantage-weighted actor-critic, Nair et al. 2020, arXiv 2006.09359) "
         f"on MindSpore: checkpoint {policy.episode} of the run `{folder.resolve().name}`. It maps observations to "
         "actions; the normaliser of the observations and the scaling of the actions are in it.",
@@ -62,6 +63,18 @@ def text(folder: Path, policy: DeployedPolicy, file: str, use: str, difference: 
         f"Exported with awac {__version__}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is a card that `text` made.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(_HEAD)) == _HEAD.encode()
 
 
 def _inputs(normalizer: Normalizer) -> list[str]:

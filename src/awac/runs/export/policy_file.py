@@ -29,7 +29,7 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
     with `load_policy` before it is moved into place; a file that differs is not kept.
 
     Args:
-        folder: a run's checkpoint folder, or what `awac export` wrote.
+        folder: a run's checkpoint folder, or one that `awac export --out` wrote.
         name: one of `formats.names()`.
         out: the file, with the format's suffix; None for `export/policy_N` in the folder.
         episode: a certain checkpoint, or None for the newest.
@@ -40,17 +40,22 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
     Raises:
         ConfigError: an unknown format, or its package is missing.
         CheckpointError: no sound checkpoint.
-        ExportError: the file can't be written, or differs by more than TOLERANCE.
+        ExportError: the file can't be written, differs by more than TOLERANCE, or `out` is a file that no earlier
+            export wrote.
     """
     module = formats.get(name)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         policy = load_policy(str(folder), episode)
-    out = out or folder / "export" / f"policy_{policy.episode}.{name}"
+    own = folder / "export" / f"policy_{policy.episode}.{name}"
+    out = out or own
     if out.suffix != f".{name}":
         raise ExportError(f"{out}: the name of a file of format {name} ends in .{name}")
     if out.is_dir():
         raise ExportError(f"{out} is a folder; --out takes the name of a file")
+    beside = out.with_name(out.name + ".md")
+    if out != own:
+        _refuse_others(out, beside)
     about = {"task": policy.task, "episode": str(policy.episode), "awac": __version__}
     measured: dict[str, float] = {}
 
@@ -63,7 +68,6 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
                 f"more than {TOLERANCE:.0e}"
             )
 
-    beside = out.with_name(out.name + ".md")
     try:
         files.write(out, fill)
         text = card.text(folder, policy, out.name, module.USE, measured["difference"])
@@ -79,6 +83,21 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
         f"Largest difference from the checkpoint's policy on {ROWS} random observations is "
         f"{measured['difference']:.1e} {unit}",
     ]
+
+
+def _refuse_others(out: Path, beside: Path) -> None:
+    """Refuses to replace a file or a card that no earlier export wrote.
+
+    Raises:
+        ExportError: one of them exists, and the card is not one of `card.text`.
+    """
+    try:
+        ours = card.is_card(beside)
+        found = next((path for path in (out, beside) if path.exists()), None)
+    except OSError as error:
+        raise ExportError(f"{error.filename or out} could not be read ({error.strerror or error})") from error
+    if found and not ours:
+        raise ExportError(f"{found}: exists already; remove it or name another file")
 
 
 def difference(policy: DeployedPolicy, act, rows: int = ROWS, seed: int = 0) -> float:
