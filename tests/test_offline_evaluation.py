@@ -16,7 +16,7 @@ from awac.algorithm.fqe import FittedQ
 from awac.data.transitions import Transitions
 from awac.errors import ConfigError
 from awac.training.offline_evaluation import Estimate, Settings, _Batches, first_states, fitted_q, rank_correlation
-from awac.training.policy_ranking import Ranked, _remarks
+from awac.training.policy_ranking import Ranked, _known, _remarks
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 STATES, GAMMA = 5, 0.9
@@ -263,3 +263,8 @@ def test_the_same_policy_twice_gives_the_same_figures():
     assert [e.off_data for e in found] == [pytest.approx(exact)] * 2
     assert found[0].value == found[1].value
     assert np.isnan(found[0].drift), "after so few steps nobody knows"
+
+
+def test_an_unknown_setting_of_the_fit_names_the_nearest():
+    with pytest.raises(ConfigError, match="fit: unknown setting 'critic': did you mean 'critics'"):
+        _known({"steps": 10, "critic": 2})

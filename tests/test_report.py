@@ -57,7 +57,7 @@ def test_the_summary_is_that_of_the_evaluations(folder):
         "at 10": 3900,
         "at the switch": 4000,
         "lowest of the next 10": 3600,
-        "dip": 0.1,
+        "÷ switch": 0.9,
         "last": 4100,
         "best": 4100,
         "normalised last": 102.5,
@@ -71,7 +71,7 @@ def test_a_table_says_nothing_where_a_run_has_no_such_evaluation(tmp_path):
 
 def test_a_fall_has_no_share_where_returns_are_negative(tmp_path):
     run = Run.read(str(run_folder(tmp_path / "run", {20: -200.0, 30: -400.0}, score=False)))
-    assert run.summary()["dip"] is None and run.summary()["lowest of the next 10"] == -400
+    assert run.summary()["÷ switch"] is None and run.summary()["lowest of the next 10"] == -400
 
 
 def test_a_row_that_was_cut_does_not_count(folder):
@@ -82,7 +82,7 @@ def test_a_row_that_was_cut_does_not_count(folder):
 
 def test_it_prints_a_table_and_draws_the_curves(folder, tmp_path, capsys):
     assert cli.main(["report", f"a={folder}", f"a={folder}", "--figure", str(tmp_path / "curve.svg")]) == 0
-    assert "| a | 3900 | 4000 | 3600 | 10% | 4100 | 4100 | 102.5 |" in capsys.readouterr().out
+    assert "| a | 3900 | 4000 | 3600 | 0.90 | 4100 | 4100 | 102.5 |" in capsys.readouterr().out
     drawn = (tmp_path / "curve.svg").read_text()
     assert "<!-- a (2 seeds) -->" in drawn and "<!-- online -->" in drawn
 

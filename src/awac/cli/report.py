@@ -23,7 +23,11 @@ def add(parser) -> None:
         "several are parts of one sweep",
     )
     parser.add_argument("--figure", type=path, metavar="PNG", help="image to write, a panel a task")
-    parser.add_argument("--reference", type=float, help="mean return of the behaviour data, drawn as a line")
+    parser.add_argument(
+        "--reference",
+        type=float,
+        help="mean return of the behaviour data, drawn as a line (default: what the runs noted)",
+    )
     parser.add_argument("--title", help="title of the figure or report (default: the task, or the sweep's folder)")
     parser.add_argument("--html", type=path, metavar="FILE", help="the whole report as one HTML page")
     parser.add_argument("--json", type=path, metavar="FILE", help="a sweep's results, for a later `awac report FILE`")

@@ -18,7 +18,7 @@ from awac.runs.tables import inherited_steps
 
 _MOST_MARKERS = 40  # evaluations of a curve; more of them hide the line
 EVALUATIONS = ("episodes", "returns", "deviations", "scores")
-COLUMNS = ("run", "at 10", "at the switch", "lowest of the next 10", "dip", "last", "best", "normalised last")
+COLUMNS = ("run", "at 10", "at the switch", "lowest of the next 10", "÷ switch", "last", "best", "normalised last")
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,15 @@ class Run:
     def summary(self) -> dict:
         """The figures of one row of the table; None where the run has no such evaluation.
 
-        `dip` is (return at the switch − lowest of the next 10 evaluations) / return at the switch, where that is
-        positive.
+        `÷ switch` is the lowest of the next 10 evaluations ÷ the return at the switch, where that is positive.
         """
         at = dict(zip(self.episodes.tolist(), self.returns.tolist(), strict=True))
         after = self.returns[self.episodes > self.switch][:10]
         base = at.get(self.switch)
         lowest = float(after.min()) if len(after) else None
-        dip = (base - lowest) / base if base is not None and base > 0 and lowest is not None else None
+        ratio = lowest / base if base is not None and base > 0 and lowest is not None else None
         last, best, score = float(self.returns[-1]), float(self.returns.max()), float(self.scores[-1])
-        values = (self.name, at.get(10), base, lowest, dip, last, best, score)
+        values = (self.name, at.get(10), base, lowest, ratio, last, best, score)
         return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -170,7 +169,7 @@ def _cell(key: str, value) -> str:
         return value
     if value is None or np.isnan(value):
         return "–"
-    return f"{value:.0%}" if key == "dip" else f"{value:.1f}" if "normalised" in key else f"{value:.0f}"
+    return f"{value:.2f}" if "÷" in key else f"{value:.1f}" if "normalised" in key else f"{value:.0f}"
 
 
 @dataclass(frozen=True)
@@ -260,7 +259,9 @@ def draw(
     axes.set_xlabel(f"training episode ({' or '.join(f'{n:,}' for n in steps)} gradient steps each)")
     axes.set_ylabel(unit + (" and its 95 % interval" if len(runs) > len(names) else ""))
     axes.set_title(title or runs[0].task)
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))  # from 0: a cut axis makes noise look like a fall
+    low, high = axes.get_ylim()
+    axes.set_ylim(low := min(0.0, low), high + 0.03 * (high - low))  # from 0: a cut axis makes noise look like a fall
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="best", frameon=False)

@@ -158,13 +158,16 @@ class Results:
         return [run for preset in self.presets for run in self.runs.get((task, preset), [])]
 
     def data_score(self, task: str) -> float | None:
-        """The data's mean return in the unit of `scores`, where the runs' checkpoints hold it and agree."""
-        run = self.of_task(task)[0]
-        value = self.reference
-        if value is None:
-            known = {run.manifest.get("data", {}).get("mean_return") for run in self.of_task(task)} - {None}
-            value = known.pop() if len(known) == 1 else None
+        """The data's mean return in the unit of `scores`."""
+        run, value = self.of_task(task)[0], self.data_return(task)
         return normalized_score(run.task, value) if value is not None and is_normalised(run) else value
+
+    def data_return(self, task: str) -> float | None:
+        """The data's mean return, where it was given or the runs' checkpoints hold it and agree."""
+        if self.reference is not None:
+            return self.reference
+        known = {run.manifest.get("data", {}).get("mean_return") for run in self.of_task(task)} - {None}
+        return known.pop() if len(known) == 1 else None
 
 
 def different_settings(a: Run, b: Run) -> list[str]:

@@ -69,7 +69,7 @@ def write_report(runs: list[str], title: str | None, outputs: Outputs, reference
         print(f"\nReport: {outputs.markdown}", flush=True)
     if outputs.figure and not swept and len(results.tasks) == 1:
         with figure(outputs.figure) as axes:
-            draw(axes, results.of_task(results.tasks[0]), reference, title)
+            draw(axes, results.of_task(results.tasks[0]), results.data_return(results.tasks[0]), title)
     elif outputs.figure:
         panels([picture.draw for picture in curves(results)], outputs.figure)
         print(f"Figure: {outputs.figure}", flush=True)

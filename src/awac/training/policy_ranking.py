@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from awac.config import Config
 from awac.data.sources import resolve_dataset
 from awac.data.transitions import Transitions
 from awac.envs.stand_in import stand_in
-from awac.errors import CheckpointError, ConfigError, ExportError
+from awac.errors import CheckpointError, ConfigError, ExportError, did_you_mean
 from awac.runs import files
 from awac.runs.deployed import DeployedPolicy, load_policy
 from awac.runs.folder import episodes
@@ -79,7 +80,7 @@ def evaluate_offline(
     """Estimates the value of saved policies from a data set alone, prints a table and writes a CSV file.
 
     Args:
-        folders: run folders, or what `awac export` wrote.
+        folders: run folders, or folders that `awac export --out` wrote.
         episode: checkpoints of each folder, "all" of them, or None for the newest.
         dataset: id or path; None for the one that the policies were trained on.
         action_unit: of its actions; None as in training.
@@ -105,7 +106,7 @@ def evaluate_offline(
     name = dataset or _common("data set", {config.env.dataset or config.env.task for config in configs}, "--dataset")
     if gamma is None:
         gamma = _common("gamma", {config.algo.gamma for config in configs}, "--gamma")
-    settings = Settings(gamma=gamma, **(fit or {}))
+    settings = Settings(gamma=gamma, **_known(fit or {}))
     unit = action_unit or _common("action_unit", {config.env.action_unit for config in configs}, "--action_unit")
     data, rows = _data(name, policies[0][1], unit, download or configs[0].env.download)
     if dataset is None:
@@ -143,6 +144,14 @@ def _same_spaces(first: tuple[Path, DeployedPolicy], other: tuple[Path, Deployed
             f"{first[0]} and {other[0]} have policies of different observations or actions ({sizes[0]} values, "
             f"{first[1].space}; {sizes[1]} values, {other[1].space}); compare those of one task"
         )
+
+
+def _known(fit: dict) -> dict:
+    names = [field.name for field in dataclasses.fields(Settings) if field.name != "gamma"]
+    for name in fit:
+        if name not in names:
+            raise ConfigError(f"fit: unknown setting {name!r}{did_you_mean(name, names)} (one of {', '.join(names)})")
+    return fit
 
 
 def _common(what: str, values: set, option: str):
