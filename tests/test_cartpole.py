@@ -55,7 +55,7 @@ def test_the_fast_run_writes_tables_lengths_and_figures(environment, tmp_path):
     again = run(environment, "--fast", "--preset", "reference", cwd=tmp_path)  # its run is there
     assert again.stdout.startswith("reference, seed 0: is in cartpole_fast/runs/reference_0.npz\n"), again.stderr
     full = run(environment, "--out", "cartpole_fast", cwd=tmp_path)
-    assert full.returncode == 1 and "cartpole_0.npz is of a run with other settings" in full.stderr
+    assert full.returncode == 1 and "cartpole_0.npz is of other settings" in full.stderr
 
 
 def test_after_ctrl_c_finished_runs_are_kept_and_one_line_says_so(environment, tmp_path):

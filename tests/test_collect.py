@@ -1,10 +1,13 @@
 """Collected data: D4RL's layout, the same bytes from the same seed, weights that make the recorded actions."""
 
+import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -198,7 +201,7 @@ def test_a_policy_that_does_not_fit_the_task_says_why(inputs, outputs, epsilon, 
     policy = BehaviourPolicy("net", ((np.zeros((inputs, outputs)), np.zeros(outputs)),), epsilon=epsilon)
     env = make_env(task)
     with pytest.raises(DataError, match=words):
-        policy.check_env(env.observation_space, env.action_space)
+        policy.check_env(env)
 
 
 @pytest.mark.parametrize("epsilon", [-0.1, 1.1, np.nan])
@@ -351,6 +354,13 @@ def test_a_run_s_policy_records_as_in_training_and_an_exported_file_says_so(tmp_
     np.savez(tmp_path / "exported.npz", weight_0=np.zeros((3, 2)))
     with pytest.raises(DataError, match="is of `awac export`, which draws no actions; give the run's folder"):
         record(ANT, str(tmp_path / "exported.npz"), tmp_path / "c.hdf5")
+
+
+@pytest.mark.parametrize("low, high, fits", [(-1, 1, True), (-0.5, 0.5, False)])
+def test_a_run_of_other_action_units_does_not_record(low, high, fits):
+    policy = dataclasses.replace(trained_policy(SHIPPED), space=gymnasium.spaces.Box(low, high, (8,)))
+    with contextlib.nullcontext() if fits else pytest.raises(DataError, match="was trained on actions from .-0.5"):
+        policy.check_env(make_env(ANT))
 
 
 def test_discrete_actions_of_a_run_are_drawn_by_their_probabilities(tmp_path):

@@ -283,17 +283,29 @@ def test_a_key_that_is_given_twice_in_a_file_is_refused(tmp_path):
         load_config(None, None, tmp_path / "a.yaml")
 
 
+def test_keys_that_are_merged_are_not_given_twice(tmp_path):
+    (tmp_path / "a.yaml").write_text("env_kwargs:\n  y: &d {<<: {a: 1}, a: 2}\n  z: {<<: *d, b: 3}\n")
+    assert load_config(None, tmp_path / "a.yaml").env.env_kwargs == {"y": {"a": 2}, "z": {"a": 2, "b": 3}}
+
+
+def test_an_empty_data_set_of_an_earlier_version_is_none():
+    assert Config.from_dict({"env": {"dataset": ""}}).env.dataset is None
+
+
 def test_numpy_s_values_and_paths_are_taken():
     given = {"seed": np.int64(3), "lam": np.float32(0.5), "no_env": np.bool_(True), "dataset": Path("a.npz")}
     config = load_config(overrides={**given, "actor_hidden": np.array([8, 4])})
     assert (config.train.seed, config.algo.lam, config.env.no_env, config.env.dataset) == (3, 0.5, True, "a.npz")
     assert config.algo.actor_hidden == (8, 4)
+    config = load_config(overrides={"actor_hidden": [np.int64(8)], "env_kwargs": {"n": np.int64(3), "p": Path("x")}})
+    assert (config.algo.actor_hidden, config.env.env_kwargs) == ((8,), {"n": 3, "p": "x"})
 
 
 @pytest.mark.parametrize(
     "name, text, value",
     [("seed", "010", 10), ("seed", "08", 8), ("offline_train_steps", "1e5", 100_000), ("lam", "1e-3", 0.001),
-     ("offline_share", "None", None), ("offline_share", "null", None), ("actor_hidden", "[64, 32]", (64, 32))],
+     ("offline_share", "None", None), ("offline_share", "null", None), ("actor_hidden", "[64, 032]", (64, 32)),
+     ("actor_hidden", "64 32", (64, 32)), ("env_kwargs", "a=010 b=x", {"a": 10, "b": "x"})],
 )  # fmt: skip
 def test_a_number_on_the_command_line_is_decimal(name, text, value):
     assert KEYS[name].check(KEYS[name].parse(text, "a"), "a") == value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import signal
 
@@ -50,6 +51,23 @@ def test_a_resumed_run_that_stops_at_once_keeps_its_new_number_of_episodes(tmp_p
     assert "Nothing to do" in capsys.readouterr().out and stored_episodes(tmp_path / "a") == 4
 
 
+def test_a_lengthened_offline_phase_that_stops_at_once_goes_on(tmp_path, graph_mode):
+    assert train(tmp_path / "a", "--no_env", "--episode", "2") == 0
+    config = Config.from_dict(json.loads((tmp_path / "a/manifest_2.json").read_text())["config"])
+    longer = dataclasses.replace(config, train=dataclasses.replace(config.train, offline_train_steps=16))
+    with pytest.raises(Interrupted):
+        awac.train(longer, str(tmp_path / "a"), 4, resume=True, callbacks=[Stop()])
+    assert cli.main(["train", "--ckpt_path", str(tmp_path / "a"), "--resume"]) == 0
+    assert (tmp_path / "a/manifest_4.json").exists()
+
+
+def test_a_damaged_note_is_one_line(tmp_path, graph_mode, capsys):
+    assert train(tmp_path / "a", "--episode", "1") == 0
+    (tmp_path / "a/awac_run.json").write_text("[1]")
+    assert cli.main(["train", "--ckpt_path", str(tmp_path / "a"), "--resume", "--episode", "2"]) == 1
+    assert "awac_run.json is damaged" in capsys.readouterr().err
+
+
 def test_a_run_of_an_older_version_says_it_in_its_checkpoint(tmp_path, graph_mode):
     assert train(tmp_path / "a", "--episode", "2") == 0
     marker = tmp_path / "a/awac_run.json"
@@ -93,6 +111,15 @@ def test_the_switch_is_evaluated(tmp_path, graph_mode, capsys):
     assert cli.main(["report", str(tmp_path / "b")]) == 0
     row = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")]
     assert row[3] != "–", "the score at the switch"
+
+
+def test_a_run_without_an_offline_phase_of_its_own_begins_at_the_switch(tmp_path, graph_mode):
+    assert train(tmp_path / "a", "--episode", "2") == 0
+    own = {"offline_train_steps": 0, "eval_every": 100}
+    assert train(tmp_path / "b", "--episode", "1", "--init_from", str(tmp_path / "a"), **own) == 0
+    assert evaluated(tmp_path / "b") == [(0, "offline"), (1, "online")]
+    assert train(tmp_path / "c", "--episode", "1", **own) == 0
+    assert evaluated(tmp_path / "c") == [(1, "online")], "there is no policy at the switch"
 
 
 def test_the_log_claims_no_offline_steps_that_the_source_did_not_take(tmp_path, graph_mode, capsys):

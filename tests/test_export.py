@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import inspect
 import re
 import subprocess
@@ -98,12 +99,30 @@ def test_a_file_that_differs_is_not_kept(module, name, kind, tmp_path, monkeypat
 def test_only_earlier_exports_are_replaced(theirs, tmp_path):
     folder, out = saved.save(tmp_path / "run", "own"), tmp_path / "p.npz"
     (tmp_path / theirs).write_text("mine")
-    with pytest.raises(ExportError, match=f"{theirs}: exists already; remove it or name another file"):
+    with pytest.raises(ExportError, match=f"{theirs}: exists already, not with an export's card; "):
         policy_file.export_policy(folder, "npz", out)
     assert (tmp_path / theirs).read_text() == "mine"
     (tmp_path / theirs).unlink()
+    out.touch()  # as mktemp leaves it
     for _ in range(2):
         policy_file.export_policy(folder, "npz", out)
+
+
+def test_a_stop_between_card_and_file_is_made_good(tmp_path, monkeypatch):
+    folder, out, write = saved.save(tmp_path / "run", "own"), tmp_path / "p.npz", policy_file.files.write
+
+    def full(path, fill):
+        if path.name.endswith(".md"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, fill)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(policy_file.files, "write", full)
+        with pytest.raises(ExportError, match="could not be written"):
+            policy_file.export_policy(folder, "npz", out)
+    assert not out.exists()
+    policy_file.export_policy(folder, "npz", out)
+    assert out.exists()
 
 
 def test_paths_of_any_letters(module, name, tmp_path, capfd):

@@ -73,6 +73,8 @@ def rows(path):
 
 
 def test_the_doctor_reads_a_log_as_such_a_run_does(plant, capsys):
+    assert cli.main(["doctor", "logs.csv", "--no_env", "--max_episode_steps", "-5"]) == 1
+    assert "max_episode_steps = -5 must be positive" in capsys.readouterr().err
     assert cli.main(["doctor", "logs.csv", "--no_env", "--action_low", "0", "-3", "--action_high", "100", "3"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1].startswith("Verdict: fit (")

@@ -1,4 +1,4 @@
-"""Draws the CartPole experiment's figures from the episode lengths that train.py leaves.
+"""Draws the CartPole experiment's figures from the episode lengths that `train.py --out` of this folder leaves.
 
 python example/cartpole/figures.py      draws them again from lengths.npz beside this file
 """

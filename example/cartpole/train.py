@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import hashlib
 import itertools
 import json
 import multiprocessing
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are small: one core a seed is the fastest
@@ -32,6 +34,7 @@ import numpy as np
 from awac.cli.options import path, positive
 from awac.errors import AWACError, CheckpointError
 from awac.runs import files
+from awac.training.resume import versions
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 WINDOW = 50
@@ -86,6 +89,10 @@ def run_all(recipes: dict[str, experiment.Recipe], seeds: int, jobs: int, out: P
                 name, seed = waiting[future]
                 try:
                     lengths, seconds = future.result()
+                except BrokenProcessPool:
+                    text = "a worker was killed, and the other runs end with it; the same command does the missing ones"
+                    print(text, file=sys.stderr, flush=True)
+                    break
                 except Exception as error:  # the other runs go on
                     print(f"{name}, seed {seed}, failed: {files.first_line(error)}", file=sys.stderr, flush=True)
                     continue
@@ -102,14 +109,16 @@ def run_all(recipes: dict[str, experiment.Recipe], seeds: int, jobs: int, out: P
 
 
 def settings_of(recipe: experiment.Recipe) -> str:
-    return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    """What decides a run's lengths: its recipe, the experiment's code and the versions."""
+    code = hashlib.sha256(Path(experiment.__file__).read_bytes()).hexdigest()
+    return json.dumps({**dataclasses.asdict(recipe), "code": code, **versions()}, sort_keys=True)
 
 
 def kept(place: Path, recipe: experiment.Recipe) -> dict[str, np.ndarray]:
     """The lengths of a run that was done before."""
     lengths = files.read_npz(place)
     if str(lengths.pop("settings", "")) != settings_of(recipe):
-        raise CheckpointError(f"{place} is of a run with other settings; remove it or name another --out")
+        raise CheckpointError(f"{place} is of other settings, code or versions; remove it or name another --out")
     return lengths
 
 

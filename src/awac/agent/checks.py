@@ -207,11 +207,11 @@ def same_normalizer(own: Normalizer | None, other: Normalizer, trained_raw: bool
     Raises:
         DataError: they differ.
     """
-    if own is None and trained_raw:
-        own = Normalizer.identity(other.obs_size)
+    own = Normalizer.identity(other.obs_size) if own is None and trained_raw else own
     mine, theirs = own.arrays() if own else {}, other.arrays()
     if own and (mine.keys() != theirs.keys() or any(not np.array_equal(mine[key], theirs[key]) for key in mine)):
-        raise DataError("the memory's normaliser differs from the agent's; make both from the same data")
+        hint = "it has learnt raw states: Normalizer.identity" if trained_raw else "make both from the same data"
+        raise DataError(f"the memory's normaliser differs from the agent's; {hint}")
 
 
 def memory(memory, batch_size: int) -> None:

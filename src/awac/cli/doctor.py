@@ -26,14 +26,16 @@ def add(parser) -> None:
 
 def run(args) -> int:
     """Runs the command."""
+    from awac.config import load_config
     from awac.data.doctor import doctor
 
     keys = given_keys(args)
-    bounds = {"low": keys.get("action_low"), "high": keys.get("action_high")}
-    if keys.get("no_env"):
+    env = load_config(overrides=keys).env
+    bounds = {"low": env.action_low, "high": env.action_high}
+    if env.no_env:
         if args.task or "env_kwargs" in keys:
             raise ConfigError("--no_env makes no environment, so --task and --env_kwargs have no use; leave them out")
-        alone = {**bounds, "limit": keys.get("max_episode_steps")}
+        alone = {**bounds, "limit": env.max_episode_steps}
         return doctor(args.dataset, None, args.download, args.action_unit, alone)
     if any(bounds.values()):
         raise ConfigError("--action_low and --action_high are for --no_env; an environment has its own bounds")

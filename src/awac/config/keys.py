@@ -24,10 +24,15 @@ YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeErro
 
 
 class Loader(yaml.SafeLoader):
-    """Reads numbers as YAML 1.2 and Python write them: 1e-3 is one. 12:30:00 and 2024-01-01 are text.
+    """Reads numbers as YAML 1.2 and Python write them: 1e-3 is one, 010 is ten. 12:30:00 and 2024-01-01 are text.
 
-    PyYAML's YAML 1.1 reads them as text, 45000 and a date. Words such as `on` and leading zeros are read as ever.
+    PyYAML's YAML 1.1 reads them as text, 8, 45000 and a date. Words such as `on` are read as ever.
     """
+
+    def construct_yaml_int(self, node):
+        """A whole number, decimal unless it begins with 0x or 0b."""
+        text = self.construct_scalar(node).replace("_", "")
+        return int(text, 10 if text.lstrip("+-").isdigit() else 0)
 
 
 _TAGS = {name: f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp")}
@@ -36,7 +41,7 @@ Loader.yaml_implicit_resolvers = {
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 Loader.add_implicit_resolver(
-    _TAGS["int"], re.compile(r"[-+]?(0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"), list("-+0123456789")
+    _TAGS["int"], re.compile(r"[-+]?(0b[01_]+|[0-9][0-9_]*|0x[0-9a-fA-F_]+)$"), list("-+0123456789")
 )
 Loader.add_implicit_resolver(
     _TAGS["float"],
@@ -46,6 +51,9 @@ Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+
+
+Loader.add_constructor(_TAGS["int"], Loader.construct_yaml_int)
 
 
 class Range(typing.NamedTuple):
@@ -119,10 +127,13 @@ class Key:
         """The value of a text from the command line: a number, or YAML; string keys take the text itself."""
         if str in self.options():
             return text
-        if dict in self.options() and isinstance(text, list):
-            return _mapping(text, source)
-        values = [_number(part, source) for part in ([text] if isinstance(text, str) else text)]
-        several = any(typing.get_origin(option) is tuple for option in self.options())
+        several = any(option is dict or typing.get_origin(option) is tuple for option in self.options())
+        parts = [text] if isinstance(text, str) else text
+        if several and isinstance(text, str) and not text.lstrip().startswith(("{", "[")):  # of --set, in one piece
+            parts = text.split()
+        if dict in self.options():
+            return _mapping(parts, source)
+        values = [_number(part, source) for part in parts]
         if several and not isinstance(values[0], list) and values not in ([None], ["None"]):
             return values
         return values[0]
@@ -141,6 +152,10 @@ def _plain(value):
     """A value without numpy's types, and a path as text."""
     if hasattr(value, "tolist"):
         return value.tolist()
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 

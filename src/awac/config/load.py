@@ -33,6 +33,8 @@ class Config:
         """
         missing = {name: value for name, value in FORMER.items() if sections.get(KEYS[name].section)}
         stored = {name: value for part in sections.values() for name, value in part.items()}
+        if stored.get("dataset") == "":  # versions before this one took it for None
+            stored["dataset"] = None
         return _related(_with(cls(), {**missing, **stored}, "stored config"), "stored config")
 
 
@@ -102,13 +104,14 @@ def read_yaml(path) -> dict:
 class _UniqueKeys(Loader):
     """Refuses a key that stands in a mapping twice; PyYAML would take the last one."""
 
-    def construct_mapping(self, node, deep=False):
-        """The mapping of a node."""
+    def compose_mapping_node(self, anchor):
+        """The node of a mapping, before `<<` is merged into it."""
+        node = super().compose_mapping_node(anchor)
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"{name!r} is given twice")
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def _with(config: Config, values: dict, source: str, sections=frozenset(SECTIONS)) -> Config:

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 
@@ -100,14 +101,15 @@ class BehaviourPolicy:
         squash = 2.0 * (math.log(2.0) - before_tanh - np.logaddexp(0.0, -2.0 * before_tanh))
         return np.tanh(before_tanh), float((gaussian - squash).sum())
 
-    def check_env(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-        """Checks that the policy can act in an environment with these spaces.
+    def check_env(self, env: gymnasium.Env) -> None:
+        """Checks that the policy can act in an environment of `make_env`.
 
         Raises:
             DataError: it needs more observation values than there are, or the number of actions differs.
         """
         if not self.layers:
             return
+        observation_space, action_space = env.observation_space, env.action_space
         assert isinstance(observation_space, spaces.Box), "make_env gives no other"
         wanted, outputs = len(self.layers[0][0]), len(self.layers[-1][1])
         if isinstance(action_space, spaces.Discrete):

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-_ROWS, _BLOCKS = 20_000, 20
-"""Rows looked at, and the blocks in which they are read: a whole float64 file may be larger than memory."""
+_ROWS, _BYTES, _BLOCKS = 20_000, 32 << 20, 20
+"""Rows looked at, at most so many bytes of them, and the blocks in which they are read: files may be larger than
+memory."""
 _LARGE = 64 << 20
 """Bytes of a chunk of an HDF5 file, which is unpacked for each block in it, from which on one block has to do."""
 _FINE = 1000
@@ -26,11 +27,12 @@ def lost_in_float32(values, turned: bool = False) -> str | None:
     if values.dtype.kind not in "iuf" or values.dtype.itemsize < (8 if values.dtype.kind == "f" else 4):
         return None
     count, chunk = values.shape[-1 if turned else 0], math.prod(getattr(values, "chunks", None) or (0,))
-    number = 1 if count <= _ROWS or chunk * values.dtype.itemsize > _LARGE else _BLOCKS
-    size = min(count, _ROWS // number)
+    rows = min(_ROWS, max(_BLOCKS, _BYTES * count // (8 * max(1, math.prod(values.shape)))))
+    number = 1 if count <= rows or chunk * values.dtype.itemsize > _LARGE else _BLOCKS
+    size = min(count, rows // number)
     starts = np.linspace(0, count - size, number).astype(int).tolist()
     blocks = [values[..., i : i + size].T if turned else values[i : i + size] for i in starts]
-    sample = np.concatenate(blocks).reshape(size * len(starts), -1).astype(np.float64)
+    sample = np.concatenate(blocks).reshape(size * len(starts), -1).astype(np.float64, copy=False)
     with np.errstate(all="ignore"):  # NaN and infinity are another check's
         largest, span = np.abs(sample).max(axis=0), np.ptp(sample, axis=0)
         step = np.spacing(largest.astype(np.float32)).astype(np.float64)

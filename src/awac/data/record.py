@@ -71,7 +71,7 @@ def collect(
         raise DataError("collecting needs a positive number of either rows or episodes")
     task = Task.parse(task)
     with contextlib.closing(make_env(task)) as env:  # a wrong task or policy is an error here, not in a worker
-        policy.check_env(env.observation_space, env.action_space)
+        policy.check_env(env)
         action_space = environment_action_space(env)
         for line in notes(env):
             print(line, flush=True)

@@ -206,7 +206,8 @@ def _refuse_running_statistics(env: gymnasium.Env, name: str) -> None:
         TaskError: names the wrapper.
     """
     for layer, names in _layers(env):
-        for wrapper in RUNNING.keys() & names if getattr(layer, "update_running_mean", True) else ():
+        running = hasattr(layer, "obs_rms") or hasattr(layer, "return_rms")  # other classes may have the name
+        for wrapper in RUNNING.keys() & names if running and getattr(layer, "update_running_mean", True) else ():
             raise TaskError(
                 f"task '{name}' has the wrapper {wrapper}, whose running statistics are others in every evaluation and "
                 f"after a restart; take it off ({RUNNING[wrapper]}), or freeze it with update_running_mean = False"

@@ -103,7 +103,7 @@ def _scores(results: Results) -> Iterator[Section]:
         tables = [score_table(results, held, digits=2, mean=False)]
         if any(held_by_chance(run) is not None for run in _runs(results)):
             text += " Below it its median by chance alone: for ten more evaluations of the policy at the switch, from"
-            text += " the spread of that evaluation's returns."
+            text += " other start states, by the spread of that evaluation's returns."
             tables.append(score_table(results, held_by_chance, digits=2, mean=False))
         yield Section("After the switch", text, tables)
     yield Section(

@@ -49,16 +49,17 @@ def held(run: Run) -> float | None:
 
 
 def held_by_chance(run: Run) -> float | None:
-    """The median of `held` for ten more evaluations of the policy at the switch; None where its spread is unknown.
+    """The median of `held` for ten more evaluations of the policy at the switch, from other start states.
 
-    A mean of n returns has a standard error of their standard deviation ÷ √n, taken as normal: the lowest of ten such
-    means is below the first for that reason alone.
+    A mean of n returns has a standard error of their standard deviation (n in its divisor) ÷ √(n−1), taken as normal:
+    the lowest of ten such means is below the first for that reason alone. n is `eval_episodes` of the newest
+    checkpoint. None where the spread is unknown.
     """
     before = run.episodes <= run.switch
     episodes = run.manifest["config"]["env"]["eval_episodes"]
     if held(run) is None or episodes < 2 or np.isnan(run.deviations[before][-1]):
         return None
-    error = run.deviations[before][-1] / np.sqrt(episodes) / run.returns[before][-1]
+    error = run.deviations[before][-1] / np.sqrt(episodes - 1) / run.returns[before][-1]
     after = min(int((~before).sum()), _FIRST)
     means = 1 + error * np.random.default_rng(0).standard_normal((_DRAWS, 1 + after))
     return float(np.median(means[:, 1:].min(axis=1) / means[:, 0]))

@@ -77,8 +77,13 @@ class DeployedPolicy:
             raise TaskError("the policy was trained without an environment (no_env), so there is none to make")
         kwargs, limit = config.env.env_kwargs, config.env.max_episode_steps
         env = make_env(self.task, render_mode=render_mode, env_kwargs=kwargs, max_episode_steps=limit)
-        own_units = isinstance(self.space, spaces.Discrete) or _bounds_known(self.manifest, config)
-        return env.env if own_units and isinstance(env, PolicyActions) else env
+        return env.env if self.knows_units and isinstance(env, PolicyActions) else env
+
+    @property
+    def knows_units(self) -> bool:
+        """Whether `space` is that of the run's environment: its checkpoint holds the bounds, or they are D4RL's."""
+        config = Config.from_dict(self.manifest["config"])
+        return isinstance(self.space, spaces.Discrete) or _bounds_known(self.manifest, config)
 
     def _rows(self, observation) -> np.ndarray:
         """An observation, or a batch of them, as float32."""

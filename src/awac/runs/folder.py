@@ -56,24 +56,25 @@ def begin(folder: Path, version: str, config: dict, episodes: int, origin: tuple
     _write_json(folder / MARKER, {"format": 1, "awac": version, "config": config, "episodes": episodes})
 
 
-def note_episodes(folder: Path, episodes: int, after: int) -> None:
-    """Notes how many training episodes a resumed run is to have in all, in case it stops before its next checkpoint.
+def note_resumed(folder: Path, config: dict, episodes: int, after: int) -> None:
+    """Notes what a resumed run is to do, in case it stops before its next checkpoint.
 
     Args:
         folder: of the run.
-        episodes: in all.
+        config: its configuration now.
+        episodes: training episodes in all.
         after: the checkpoint that it goes on from.
 
     Raises:
         CheckpointError: the folder can't be written to, or the marker is damaged.
     """
     try:
-        marker = json.loads(files.read_text(folder / MARKER))
+        marker = dict(json.loads(files.read_text(folder / MARKER)))
     except FileNotFoundError:  # an older version's run
         return
     except files.READ_ERRORS as error:
         raise CheckpointError(f"{folder / MARKER} is damaged ({files.first_line(error)})") from error
-    _write_json(folder / MARKER, {**marker, "episodes": episodes, "noted_after": after})
+    _write_json(folder / MARKER, {**marker, "config": config, "episodes": episodes, "noted_after": after})
 
 
 def begun_with(folder: Path, what: str = "config"):

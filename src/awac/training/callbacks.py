@@ -83,11 +83,11 @@ class EvaluateLog(Callback):
         every: so many episodes.
         manifest: of the checkpoint that the run is resumed from, or None.
         task: for the normalised score.
-        switch: gradient steps of the offline phase. A run that starts at the switch is evaluated before its first
-            episode.
+        switch: gradient steps of the offline phase, None if the run has none. One that starts at the switch is
+            evaluated before its first episode.
     """
 
-    def __init__(self, folder: Path, every: int, manifest: dict | None, task: Task, switch: int):
+    def __init__(self, folder: Path, every: int, manifest: dict | None, task: Task, switch: int | None):
         super().__init__()
         self._path, self._every, self._manifest, self._task = folder / "eval.csv", every, manifest, task
         self._switch = switch
@@ -124,7 +124,7 @@ class EvaluateLog(Callback):
         return number > 0 and number % self._every == 0
 
     def _at_switch(self, params) -> bool:
-        return params.gradient_steps == self._switch > 0
+        return params.gradient_steps == self._switch
 
     def _evaluate(self, params) -> None:
         params.evaluation = result = params.evaluate()

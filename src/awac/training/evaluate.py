@@ -60,6 +60,9 @@ class Evaluator:
                 raise
             count = f"only {len(self._own)} of {episodes}" if self._own else "no more"
             print(f"Evaluation: {count} environments can be made ({error}); its episodes run in turn", flush=True)
+        except BaseException:  # Ctrl-C
+            self.close()
+            raise
         self._seeds = [int(s) for s in np.random.SeedSequence([seed, 7]).generate_state(episodes)]
 
     @property

@@ -117,7 +117,9 @@ def stored_config(folder: Path) -> Config | None:
     if not folder.is_dir():
         return None
     if checkpoint.episodes(folder):
-        return read_about(folder, _newest(folder, warn=lambda _: None))[0]
+        manifest = _newest(folder, warn=lambda _: None)
+        if not _noted_since(folder, manifest):
+            return read_about(folder, manifest)[0]
     noted = run_folder.begun_with(folder)
     try:
         return None if noted is None else Config.from_dict(noted)
@@ -132,10 +134,15 @@ def stored_episodes(folder: Path) -> int | None:
     noted = run_folder.begun_with(folder, "episodes")
     if checkpoint.episodes(folder):
         manifest = _newest(folder, warn=lambda _: None)
-        after = run_folder.begun_with(folder, "noted_after")
-        if not isinstance(after, int) or after < manifest["episode"]:  # an older version noted it only at the start
+        if not _noted_since(folder, manifest):
             noted = manifest.get("episodes")
     return noted if isinstance(noted, int) and noted > 0 else None
+
+
+def _noted_since(folder: Path, manifest: dict) -> bool:
+    """Whether a run was resumed from this checkpoint or a later one and noted its settings; older versions don't."""
+    after = run_folder.begun_with(folder, "noted_after")
+    return isinstance(after, int) and after >= manifest["episode"]
 
 
 def manifest_to_resume(folder: Path, config: Config, free: Collection[str] = FREE, hint: str = _RESUMED) -> dict:

@@ -42,6 +42,7 @@ class Rollout:
     def __init__(self, actor, seeds: np.random.Generator):
         self._actor, self._seeds = actor, seeds
         self._seed, self._repeats = 0, actor.environment.seedable
+        self._next_seed: int | None = None
         self._observation: np.ndarray | None = None
         self._return = 0.0
         self._actions: list[np.ndarray] = []
@@ -55,7 +56,9 @@ class Rollout:
             EnvironmentFault: the environment failed; the episode is abandoned.
         """
         if self._observation is None:
-            self._observation = self._begin(int(self._seeds.integers(2**31)))
+            if self._next_seed is None:
+                self._next_seed = int(self._seeds.integers(2**31))
+            self._observation, self._next_seed = self._begin(self._next_seed), None  # kept if it can't be reset yet
         observation, self._observation = self._observation, None  # abandoned if the next line raises
         action, reward, next_observation, done, terminated = self._actor.act(COLLECT, (observation, rng))
         self._return += reward

@@ -68,13 +68,17 @@ class AWACSession(Session):
                 Checkpoints(config.train.save_every),  # before the evaluation, which a signal may interrupt
                 NoEvaluation()
                 if config.env.no_env
-                else EvaluateLog(
-                    folder, config.train.eval_every, context.manifest, context.task, config.train.offline_train_steps
-                ),
+                else EvaluateLog(folder, config.train.eval_every, context.manifest, context.task, _switch(context)),
             ]
         params = {"context": context, "ckpt_path": str(folder)}
         super().__init__(algorithm_config(config, context.spaces, context.env), None, params, [*own, *callbacks])
         self.context = context
+
+
+def _switch(context: RunContext) -> int | None:
+    """Gradient steps at the switch; None for a run that has no policy from offline training."""
+    taken_over = context.source or "init_from" in (context.manifest or {})
+    return context.config.train.offline_train_steps or (0 if taken_over else None)
 
 
 def train(

@@ -62,7 +62,8 @@ class AWACTrainer(Trainer):
         if context.manifest:
             state.restore(self.store, context.folder, context.manifest["episode"])
             if episodes > state.episode:
-                run_folder.note_episodes(context.folder, episodes, state.episode)
+                assert context.about is not None
+                run_folder.note_resumed(context.folder, context.about["config"], episodes, state.episode)
         else:
             self.begin_run()
         with CallbackManager(callbacks) as callback_list, self.stop:

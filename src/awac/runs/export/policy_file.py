@@ -67,11 +67,12 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
                 f"{out} was not kept: its actions differ from the checkpoint's by {measured['difference']:.1e}, "
                 f"more than {TOLERANCE:.0e}"
             )
+        text = card.text(folder, policy, out.name, module.USE, measured["difference"])
+        # First, since it tells what is an export's.
+        files.write(beside, lambda place: place.write_text(text, encoding="utf-8"))
 
     try:
         files.write(out, fill)
-        text = card.text(folder, policy, out.name, module.USE, measured["difference"])
-        files.write(beside, lambda temp: temp.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise ExportError(f"{error.filename or out} could not be written ({error.strerror or error})") from error
     except (RuntimeError, ValueError) as error:  # of the format's library
@@ -86,18 +87,18 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
 
 
 def _refuse_others(out: Path, beside: Path) -> None:
-    """Refuses to replace a file or a card that no earlier export wrote.
+    """Refuses to replace a file or a card that no earlier export wrote, as its card tells; an empty file is nobody's.
 
     Raises:
         ExportError: one of them exists, and the card is not one of `card.text`.
     """
     try:
         ours = card.is_card(beside)
-        found = next((path for path in (out, beside) if path.exists()), None)
+        found = next((path for path in (out, beside) if path.exists() and path.stat().st_size), None)
     except OSError as error:
         raise ExportError(f"{error.filename or out} could not be read ({error.strerror or error})") from error
     if found and not ours:
-        raise ExportError(f"{found}: exists already; remove it or name another file")
+        raise ExportError(f"{found}: exists already, not with an export's card; remove it or name another file")
 
 
 def difference(policy: DeployedPolicy, act, rows: int = ROWS, seed: int = 0) -> float:
