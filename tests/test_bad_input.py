@@ -166,7 +166,7 @@ class TestNames:
             ("batch_size=.inf", "batch_size = inf is not a valid int"),
             ("batch_size=0", "batch_size = 0 must be positive"),
             ("actor_hidden=[1", "is not readable"),
-            ("dataset=!!python/object:os.system {}", "is not readable"),
+            ("lam=!!python/object:os.system {}", "is not readable"),
             ("=3", "unknown key ''"),
             ('weighting="a\\nb"', "weighting"),
         ],

@@ -67,7 +67,7 @@ def test_a_logger_is_one_module(tmp_path, module, graph_mode):
         "            print(params.cur_episode, params.evaluation is not None, file=file)\n",
     )
     assert cli.main([*TRAIN, "--logger", "notes"]) == 0
-    assert (tmp_path / "run" / "notes.txt").read_text().splitlines() == ["1 False", "2 True", "3 False", "4 True"]
+    assert (tmp_path / "run" / "notes.txt").read_text().splitlines() == ["1 False", "2 True", "3 True", "4 True"]
 
 
 def test_a_data_source_is_one_module(module, monkeypatch):

@@ -128,9 +128,9 @@ class Key:
         if str in self.options():
             return text
         several = any(option is dict or typing.get_origin(option) is tuple for option in self.options())
-        parts = [text] if isinstance(text, str) else text
+        parts = [text] if isinstance(text, str) else text or [""]
         if several and isinstance(text, str) and not text.lstrip().startswith(("{", "[")):  # of --set, in one piece
-            parts = text.split()
+            parts = text.split() or [text]
         if dict in self.options():
             return _mapping(parts, source)
         values = [_number(part, source) for part in parts]
@@ -145,17 +145,22 @@ def _number(text: str, source: str):
         with contextlib.suppress(ValueError):
             return kind(text)
     value = parse_yaml(text, source)
-    return text if type(value) in (int, float) else value
+    return text if type(value) is int else value
 
 
 def _plain(value):
-    """A value without numpy's types, and a path as text."""
+    """A value, or the parts of a list or mapping, without numpy's types, and paths as text.
+
+    It goes no deeper: YAML's aliases can make of a few lines a tree of billions of parts.
+    """
+    if isinstance(value, dict):
+        return {name: _plain_part(part) for name, part in value.items()}
+    return type(value)(map(_plain_part, value)) if type(value) in (list, tuple) else _plain_part(value)
+
+
+def _plain_part(value):
     if hasattr(value, "tolist"):
         return value.tolist()
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_plain, value))
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
