@@ -57,7 +57,7 @@ class EnvConfig:
         "Step limit of an environment episode; None takes the environment's own, else 10,000.",
         POSITIVE,
     )
-    eval_episodes: int = key(5, "Episodes of one evaluation; they are stepped together.", POSITIVE)
+    eval_episodes: int = key(10, "Episodes of one evaluation; they are stepped together.", POSITIVE)
 
 
 @dataclass(frozen=True)
