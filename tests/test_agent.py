@@ -200,11 +200,12 @@ class TestMemory:
         assert_equal_weights(our, expected)
 
 
-def test_a_loaded_agent_goes_on_as_the_saved_one_to_the_bit(tmp_path):
+def test_a_loaded_agent_goes_on_as_the_saved_one_to_the_bit(tmp_path, monkeypatch):
     ours, others = agent(), agent(net_seed=5, seed=9)
     for our in (ours, others):  # compiled before anything is loaded
         our.update(batch())
-    ours.save(tmp_path / "agent.ckpt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ours.save("~/agent.ckpt")
     others.load(tmp_path / "agent.ckpt")
     results = [
         (our.update(batch(seed=1)), our.get_action(batch()[0], 9).tolist(), weights(our)) for our in (ours, others)

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -320,6 +321,24 @@ class TestLock:
         with run_folder.exclusive(tmp_path):  # a killed run's lock does not block others
             assert (tmp_path / "run.lock").read_text() == str(os.getpid())
         assert not (tmp_path / "run.lock").exists()
+
+    def test_a_forked_helper_does_not_keep_a_killed_runs_lock(self, tmp_path):
+        code = (
+            "import os, signal, sys, time; from pathlib import Path; from awac.runs import folder as run_folder\n"
+            "with run_folder.exclusive(Path(sys.argv[1])):\n"
+            "    if os.fork():\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    print(os.getpid(), flush=True); time.sleep(60); os._exit(0)\n"
+        )
+        killed = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        helper = int(killed.stdout.readline())
+        try:
+            killed.wait()
+            with run_folder.exclusive(tmp_path):
+                pass
+        finally:
+            os.kill(helper, signal.SIGKILL)
+            killed.stdout.close()
 
     def test_a_file_system_without_locks_is_said(self, tmp_path, monkeypatch, capsys):
         def none(*_):

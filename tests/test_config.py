@@ -241,7 +241,7 @@ def test_a_wrong_type_is_refused(key, value):
         ({"gamma": 1.01}, "gamma = 1.01 must be between 0 and 1"),
         ({"tau": -0.1}, "tau = -0.1 must be between 0 and 1"),
         ({"offline_share": 2}, "offline_share = 2.0 must be between 0 and 1"),
-        ({"actor_ema": 1}, "actor_ema = 1.0 must be at least 0 and below 1"),
+        ({"actor_ema": 1}, "actor_ema = 1.0 must be 0, or from 1e-6 to below 1"),
         ({"weighting": "sofmax"}, "weighting = 'sofmax': did you mean 'softmax'"),
         ({"loss_reduction": "median"}, "one of mean, sum"),
         ({"log_std_min": 1.0}, "log_std_min must be below log_std_max"),

@@ -14,9 +14,9 @@ from tiny import settings
 from awac import cli
 from awac.algorithm.fqe import FittedQ
 from awac.data.transitions import Transitions
-from awac.errors import ConfigError
+from awac.errors import CheckpointError, ConfigError
 from awac.training.offline_evaluation import Estimate, Settings, _Batches, first_states, fitted_q, rank_correlation
-from awac.training.policy_ranking import Ranked, _known, _remarks
+from awac.training.policy_ranking import Ranked, _known, _remarks, evaluate_offline
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 STATES, GAMMA = 5, 0.9
@@ -131,7 +131,11 @@ def test_one_critic_has_no_spread():
     assert np.isnan(estimate.std)
 
 
-@pytest.mark.parametrize("wrong", [{"gamma": 1.0}, {"steps": 0}, {"critics": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"gamma": 1.0}, {"gamma": "0.9"}, {"steps": 0}, {"steps": "20"}, {"critics": 2.0}, {"batch_size": 2.5},
+     {"hidden": 64}, {"hidden": (0,)}, {"seed": -1}, {"learning_rate": "1e-3"}],
+)  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong):
     data = chain(continuous=False, rows=50)
     with pytest.raises(ConfigError, match=next(iter(wrong))):
@@ -238,6 +242,10 @@ class TestCommand:
         assert "give one with --dataset" in self.awac(capfd, 1, "--ckpt_path", run, third)
         out = tmp_path / "d.npz" / "x.csv"
         assert "could not be written" in self.awac(capfd, 1, "--ckpt_path", run, "--dataset", rows, "--out", out)
+        with pytest.raises(ConfigError, match="no run folder"):
+            evaluate_offline([])
+        with pytest.raises(CheckpointError, match="no checkpoint 9"):
+            evaluate_offline(run, 9, dataset=str(rows))
         for wrong in (["--gamma", "1"], ["--episode", "none"], ["--critics", "0"]):
             with pytest.raises(SystemExit):
                 cli.main(["evaluate-offline", "--ckpt_path", str(run), *wrong])

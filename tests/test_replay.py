@@ -135,6 +135,18 @@ def test_rows_of_another_memory_are_refused(change):
         replay_of(capacity=8).restore(**{"rows": replay.rows_since(0), "inserted": replay.inserted, **change})
 
 
+@pytest.mark.parametrize("wrong", [{"action": 0.7}, {"next_observation": np.zeros(OBS + 1)}])
+def test_a_refused_row_leaves_the_oldest_one_as_it_is(wrong):
+    replay = replay_of(0, capacity=2)
+    add_online(replay, 2)
+    before = replay.rows_since(0)
+    row = {"observation": np.ones(OBS), "action": np.ones(ACTION), "next_observation": np.ones(OBS), **wrong}
+    with pytest.raises(DataError):
+        replay.add(**row, reward=0.0, terminated=False)
+    np.testing.assert_array_equal(replay.rows_since(0), before)
+    assert replay.inserted == 2
+
+
 def test_clear_online_leaves_the_offline_rows():
     replay = replay_of()
     add_online(replay, 5)

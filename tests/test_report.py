@@ -64,6 +64,11 @@ def test_the_summary_is_that_of_the_evaluations(folder):
     }
 
 
+def test_a_success_rate_keeps_its_digits(tmp_path):
+    run = run_folder(tmp_path / "run", {10: 0.25, 20: 0.49, 30: 0.512}, score=False)
+    assert "| run | – | 0.49 | 0.512 |" in table([Run.read(str(run))]).replace("0.25", "–")
+
+
 def test_a_table_says_nothing_where_a_run_has_no_such_evaluation(tmp_path):
     run = Run.read(f"short={run_folder(tmp_path / 'run', {5: 10.0, 15: 12.0}, score=False)}")
     assert table([run]).splitlines()[-1] == "| short | – | – | – | – | 12 | 12 | – |"
@@ -82,7 +87,9 @@ def test_a_row_that_was_cut_does_not_count(folder):
 
 def test_it_prints_a_table_and_draws_the_curves(folder, tmp_path, capsys):
     assert cli.main(["report", f"a={folder}", f"a={folder}", "--figure", str(tmp_path / "curve.svg")]) == 0
-    assert "| a | 3900 | 4000 | 3600 | 0.90 | 4100 | 4100 | 102.5 |" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "| a | 3900 | 4000 | 3600 | 0.90 | 4100 | 4100 | 102.5 |" in out
+    assert f"Figure: {tmp_path / 'curve.svg'}" in out
     drawn = (tmp_path / "curve.svg").read_text()
     assert "<!-- a (2 seeds) -->" in drawn and "<!-- online -->" in drawn
 
@@ -136,7 +143,10 @@ def test_a_folder_is_found_whatever_equals_signs_it_has(tmp_path, monkeypatch, f
     assert (run.name, len(run.returns)) == (name, len(RETURNS))
 
 
-@pytest.mark.parametrize(("image", "words"), [("none/curve.png", "can't be written"), ("curve.xyz", "no image format")])
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [("none/curve.png", "can't be written"), ("curve.xyz", "no image format"), ("curve", "no image format")],
+)
 def test_a_figure_that_cannot_be_written_gets_one_line(folder, tmp_path, monkeypatch, capsys, image, words):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["report", str(folder), "--figure", image]) == 1

@@ -15,6 +15,7 @@ from tiny import RECORDED, settings
 from awac import cli
 from awac.data.transitions import Transitions
 from awac.errors import EnvironmentFault, Interrupted
+from awac.runs import folder as run_folder
 from awac.training.evaluate import Evaluator
 from awac.training.resume import fingerprint
 from awac.training.trainer import AWACTrainer
@@ -140,6 +141,15 @@ class TestResume:
     def test_how_often_it_logs_may_change(self, copy, graph_mode, capsys):
         assert self.resume("--episode", "5", "--dataset", "data.hdf5", "--set", "log_every=1", "eval_episodes=2") == 0
         assert "Episode 5:" in capsys.readouterr().out
+
+
+def test_a_run_folder_may_be_a_link(copy):
+    """What is removed, copied and asked for is the same as in the folder itself."""
+    link = copy.parent / "link"
+    link.symlink_to(copy)
+    assert [p.name for p in run_folder.run_files(link)] == [p.name for p in run_folder.run_files(copy)]
+    run_folder.clear(link)
+    assert not run_folder.is_run(copy) and not (copy / "eval.csv").exists()
 
 
 class TestBeforeTheFirstCheckpoint:

@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 from tiny import RECORDED, settings
 
+import awac
 from awac import cli
+from awac.errors import ConfigError
 from awac.training.callbacks import EVAL_COLUMNS, TRAIN_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -253,6 +255,11 @@ class TestEvaluation:
 
     def test_the_number_of_episodes_can_be_chosen(self, evaluate):
         assert "    3 episodes: " in evaluate("--eval_episodes", "3")
+
+    @pytest.mark.parametrize("wrong", [{"eval_episodes": -1}, {"eval_episodes": 2.5}, {"seed": -1}, {"seed": 1.5}])
+    def test_numbers_that_make_no_sense_are_refused(self, straight, wrong):
+        with pytest.raises(ConfigError, match=f"evaluate: {next(iter(wrong))} = "):
+            awac.evaluate(str(straight / "ckpt"), **wrong)
 
     def test_actions_of_another_unit_are_refused(self, straight, tmp_path, capfd):
         shutil.copytree(straight / "ckpt", tmp_path / "ckpt")

@@ -25,7 +25,7 @@ from awac.report.curves import Run
 from awac.report.measures import at_switch, best, held, held_by_chance, last
 from awac.report.page import html
 from awac.report.results import Results, score_table
-from awac.report.summary import read
+from awac.report.summary import read, write
 from awac.sweep.plan import PLAN
 
 SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
@@ -167,9 +167,20 @@ def test_the_tables_have_mean_and_deviation_over_seeds_and_the_mean_over_tasks(s
     assert table.rows == [
         ["ant-expert-v2", "91.0", "105.0 ± 3.5", "80.0 ± 3.5"],
         ["ant-medium-v2", "91.0", "80.0 ± 3.5", "52.5"],
-        ["mean of 2 tasks", "", "92.5", "66.2"],
+        ["mean of 2 tasks, common seeds", "", "91.2", "66.2"],
     ]
     assert score_table(results, held, digits=2, mean=False).rows[0] == ["ant-expert-v2", "0.90 ± 0.00", "0.90 ± 0.00"]
+
+
+def test_small_returns_keep_their_digits(tmp_path):
+    """A success rate is from 0 to 1."""
+    returns = {20: 0.0049, **dict.fromkeys(range(21, 31), 0.0004)}
+    run = dataclasses.replace(Run.of("a", run_folder(tmp_path / "a", returns)), scores=np.full(11, np.nan))
+    results = Results("", {("own:Task-v0", "a"): [run]}, [])
+    write(results, tmp_path / "a.json")
+    for one in (results, read(tmp_path / "a.json")):
+        assert score_table(one, at_switch).rows[0][-1] == "0.005"
+        assert score_table(one, held, digits=2, mean=False).rows[0][-1] == "0.08"
 
 
 def test_the_aggregates_are_rliables(swept):
@@ -219,7 +230,7 @@ def test_clones_and_the_data_are_level_lines_of_a_curve(swept):
     from matplotlib.figure import Figure
 
     (curves,) = [section for section in sections(Results.of_sweep(swept)) if section.title == "Curves"]
-    assert "Of so few seeds (2) the interval is too narrow" in curves.text
+    assert "With 2 seeds the interval is too narrow" in curves.text
     axes = Figure().subplots()
     curves.blocks[0].draw(axes)
     labels = {line.get_label(): list(line.get_ydata()) for line in axes.lines if not line.get_label().startswith("_")}
@@ -429,7 +440,7 @@ def test_all_tasks_are_panels_of_one_figure(swept, tmp_path, capsys, monkeypatch
     from matplotlib.figure import Figure
 
     drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, path: drawn.append(self))
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: drawn.append(self))
     assert cli.main(["report", str(swept), "--markdown", str(tmp_path / "r.md"), "--figure", "all.png"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("Figure: all.png")
     assert [axes.get_title() for axes in drawn[-1].axes] == ["ant-expert-v2", "ant-medium-v2"]

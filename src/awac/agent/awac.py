@@ -71,7 +71,7 @@ class AWAC(nn.Cell):
         self.tau, self.gamma = checks.share("tau", tau), checks.share("gamma", gamma)
         exact = num_action_samples is None
         self.num_action_samples = None if exact else checks.whole("num_action_samples", num_action_samples, 1)
-        self.use_adv, self.actor_ema = bool(use_adv), checks.below_1("actor_ema", actor_ema)
+        self.use_adv, self.actor_ema = bool(use_adv), checks.decay("actor_ema", actor_ema)
         critics, targets = checks.networks(critic, critic_target, actor)
         self.critics, self.targets, self.actor = nn.CellList(critics), nn.CellList(targets), actor
         self.average_actor = checks.copy(actor) if self.actor_ema else actor

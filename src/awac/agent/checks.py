@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from awac.algorithm.networks import MLP
+from awac.config.keys import DECAY
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.data.transitions import BOUND_TOLERANCE
@@ -34,10 +35,10 @@ def share(name: str, value) -> float:
     return float(value)
 
 
-def below_1(name: str, value) -> float:
-    """The value, a number from 0 to below 1."""
-    if not _is_number(value) or not 0 <= value < 1:
-        raise ConfigError(f"{name} = {value!r} must be a number from 0 to below 1")
+def decay(name: str, value) -> float:
+    """The value, a number from 1e-6 to below 1, or 0."""
+    if not _is_number(value) or not DECAY.holds(value):
+        raise ConfigError(f"{name} = {value!r} must be {DECAY.words}")
     return float(value)
 
 
@@ -117,9 +118,7 @@ def probe(critics, actor, state_size: int) -> tuple[int, bool]:
         if discrete and shape_of_q not in ((PROBES, size), (1, PROBES, size), (2, PROBES, size)):
             raise ConfigError(f"the actor gives {size} logits per state, the critic values of shape {shape_of_q[1:]}")
         if not discrete and shape_of_q not in ((PROBES, 1), (PROBES,), (2, PROBES)):
-            raise ConfigError(
-                f"the critic gives shape {shape_of_q} for {PROBES} states and actions; expected (B, 1) or (2, B)"
-            )
+            raise ConfigError(f"the critic gives shape {shape_of_q} for {PROBES} rows; expected (B, 1) or (2, B)")
     return size, discrete
 
 

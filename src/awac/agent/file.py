@@ -92,7 +92,7 @@ def _described(kinds: list[dict]) -> str:
 
 
 def _named(path) -> Path:
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix != ".ckpt":
         raise CheckpointError(f"{path}: the name of a checkpoint must end in .ckpt")
     return path

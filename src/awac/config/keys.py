@@ -66,7 +66,7 @@ class Range(typing.NamedTuple):
 POSITIVE = Range("positive", lambda value: value > 0)
 NOT_NEGATIVE = Range("at least 0", lambda value: value >= 0)
 SHARE = Range("between 0 and 1", lambda value: 0 <= value <= 1)
-BELOW_ONE = Range("at least 0 and below 1", lambda value: 0 <= value < 1)
+DECAY = Range("0, or from 1e-6 to below 1", lambda value: value == 0 or 1e-6 <= value < 1)  # in float32, 1 − 1e-8 is 1
 
 
 def key(

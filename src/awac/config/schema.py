@@ -9,7 +9,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from awac.config.keys import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Key, Range, key
+from awac.config.keys import DECAY, NOT_NEGATIVE, POSITIVE, SHARE, Key, Range, key
 
 
 def weightings() -> tuple[str, ...]:
@@ -105,7 +105,7 @@ class AlgoConfig:
         0.9997,
         "Decay d of the running average of the policy's weights that acts and is saved; 0 takes the weights "
         "themselves.",
-        BELOW_ONE,
+        DECAY,
     )
     batch_size: int = key(256, "Rows per gradient step.", POSITIVE)
     reward_scale: float = key(1.0, "Factor on every reward before the critics see it.", POSITIVE)

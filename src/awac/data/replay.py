@@ -84,15 +84,14 @@ class Replay:
         """
         if self.online_capacity == 0:
             raise DataError("this replay has no online region (online_capacity is 0)")
+        if np.size(action) != self.action_width:
+            raise DataError(f"an action has {np.size(action)} values, those of this replay {self.action_width}")
+        states = (self.normalizer(observation), self.normalizer(next_observation))
+        row = np.concatenate([*states, np.ravel(action), [reward, terminated]])
         slot = self._inserted % self.online_capacity
         if slot >= len(self._online):
             self._grow(slot + 1)
-        size, row = self.normalizer.size, self._online[slot]
-        row[:size] = self.normalizer(observation)
-        row[size : 2 * size] = self.normalizer(next_observation)
-        row[2 * size : -2] = action
-        row[-2] = reward
-        row[-1] = terminated
+        self._online[slot] = row  # in one piece: a refused row leaves the oldest one as it is
         self._inserted += 1
 
     def sample(

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from awac.errors import EXTRAS, ConfigError, DataError
-from awac.report.curves import Run
-from awac.report.measures import at_switch, is_normalised, last, seed_of
+from awac.report.measures import at_switch, by_seed, is_normalised, last
 from awac.report.results import Results, Table
 
 _RESAMPLES = 2000
@@ -55,7 +54,10 @@ def aggregate(results: Results) -> Aggregates | None:
     ]
     if not tasks:
         return None
-    cells = {preset: [_by_seed(results.runs[task, preset]) for task in tasks] for preset in results.presets}
+    cells = {
+        preset: [by_seed(run for run in results.runs[task, preset] if run.finished) for task in tasks]
+        for preset in results.presets
+    }
     seeds = sorted(set.intersection(*(set(runs) for row in cells.values() for runs in row)))
     if not seeds:
         raise DataError("there is no seed that all presets have")
@@ -77,15 +79,6 @@ def aggregate(results: Results) -> Aggregates | None:
         thresholds,
         rliable(lasts, lambda values: (values[..., None] > thresholds).mean((0, 1))),
     )
-
-
-def _by_seed(runs: list[Run]) -> dict[tuple[int, int], Run]:
-    """The finished runs by their seed and, of several with one seed, by the place among them."""
-    found: dict[tuple[int, int], Run] = {}
-    for run in (run for run in runs if run.finished):
-        seed = seed_of(run)
-        found[seed, sum(other == seed for other, _ in found)] = run
-    return found
 
 
 def iqm_table(aggregates: Aggregates) -> Table:

@@ -54,7 +54,7 @@ def sections(results: Results) -> Iterator[Section]:
     text = "Mean over the seeds and its 95 % interval by bootstrap. The dotted line is the switch to online training."
     seeds = max(map(len, results.runs.values()))
     if 1 < seeds < _FEW:
-        text += f" Of so few seeds ({seeds}) the interval is too narrow: of three it holds the mean in 75 of 100 cases."
+        text += f" With {seeds} seeds the interval is too narrow: with three it holds the mean in 75 of 100 cases."
     yield Section("Curves", text, curves(results))
     pictures = [
         picture for task in results.tasks for key in _FOLLOWED if (picture := _followed(results, task, key, colours))
@@ -102,8 +102,8 @@ def _scores(results: Results) -> Iterator[Section]:
         text = "Lowest return of the first ten evaluations after the switch ÷ return at the switch."
         tables = [score_table(results, held, digits=2, mean=False)]
         if any(held_by_chance(run) is not None for run in _runs(results)):
-            text += " Below it its median by chance alone: for ten more evaluations of the policy at the switch, from"
-            text += " other start states, by the spread of that evaluation's returns."
+            text += " The second table gives its median by chance alone: for ten more evaluations of the policy at the"
+            text += " switch, from other start states, by the spread of that evaluation's returns."
             tables.append(score_table(results, held_by_chance, digits=2, mean=False))
         yield Section("After the switch", text, tables)
     yield Section(

@@ -169,7 +169,9 @@ def _cell(key: str, value) -> str:
         return value
     if value is None or np.isnan(value):
         return "–"
-    return f"{value:.2f}" if "÷" in key else f"{value:.1f}" if "normalised" in key else f"{value:.0f}"
+    if "÷" in key or "normalised" in key:
+        return f"{value:.2f}" if "÷" in key else f"{value:.1f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"  # a success rate is from 0 to 1
 
 
 @dataclass(frozen=True)

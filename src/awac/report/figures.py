@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from awac.errors import ConfigError
 
@@ -65,7 +66,7 @@ def panels(draws: Sequence[Callable], path: str | os.PathLike) -> None:
 
 def _save(drawn, path) -> None:
     try:
-        drawn.savefig(path)
+        drawn.savefig(path, format=Path(path).suffix[1:] or "?")
     except OSError as error:
         raise ConfigError(f"{path}: the figure can't be written ({error.strerror}); name a file that can") from None
     except ValueError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from awac.report.curves import Run
@@ -13,6 +15,15 @@ _DRAWS = 10_000
 def seed_of(run: Run) -> int:
     """A run's seed."""
     return run.manifest["config"]["train"]["seed"]
+
+
+def by_seed(runs: Iterable[Run]) -> dict[tuple[int, int], Run]:
+    """Runs by their seed and, of several with one seed, by the place among them."""
+    found: dict[tuple[int, int], Run] = {}
+    for run in runs:
+        seed = seed_of(run)
+        found[seed, sum(other == seed for other, _ in found)] = run
+    return found
 
 
 def is_normalised(run: Run) -> bool:

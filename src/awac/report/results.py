@@ -14,7 +14,7 @@ from awac.config import SECTIONS, Config
 from awac.envs.tasks import normalized_score
 from awac.errors import DataError, NoCheckpointError
 from awac.report.curves import EVALUATIONS, Run
-from awac.report.measures import is_normalised, seed_of
+from awac.report.measures import by_seed, is_normalised, seed_of
 from awac.runs import files
 from awac.runs.tables import rows_by_episode
 from awac.sweep.plan import PLAN, trial_name
@@ -83,7 +83,7 @@ class Results:
 
     @classmethod
     def joined(cls, parts: list[Results]) -> Results:
-        """A sweep that ran in parts. Of a trial in several parts the longest run counts, or the first of those.
+        """A sweep that ran in parts. If a trial is in several parts, its longest run counts, or the first of those.
 
         Raises:
             DataError: the seeds of a task and preset, or a trial's runs, differ in their settings.
@@ -204,7 +204,7 @@ def has_evaluation(folder: Path) -> bool:
 
 
 def score_table(results: Results, measure: Callable[[Run], float | None], digits: int = 1, mean: bool = True) -> Table:
-    """Task × preset: mean ± standard deviation over the seeds, and the mean over the tasks that all presets have.
+    """Task × preset: mean ± standard deviation over the seeds, and the mean over the tasks and seeds of all presets.
 
     Args:
         results: the runs.
@@ -213,23 +213,28 @@ def score_table(results: Results, measure: Callable[[Run], float | None], digits
         mean: a last row with the mean over tasks, and a column with the data's score.
     """
     header = ["task", *(["data"] if mean else []), *results.presets]
-    rows, means = [], []
+    rows, means, whole = [], [], True
     for task in results.tasks:
-        values = [_values(results.runs.get((task, preset), []), measure) for preset in results.presets]
+        measured = [_measured(results.runs.get((task, preset), []), measure) for preset in results.presets]
+        values = [list(found.values()) for found in measured]
         data = results.data_score(task)
         normalised = is_normalised(results.of_task(task)[0])
         label = task if normalised or not mean else f"{task} (return)"
-        rows.append([label, *([_number(data, digits)] if mean else []), *(_spread(v, digits) for v in values)])
-        if normalised and all(values):
-            means.append([float(np.mean(v)) for v in values])
+        largest = max((abs(value) for found in values for value in found), default=0.0)
+        places = digits if normalised or not mean or largest >= 10 else 3  # a success rate is from 0 to 1
+        rows.append([label, *([_number(data, places)] if mean else []), *(_spread(v, places) for v in values)])
+        common = set.intersection(*map(set, measured))
+        if normalised and common:
+            means.append([float(np.mean([found[seed] for seed in sorted(common)])) for found in measured])
+            whole &= all(set(found) == common for found in measured)
     if mean and len(means) > 1:
-        label = f"mean of {len(means)} tasks"
+        label = f"mean of {len(means)} tasks{'' if whole else ', common seeds'}"
         rows.append([label, "", *(_number(float(value), digits) for value in np.mean(means, axis=0))])
     return Table(header, rows)
 
 
-def _values(runs: list[Run], measure) -> list[float]:
-    return [value for value in map(measure, runs) if value is not None]
+def _measured(runs: list[Run], measure) -> dict[tuple[int, int], float]:
+    return {seed: value for seed, run in by_seed(runs).items() if (value := measure(run)) is not None}
 
 
 def _spread(values: list[float], digits: int) -> str:

@@ -34,7 +34,7 @@ def write(results: Results, path: Path) -> None:
         {
             "task": task,
             "preset": preset,
-            **{name: [None if np.isnan(x) else round(float(x), 3) for x in getattr(run, name)] for name in EVALUATIONS},
+            **{name: [None if np.isnan(x) else float(f"{x:.6g}") for x in getattr(run, name)] for name in EVALUATIONS},
             "manifest": {name: run.manifest[name] for name in _NOTED if name in run.manifest},
         }
         for (task, preset), seeds in results.runs.items()

@@ -72,6 +72,7 @@ def write_report(runs: list[str], title: str | None, outputs: Outputs, reference
             draw(axes, results.of_task(results.tasks[0]), results.data_return(results.tasks[0]), title)
     elif outputs.figure:
         panels([picture.draw for picture in curves(results)], outputs.figure)
+    if outputs.figure:
         print(f"Figure: {outputs.figure}", flush=True)
     if outputs.results:
         summary.write(results, Path(outputs.results))

@@ -127,7 +127,7 @@ def run_files(folder: Path):
     """The files that a run wrote, by exact name, temporary ones of a killed run included."""
     for relative in (".", *_FOLDERS):
         place = folder / relative
-        if place.is_dir() and not place.is_symlink():
+        if place.is_dir() and (relative == "." or not place.is_symlink()):  # the run folder itself may be a link
             for path in sorted(place.iterdir()):
                 if _is_ours(path.name if relative == "." else f"{relative}/{path.name}"):
                     yield path
@@ -170,6 +170,19 @@ def read_origin(folder: Path) -> tuple[str, int] | None:
         raise CheckpointError(f"{folder / ORIGIN} is damaged; start over with --overwrite and --init_from") from error
 
 
+_locks: set = set()
+"""Open lock files. A forked child, such as an environment's helper, would keep a dead run's lock."""
+
+
+def _close_locks() -> None:
+    for lock in _locks:
+        lock.close()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_close_locks)
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path):
     """Holds the folder for one run; a second one is refused with the first one's pid.
@@ -204,9 +217,11 @@ def exclusive(folder: Path):
         with contextlib.suppress(OSError):  # on a full disk the pid is missing, the lock still holds
             os.ftruncate(lock.fileno(), 0)
             os.write(lock.fileno(), str(os.getpid()).encode())
+        _locks.add(lock)
         try:
             yield
         finally:
+            _locks.discard(lock)
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # a run that never began leaves no empty folders
                 for place in made:

@@ -6,6 +6,7 @@ cancels in their differences.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -99,7 +100,7 @@ def fitted_q(
         DivergenceError: the critics' loss is not finite.
     """
     settings = settings or Settings()
-    _check(settings)
+    check(settings)
     rng = np.random.default_rng([settings.seed, 1])
     batches = _Batches(data, policies, settings, rng)
     low, high = batches.bounds
@@ -205,12 +206,18 @@ def _columns(actions: np.ndarray) -> np.ndarray:
     return np.asarray(actions).reshape(len(actions), -1).astype(np.float32)
 
 
-def _check(settings: Settings) -> None:
-    if not 0.0 <= settings.gamma < 1.0:
-        raise ConfigError(f"gamma is {settings.gamma}; the values of endless episodes need one from 0 to below 1")
-    for name in ("steps", "critics", "batch_size", "steps_per_target", "learning_rate"):
-        if not getattr(settings, name) > 0:
-            raise ConfigError(f"{name} is {getattr(settings, name)}; it must be above 0")
+def check(settings: Settings) -> None:
+    """Refuses settings that nothing can be fitted with, before data are read."""
+    if not (isinstance(settings.gamma, numbers.Real) and 0.0 <= settings.gamma < 1.0):
+        raise ConfigError(f"gamma is {settings.gamma!r}; the values of endless episodes need one from 0 to below 1")
+    for name in ("steps", "critics", "batch_size", "steps_per_target", "learning_rate", "seed"):
+        value, kind = getattr(settings, name), numbers.Real if name == "learning_rate" else numbers.Integral
+        if not isinstance(value, kind) or value < 0 or (value == 0 and name != "seed"):
+            words = "a number" if kind is numbers.Real else "a whole number"
+            raise ConfigError(f"{name} is {value!r}; it must be {words}{' from' if name == 'seed' else ' above'} 0")
+    widths = settings.hidden
+    if not isinstance(widths, (list, tuple)) or not all(isinstance(w, numbers.Integral) and w > 0 for w in widths):
+        raise ConfigError(f"hidden is {widths!r}; it must be a list of the layers' widths, such as (128, 128)")
 
 
 def rank_correlation(a, b) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from awac.runs import files
 from awac.runs.deployed import DeployedPolicy, load_policy
 from awac.runs.folder import episodes
 from awac.runs.tables import rows_by_episode
-from awac.training.offline_evaluation import Estimate, Settings, fitted_q, rank_correlation
+from awac.training.offline_evaluation import Estimate, Settings, check, fitted_q, rank_correlation
 from awac.training.resume import fingerprint
 from awac.training.session import select_device
 
@@ -66,8 +67,8 @@ class Ranked:
 
 
 def evaluate_offline(
-    folders: Sequence[str],
-    episode: Sequence[int] | str | None = None,
+    folders: Sequence[str] | str,
+    episode: Sequence[int] | int | str | None = None,
     *,
     dataset: str | None = None,
     action_unit: str | None = None,
@@ -80,8 +81,8 @@ def evaluate_offline(
     """Estimates the value of saved policies from a data set alone, prints a table and writes a CSV file.
 
     Args:
-        folders: run folders, or folders that `awac export --out` wrote.
-        episode: checkpoints of each folder, "all" of them, or None for the newest.
+        folders: run folders, or folders that `awac export --out` wrote; one or several.
+        episode: a checkpoint of each folder, several, "all" of them, or None for the newest.
         dataset: id or path; None for the one that the policies were trained on.
         action_unit: of its actions; None as in training.
         download: fetch D4RL's file if it is not on the machine.
@@ -99,6 +100,10 @@ def evaluate_offline(
         DataError: the data set can't be read, or does not fit the policies.
     """
     select_device(device)
+    if isinstance(folders, (str, os.PathLike)):
+        folders = [folders]
+    if not folders:
+        raise ConfigError("evaluate_offline: no run folder is given")
     policies = [policy for folder in folders for policy in _policies(Path(folder).expanduser(), episode)]
     for folder, policy in policies:
         _same_spaces(policies[0], (folder, policy))
@@ -107,6 +112,7 @@ def evaluate_offline(
     if gamma is None:
         gamma = _common("gamma", {config.algo.gamma for config in configs}, "--gamma")
     settings = Settings(gamma=gamma, **_known(fit or {}))
+    check(settings)
     unit = action_unit or _common("action_unit", {config.env.action_unit for config in configs}, "--action_unit")
     data, rows = _data(name, policies[0][1], unit, download or configs[0].env.download)
     if dataset is None:
@@ -131,7 +137,10 @@ def evaluate_offline(
 def _policies(folder: Path, episode) -> list[tuple[Path, DeployedPolicy]]:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
-    chosen = sorted(episodes(folder)) if episode == "all" else episode or [None]
+    if episode == "all":
+        chosen = sorted(episodes(folder))
+    else:
+        chosen = list(episode) if isinstance(episode, (list, tuple, range, np.ndarray)) and len(episode) else [episode]
     if not chosen:
         raise CheckpointError(f"{folder}: no checkpoint in it")
     return [(folder, load_policy(str(folder), number)) for number in chosen]

@@ -13,7 +13,7 @@ import mindspore as ms
 from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.mindrl import Session
 from awac.algorithm.ranks import Ranks
-from awac.config import Config
+from awac.config import KEYS, Config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.envs.make import make_env
@@ -253,8 +253,10 @@ def evaluate(
     config, spaces = read_about(folder, manifest)
     if config.env.no_env:
         raise TaskError(f"{folder} was trained without an environment (no_env); awac.load_policy gives its actions")
-    if eval_episodes:
-        config = dataclasses.replace(config, env=dataclasses.replace(config.env, eval_episodes=eval_episodes))
+    if eval_episodes is not None:
+        count = KEYS["eval_episodes"].check(eval_episodes, "evaluate")
+        config = dataclasses.replace(config, env=dataclasses.replace(config.env, eval_episodes=count))
+    seed = config.train.seed if seed is None else KEYS["seed"].check(seed, "evaluate")
     normalizer = stored_normalizer(folder, manifest)
     task = task_of(config)
     with contextlib.ExitStack() as stack:
@@ -266,7 +268,7 @@ def evaluate(
                 f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}"
             )
         same_actions(folder, manifest, action_facts(env))
-        evaluator = make_evaluator(config, task, env, config.train.seed if seed is None else seed)
+        evaluator = make_evaluator(config, task, env, seed)
         stack.callback(evaluator.close)
         context = RunContext(config, folder, normalizer, task, env, evaluator, manifest)
         AWACSession(context).run(AWACTrainer, is_train=False)

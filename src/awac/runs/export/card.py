@@ -86,7 +86,7 @@ def _inputs(normalizer: Normalizer) -> list[str]:
     return [
         f"Input `observation`: float32 (B, {normalizer.obs_size}), raw, each value in the unit in which the data set "
         f"and the environment give it{unused}. A Dict (by key), a Tuple or a matrix is flattened to them. "
-        "Of the data the values have:",
+        "In the data these values have:",
         _table(("value", "mean", "standard deviation"), rows),
     ]
 
