@@ -13,7 +13,9 @@ import saved
 
 from awac import cli
 from awac.errors import DataError
-from awac.report.curves import Curve, Run, draw, table
+from awac.report.curves import Curve, draw
+from awac.report.run import Run
+from awac.report.run_table import summary, table
 
 SHIPPED = Path(__file__).parents[1] / "ckpt" / "ant-expert-v2"
 RETURNS = {10: 3900, 20: 4000, 30: 3800, 40: 3600, 50: 4100}
@@ -52,7 +54,7 @@ def curves(axes):
 
 
 def test_the_summary_is_that_of_the_evaluations(folder):
-    assert Run.read(f"mine={folder}").summary() == {
+    assert summary(Run.read(f"mine={folder}")) == {
         "run": "mine",
         "at 10": 3900,
         "at the switch": 4000,
@@ -76,7 +78,7 @@ def test_a_table_says_nothing_where_a_run_has_no_such_evaluation(tmp_path):
 
 def test_a_fall_has_no_share_where_returns_are_negative(tmp_path):
     run = Run.read(str(run_folder(tmp_path / "run", {20: -200.0, 30: -400.0}, score=False)))
-    assert run.summary()["÷ switch"] is None and run.summary()["lowest of the next 10"] == -400
+    assert summary(run)["÷ switch"] is None and summary(run)["lowest of the next 10"] == -400
 
 
 def test_a_row_that_was_cut_does_not_count(folder):

@@ -21,10 +21,10 @@ from awac.envs.tasks import normalized_score
 from awac.errors import ConfigError, DataError
 from awac.report.aggregates import aggregate
 from awac.report.content import sections
-from awac.report.curves import Run
 from awac.report.measures import at_switch, best, held, held_by_chance, last
 from awac.report.page import html
 from awac.report.results import Results, score_table
+from awac.report.run import Run
 from awac.report.summary import read, write
 from awac.sweep.plan import PLAN
 

@@ -12,9 +12,10 @@ import numpy as np
 from awac.config import KEYS, Config
 from awac.errors import ConfigError, DataError
 from awac.report import aggregates as rliable
-from awac.report.curves import Run, draw
+from awac.report.curves import draw
 from awac.report.measures import at_switch, best, held, held_by_chance, is_normalised, last, scores
 from awac.report.results import Results, Table, score_table
+from awac.report.run import Run
 from awac.runs.tables import rows_by_episode
 
 _COLOURS = (*(f"C{i}" for i in range(10)), "black", "navy", "gold", "lime", "crimson", "teal", "orchid", "sienna")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from awac.report.curves import Run
+from awac.report.run import Run
 
 _FIRST = 10
 _DRAWS = 10_000
@@ -52,11 +52,21 @@ def at_switch(run: Run) -> float | None:
     return float(offline[-1]) if len(offline) and run.episodes[-1] >= run.switch else None
 
 
+def around_switch(run: Run) -> tuple[float | None, np.ndarray]:
+    """The return at the last evaluation of the offline phase, and those of the first 10 after it.
+
+    The first is None as in `at_switch`.
+    """
+    before, after = run.returns[run.episodes <= run.switch], run.returns[run.episodes > run.switch]
+    there = len(before) and run.episodes[-1] >= run.switch
+    return float(before[-1]) if there else None, after[:_FIRST]
+
+
 def held(run: Run) -> float | None:
     """Lowest return of the first 10 evaluations after the switch ÷ return at the switch; None without them."""
-    before, after = run.returns[run.episodes <= run.switch], run.returns[run.episodes > run.switch][:_FIRST]
-    there = len(before) and (len(after) == _FIRST or (len(after) and run.finished))
-    return float(after.min() / before[-1]) if there and before[-1] > 0 else None
+    base, after = around_switch(run)
+    there = len(after) == _FIRST or (len(after) and run.finished)
+    return float(after.min() / base) if there and base is not None and base > 0 else None
 
 
 def held_by_chance(run: Run) -> float | None:

@@ -13,8 +13,8 @@ import numpy as np
 from awac.config import SECTIONS, Config
 from awac.envs.tasks import normalized_score
 from awac.errors import DataError, NoCheckpointError
-from awac.report.curves import EVALUATIONS, Run
 from awac.report.measures import by_seed, is_normalised, seed_of
+from awac.report.run import EVALUATIONS, Run
 from awac.runs import files
 from awac.runs.tables import rows_by_episode
 from awac.sweep.plan import PLAN, trial_name

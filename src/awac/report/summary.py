@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from awac.errors import ConfigError, DataError
-from awac.report.curves import EVALUATIONS, Run
 from awac.report.measures import seed_of
 from awac.report.results import Results
+from awac.report.run import EVALUATIONS, Run
 from awac.runs import files
 from awac.sweep.plan import trial_name
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from awac.errors import ConfigError
 from awac.report import markdown, page, summary
 from awac.report.content import curves, sections
-from awac.report.curves import Run, draw, table
+from awac.report.curves import draw
 from awac.report.doctor import verdicts
 from awac.report.figures import figure, panels
 from awac.report.results import Results, Table
+from awac.report.run import Run
+from awac.report.run_table import table
 from awac.sweep.plan import PLAN
 
 
