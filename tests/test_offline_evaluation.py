@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_estimate_and_another_one_another():
 
 
 def test_targets_stay_within_what_rewards_can_sum_up_to():
-    critics = FittedQ(2, 1, False, (8,), 1, 0.9, 1e-3, (-1.0, 1.0), start=50.0)
+    critics = FittedQ(2, 1, False, (8,), copies=1, gamma=0.9, learning_rate=1e-3, bounds=(-1.0, 1.0), start=50.0)
 
     class Target(nn.Cell):
         def construct(self, rows):

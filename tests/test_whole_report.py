@@ -20,7 +20,7 @@ from awac.data.sources.generated import generate
 from awac.envs.tasks import normalized_score
 from awac.errors import ConfigError, DataError
 from awac.report.aggregates import aggregate
-from awac.report.content import sections
+from awac.report.content import other_sections, score_sections
 from awac.report.measures import at_switch, best, held, held_by_chance, last
 from awac.report.page import html
 from awac.report.results import Results, score_table
@@ -54,6 +54,10 @@ def run_folder(
 def write_table(path: Path, header, rows) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
+
+
+def sections(results: Results) -> list:
+    return [*score_sections(results), *other_sections(results)]
 
 
 LEVELS = {"ant": 4000, "bc": 3000}

@@ -27,18 +27,19 @@ class FittedQ(nn.Cell):
         discrete: whether actions are indices.
         hidden: widths of the hidden layers, which are normalised (LayerNorm).
         copies: C.
-        alike: how many of them begin with one and the same weights, those at i, i + C / alike, i + 2 C / alike, …: what
-            they begin with then cancels in their differences.
         gamma: discount factor γ.
         learning_rate: Adam's.
         bounds: lowest and highest value that a state can have, in the rows' unit; targets are clipped to it.
         start: the value of every state before the first step, in the rows' unit.
         seed: of the initial weights.
+        alike: how many of the critics begin with one and the same weights, those at i, i + C / alike,
+            i + 2 C / alike, …: what they begin with then cancels in their differences.
     """
 
     def __init__(
-        self, obs_size, action_size, discrete, hidden, copies, gamma, learning_rate, bounds, start=0.0, seed=0, alike=1
-    ):
+        self, obs_size, action_size, discrete, hidden, *, copies, gamma, learning_rate, bounds, start=0.0, seed=0,
+        alike=1,
+    ):  # fmt: skip
         super().__init__()
         self.obs_size, self.action_size, self.discrete = obs_size, action_size, discrete
         self.columns = 1 if discrete else action_size

@@ -43,8 +43,7 @@ def named_task(args):
     from awac.config import load_config
     from awac.envs import Task
 
-    env = load_config(overrides={"task": args.task, **given_keys(args)}).env
-    return Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
+    return Task.of(load_config(overrides={"task": args.task, **given_keys(args)}).env)
 
 
 def path(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
+from awac.config import EnvConfig
 from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT
 
 MIXES = ("random", "medium", "expert", "medium-replay", "medium-expert", "full-replay")
@@ -48,6 +49,11 @@ class Task:
         if robot in ROBOTS and mix in MIXES and version in VERSIONS:
             return cls(name, robot, mix, version, *options)
         return cls(text, "", "", "", *options)
+
+    @classmethod
+    def of(cls, env: EnvConfig) -> Task:
+        """The task of a configuration, with its `env_kwargs` and step limit."""
+        return cls.parse(env.task, env.env_kwargs, env.max_episode_steps)
 
     @property
     def is_d4rl(self) -> bool:

@@ -47,11 +47,15 @@ class Section:
     folded: bool = False
 
 
-def sections(results: Results) -> Iterator[Section]:
-    """Everything that the runs' folders tell."""
-    colours = _colours(results)
+def score_sections(results: Results) -> Iterator[Section]:
+    """The scores and their aggregates, which the terminal shows too."""
     yield from _scores(results)
-    yield from _aggregates(results, colours)
+    yield from _aggregates(results, _colours(results))
+
+
+def other_sections(results: Results) -> Iterator[Section]:
+    """Curves, training figures, settings and data."""
+    colours = _colours(results)
     text = "Mean over the seeds and its 95 % interval by bootstrap. The dotted line is the switch to online training."
     seeds = max(map(len, results.runs.values()))
     if 1 < seeds < _FEW:

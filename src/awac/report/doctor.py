@@ -36,7 +36,7 @@ def _verdict(env: EnvConfig, data: dict) -> list[list[str]]:
         return [["–", "rows", "the runs are of a version that did not note which rows they were"]]
     if not at_hand(name):
         return [["–", "file", f"{name} is not on this machine"]]
-    task = Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
+    task = Task.of(env)
     try:
         with contextlib.closing(make_env(task)) as made:
             rows, _ = resolve_dataset(name, env=made, action_unit=env.action_unit, progress=False)

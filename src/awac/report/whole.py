@@ -7,7 +7,7 @@ from pathlib import Path
 
 from awac.errors import ConfigError
 from awac.report import markdown, page, summary
-from awac.report.content import curves, sections
+from awac.report.content import Section, curves, other_sections, score_sections
 from awac.report.curves import draw
 from awac.report.doctor import verdicts
 from awac.report.figures import figure, panels
@@ -30,7 +30,7 @@ class Outputs:
         html: one page with everything.
         markdown: text, with its figures beside it.
         figure: image with the curves, a panel a task.
-        results: JSON with a sweep's results, of which the report can be made again.
+        results: JSON with a sweep's results, from which the report can be made again.
     """
 
     html: str | None = None
@@ -61,11 +61,14 @@ def write_report(runs: list[str], title: str | None, outputs: Outputs, reference
         print(table(read))
     if reference is not None and len(results.tasks) > 1:
         raise ConfigError(f"--reference is the data's mean return of one task; these runs are of {len(results.tasks)}")
-    content = list(sections(results)) if swept or outputs.markdown or outputs.html else []
+    content: list[Section] = []
+    if swept or outputs.markdown or outputs.html:
+        content = list(score_sections(results))
     if swept:
-        for section in content[: next(i for i, s in enumerate(content) if s.title == "Curves")]:
+        for section in content:
             print(f"\n{section.title}\n{section.text}\n")
             print("\n\n".join(markdown.markdown(block) for block in section.blocks if isinstance(block, Table)))
+    content += other_sections(results) if content else []
     if outputs.markdown:
         markdown.write(title or results.title, content, Path(outputs.markdown))
         print(f"\nReport: {outputs.markdown}", flush=True)

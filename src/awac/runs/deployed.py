@@ -38,6 +38,7 @@ class DeployedPolicy:
     def __init__(self, network: NumpyPolicy, space: spaces.Box | spaces.Discrete, manifest: dict):
         self.network, self.space, self.manifest = network, space, manifest
         self.task, self.episode = manifest["config"]["env"]["task"], manifest["episode"]
+        self._env = Config.from_dict(manifest["config"]).env
 
     def __call__(self, observation, rng: np.random.Generator | None = None):
         """The action for one observation, or for a batch of them.
@@ -72,18 +73,16 @@ class DeployedPolicy:
         Raises:
             TaskError: the run had no environment, or it cannot be made here.
         """
-        config = Config.from_dict(self.manifest["config"])
-        if config.env.no_env:
+        if self._env.no_env:
             raise TaskError("the policy was trained without an environment (no_env), so there is none to make")
-        kwargs, limit = config.env.env_kwargs, config.env.max_episode_steps
-        env = make_env(self.task, render_mode=render_mode, env_kwargs=kwargs, max_episode_steps=limit)
+        env = make_env(Task.of(self._env), render_mode=render_mode)
         return env.env if self.knows_units and isinstance(env, PolicyActions) else env
 
     @property
     def knows_units(self) -> bool:
         """Whether `space` is that of the run's environment: its checkpoint holds the bounds, or they are D4RL's."""
-        config = Config.from_dict(self.manifest["config"])
-        return isinstance(self.space, spaces.Discrete) or _bounds_known(self.manifest, config)
+        known = isinstance(self.space, spaces.Discrete) or "action_bounds" in self.manifest
+        return known or Task.of(self._env).is_d4rl  # D4RL's robots act in [-1, 1]
 
     def _rows(self, observation) -> np.ndarray:
         """An observation, or a batch of them, as float32."""
@@ -137,8 +136,7 @@ def load_policy(ckpt_path: str, episode: int | None = None) -> DeployedPolicy:
         raise faults[numbers[0]]
     for number, fault in faults.items():
         warnings.warn(f"Skip checkpoint {number}: {fault}", stacklevel=2)
-    config = Config.from_dict(policy.manifest["config"])
-    if isinstance(policy.space, spaces.Box) and not _bounds_known(policy.manifest, config):
+    if not policy.knows_units:
         warnings.warn(
             f"{folder} does not say the action bounds of {policy.task}: the policy's actions are in [-1, 1], "
             f"scale them yourself",
@@ -166,10 +164,6 @@ def _read(folder: Path, number: int) -> DeployedPolicy:
         raise CheckpointError(f"{folder}: {error}") from error
     except files.READ_ERRORS as error:
         raise CheckpointError(f"{folder}: checkpoint {number} is damaged ({files.first_line(error)})") from error
-
-
-def _bounds_known(manifest: dict, config: Config) -> bool:
-    return "action_bounds" in manifest or Task.parse(config.env.task).is_d4rl  # D4RL's robots act in [-1, 1]
 
 
 def _action_space(manifest: dict, config: Config) -> spaces.Box | spaces.Discrete:

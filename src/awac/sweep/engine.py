@@ -124,7 +124,7 @@ def _check_tasks(trials: list[Trial]) -> None:
     for env in settings.values():
         if env.no_env:
             raise TaskError("a sweep compares evaluations, and no_env has none; train such runs with awac train")
-        task = Task.parse(env.task, env.env_kwargs, env.max_episode_steps)
+        task = Task.of(env)
         make_env(task).close()
         if env.dataset is None and not has_dataset(task.id):
             raise TaskError(f"task '{task.id}' has no data set of its own; give it one with the setting `dataset`")

@@ -27,11 +27,6 @@ class Material(NamedTuple):
     origin: Origin
 
 
-def task_of(config: Config) -> Task:
-    """The task of a configuration, parsed."""
-    return Task.parse(config.env.task, config.env.env_kwargs, config.env.max_episode_steps)
-
-
 def offline_episodes(config: Config) -> int:
     """Training episodes of the offline phase."""
     return config.train.offline_train_steps // config.train.n_steps_per_episode
@@ -71,7 +66,7 @@ def collect_material(config: Config, stack: contextlib.ExitStack) -> Material:
     Raises:
         AWACError: any mistake in either.
     """
-    task, keys = task_of(config), config.env
+    task, keys = Task.of(config.env), config.env
     if keys.no_env:
         data, origin, env = resolve_alone(
             str(keys.dataset),

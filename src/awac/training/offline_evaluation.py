@@ -109,13 +109,13 @@ def fitted_q(
         action_count or data.actions.shape[1],
         action_count is not None,
         settings.hidden,
-        len(policies) * settings.critics,
-        settings.gamma,
-        settings.learning_rate,
-        (low / batches.scale, high / batches.scale),
-        batches.start / batches.scale,
-        settings.seed,
-        len(policies),
+        copies=len(policies) * settings.critics,
+        gamma=settings.gamma,
+        learning_rate=settings.learning_rate,
+        bounds=(low / batches.scale, high / batches.scale),
+        start=batches.start / batches.scale,
+        seed=settings.seed,
+        alike=len(policies),
     )
     begin = first_states(data)
     if len(begin) > _STARTS:

@@ -6,7 +6,14 @@ import math
 
 from awac.algorithm.mindrl import Callback
 
-MIN_ESS, NEAR, Q_EXCESS, STD_MARGIN = 0.05, 0.064, 10.0, 0.02
+MIN_ESS = 0.05
+"""ESS/B below which a handful of rows decide a step."""
+NEAR = 0.064
+"""Or its share of the way from the least ESS/B that the weights' bounds allow to 1: with the default's, below 0.17."""
+Q_EXCESS = 10.0
+"""Times r_max/(1 − γ) that the mean Q may be: untrained critics overshoot, diverging ones go on."""
+STD_MARGIN = 0.02
+"""Share of the log-std's range that counts as being at its bound."""
 
 
 class Warnings(Callback):
@@ -43,7 +50,7 @@ def warnings(metrics: dict, reward_max: float, config, discrete: bool):
         metrics: means over an episode.
         reward_max: largest |r| seen.
         config: AlgoConfig of the run.
-        discrete: as above.
+        discrete: whether the actions are indices, which have no log-std.
     """
     least = least_ess(config)
     if metrics["ess"] < max(MIN_ESS, least + NEAR * (1 - least)) and least < 0.5:

@@ -16,7 +16,7 @@ from awac.algorithm.ranks import Ranks
 from awac.config import KEYS, Config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
-from awac.envs.make import make_env
+from awac.envs import Task, make_env
 from awac.errors import CheckpointError, ConfigError, TaskError, did_you_mean
 from awac.runs import checkpoint
 from awac.runs import folder as run_folder
@@ -26,7 +26,7 @@ from awac.training.context import RunContext, make_evaluator, network_spaces
 from awac.training.distributed import own_folder
 from awac.training.evaluate import Evaluation
 from awac.training.loggers import make as make_loggers
-from awac.training.material import check_environment, collect_material, task_of
+from awac.training.material import check_environment, collect_material
 from awac.training.progress import Progress
 from awac.training.resume import (
     about,
@@ -258,7 +258,7 @@ def evaluate(
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, eval_episodes=count))
     seed = config.train.seed if seed is None else KEYS["seed"].check(seed, "evaluate")
     normalizer = stored_normalizer(folder, manifest)
-    task = task_of(config)
+    task = Task.of(config.env)
     with contextlib.ExitStack() as stack:
         # A film is an environment too, and there may be one only.
         env = open_film(task, video_steps, video_size) if target else make_env(task)

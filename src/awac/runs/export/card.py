@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import yaml
 from gymnasium import spaces
 
@@ -120,7 +119,7 @@ def _training(folder: Path, manifest: dict) -> list[str]:
         )
     else:
         lines.append(f"Data set `{config['env']['dataset'] or task}`; its fingerprint was not recorded.")
-    recipe = {key: _plain(config[key]) for key in ("env", "algo", "train")}
+    recipe = {key: config[key] for key in ("env", "algo", "train")}
     lines.append(f"```yaml\n{yaml.safe_dump(recipe, sort_keys=False)}```")
     return lines
 
@@ -138,15 +137,6 @@ def _scores(folder: Path, episode: int) -> list[str]:
         "actions; `falls` is the share of episodes that ended before the time limit.",
         table,
     ]
-
-
-def _plain(value):
-    """A value with lists for tuples, which YAML writes without tags."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _table(columns, rows) -> str:
