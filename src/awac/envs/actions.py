@@ -13,7 +13,7 @@ from gymnasium import spaces
 from awac.errors import EnvironmentFault
 
 TOLERANCE = 1e-3
-"""How far an action may be outside [-1, 1]: rounding stays below, a value in other units does not for long."""
+"""How far an action may be outside [-1, 1]: rounding stays below it, and actions in other units soon exceed it."""
 
 
 def to_environment(space: spaces.Space, actions: np.ndarray) -> np.ndarray:

@@ -42,4 +42,4 @@ def write(title: str, sections: list[Section], path: Path) -> None:
                 parts.append(f"![{block.caption}]({quote(folder.name)}/{quote(image.name)})")
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path} can't be written ({error.strerror}); name a file that can") from None
+        raise ConfigError(f"{path} can't be written ({error.strerror}); choose a file that can be") from None

@@ -48,7 +48,7 @@ def write(title: str, sections: list[Section], path: Path) -> None:
     try:
         path.write_text(html(title, sections), encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path} can't be written ({error.strerror}); name a file that can") from None
+        raise ConfigError(f"{path} can't be written ({error.strerror}); choose a file that can be") from None
 
 
 def html(title: str, sections: list[Section]) -> str:

@@ -46,7 +46,7 @@ def write(results: Results, path: Path) -> None:
     try:
         files.write(path, lambda temp: temp.write_text(text, encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} can't be written ({error.strerror}); name a file that can") from None
+        raise ConfigError(f"{path} can't be written ({error.strerror}); choose a file that can be") from None
 
 
 def read(path: Path) -> Results:

@@ -119,7 +119,7 @@ def refuse_foreign(folder: Path) -> None:
     names += [MANIFEST.format(n) for n in episodes(folder)]
     if names:
         raise CheckpointError(
-            f"{folder} holds {names[0]}, which no awac run wrote: nothing there is touched; choose another --ckpt_path"
+            f"{folder} holds {names[0]}, which no awac run wrote: nothing was changed; choose another --ckpt_path"
         )
 
 
