@@ -10,8 +10,8 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 BETA1, BETA2 = 0.9, 0.999
 LATE, LATE_BETA2 = 1e-30, 1.0 - 2.0**-18
-"""The factor of β₂ᵗ in a step once it is below LATE, in place of β₂. Adam's own correction is over by then, but `average_rate` tells t from
-it, and β₂ᵗ itself would leave the range of float32 after 97,000 steps."""
+"""The factor of β₂ᵗ in a step once it is below LATE, in place of β₂. Adam's own correction is over by then, but
+`average_rate` tells t from it, and β₂ᵗ itself would leave the range of float32 after 97,000 steps."""
 
 
 class Adam(nn.Cell):

@@ -68,7 +68,7 @@ def _save(drawn, path) -> None:
     try:
         drawn.savefig(path, format=Path(path).suffix[1:] or "?")
     except OSError as error:
-        raise ConfigError(f"{path}: the figure can't be written ({error.strerror}); choose a file that can be") from None
+        raise ConfigError(f"{path}: it can't be written ({error.strerror}); choose a file that can be") from None
     except ValueError:
         raise ConfigError(f"{path}: no image format has this suffix; name a .png, .svg or .pdf") from None
 
