@@ -111,6 +111,17 @@ def listed(names: list[str]) -> str:
     return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
 
 
+def words_of(text: str) -> tuple[str, ...]:
+    """`arm.x[0]` → ("arm", "x", "0")."""
+    return tuple(re.findall(r"[^_.\[\] -]+", text.lower()))
+
+
+def inner_words(column: str) -> tuple[str, ...]:
+    """What follows `obs` in a column's name, or all of a name that does not begin like that."""
+    key, part = _recognised(column)
+    return part.words if key in ("observations", _INNER) else words_of(column)
+
+
 def _recognised(column: str) -> tuple[str | None, _Part]:
     """The key that a column belongs to by its name, None for no key; and which part of it the column is."""
     lowered = column.lower()
@@ -119,7 +130,7 @@ def _recognised(column: str) -> tuple[str | None, _Part]:
     for key, aliases in VECTORS.items():
         for alias in aliases:
             if match := re.fullmatch(f"{alias}({_AFTER.get(key, '')})", lowered):
-                words = tuple(re.findall(r"[^_.\[\] -]+", match[1]))
+                words = words_of(match[1])
                 inner = key == "observations" and words and "next" in (words[0], words[-1])
                 return _INNER if inner else key, _Part(column, words)
     return None, _Part(column, ())

@@ -145,6 +145,7 @@ def _recording(
     if not len(next(iter(numbers.values()))):
         raise DataError(f"{path}: holds no rows; record it again")
     columns: Columns = {}
+    names: list[str] = []
     for key, members in groups.items():
         vector = key in VECTORS and key != "rewards"
         several = len(members) > 1 or numbers.get(members[0], np.zeros(1))[:1].size > 1
@@ -161,12 +162,19 @@ def _recording(
             values = np.concatenate(parts, axis=1)
             if key in VECTORS["observations"] and (lost := lost_in_float32(values)):
                 warnings = [*warnings, lost]
+            if key in VECTORS["observations"]:
+                names = [
+                    column if part.shape[1] == 1 else f"{column}_{i}"
+                    for column, part in zip(members, parts, strict=True)
+                    for i in range(part.shape[1])
+                ]
             columns[key] = values.astype(np.float32)
         else:
             columns[key] = numbers[members[0]].reshape(-1)
     keys = [key for key in ("observations", "next_observations", "actions") if key in named(groups)]
     taken = "; ".join(f"{key} from {listed(groups[named(groups)[key]])}" for key in keys)
-    return Recording("table", path, f"table {path}: {taken}", columns, warnings=tuple(warnings))
+    detail = f"table {path}: {taken}"
+    return Recording("table", path, detail, columns, warnings=tuple(warnings), names=tuple(names))
 
 
 def _codes(ids: list, where: str) -> np.ndarray:
