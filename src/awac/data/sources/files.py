@@ -102,7 +102,8 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
             for key, data in datasets.items():
                 values = read_dataset(data, path.stat().st_size, f"{source}: key '{key}'", exact=key in IDS)
                 columns[key] = values.T if turned[key] else values
-            unit = _unit(_hdf5_text(file, _UNIT_KEYS), _hdf5_text(file, ("metadata/description",)), source)
+            description = _hdf5_text(file, ("metadata/description",), source)
+            unit = _unit(_hdf5_text(file, _UNIT_KEYS, source), description, source)
             observations = named(datasets)["observations"]
             lost = lost_in_float32(datasets[observations], turned[observations])
             types = {key: data.dtype for key, data in datasets.items()}
@@ -167,18 +168,22 @@ def episode_numbers(file: h5py.File, pattern: str) -> list[str]:
     return [match[0] for match in sorted(matches, key=lambda match: int(match[1]))]
 
 
-def _hdf5_text(file: h5py.File, keys: tuple[str, ...]) -> str | None:
-    """A short text under one of the keys, or in the file's attribute of the same name."""
+def _hdf5_text(file: h5py.File, keys: tuple[str, ...], source: str) -> str | None:
+    """What one of the keys, or the file's attribute of the same name, holds; a description if it is no text."""
     for key in keys:
         value = file.attrs.get(key.rpartition("/")[2])
         if value is None and key in file:
-            data = hdf5_dataset(file, key, "metadata")
-            value = data[()] if data.shape == () and data.dtype.itemsize < 4096 else None
-        if isinstance(value, bytes):
-            return value.decode("utf-8", "replace")
-        if isinstance(value, str):
-            return value
+            data = hdf5_dataset(file, key, source)
+            value = data[()] if data.size == 1 and data.dtype.itemsize < 4096 else f"of shape {data.shape}"
+        if value is not None:
+            return _text(value)
     return None
+
+
+def _text(value) -> str:
+    """A text that a file holds, as it is, as bytes, or as an array of one."""
+    value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _unit(text: str | None, description: str | None, source: str) -> str | None:
@@ -242,7 +247,7 @@ def _npz_text(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> s
     npy_header(archive, info, source)
     with archive.open(info) as file:
         value = np.lib.format.read_array(file, allow_pickle=False)
-    return value.item().decode() if value.dtype.kind == "S" else str(value)
+    return _text(value)
 
 
 def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], source: str, keys=()) -> None:
