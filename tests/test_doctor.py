@@ -73,6 +73,7 @@ def test_another_engine_is_a_warning_and_another_robot_fails(tmp_path, columns):
         ("actions", lambda v: 3 * v, "fail", "task", "outside the task's bounds"),
         ("actions", lambda v: np.sign(v), "warn", "actions", "at the bounds"),
         ("actions", lambda v: v * (np.arange(8) > 0), "warn", "actions", "1 of 8 columns are constant"),
+        ("actions", lambda v: v * np.float32([1, 0.04, *[1] * 6]), "warn", "actions", "column 1 uses only 4.0% of"),
         ("actions", lambda v: v[:, :3], "fail", "task", "wrong task"),
         ("observations", lambda v: v[:5], "fail", "file", "5 rows"),
         ("observations", lambda v: 0 * v, "fail", "observations", "constant"),

@@ -18,6 +18,8 @@ from awac.envs.tasks import Task, normalized_score
 _SATURATED = 0.999
 _SAMPLE = 20_000
 _BLOCK = 65536
+_NARROW = 0.1
+"""Share of its bounds that an action uses, below which it may be in another unit."""
 _BEYOND, _FEW = 0.01, 0.01
 """How far a value may lie outside its bounds, as a share of their width, and how many rows may lie further out."""
 
@@ -82,6 +84,12 @@ def _check_columns(data: Transitions, scaled: bool) -> Iterator[Finding]:
         yield Finding(
             "warn", "actions", f"{still} of {data.action_size} columns are constant: the policy can't vary them"
         )
+    used = np.ptp(data.actions, axis=0) / 2
+    narrow = np.flatnonzero((used > 0) & (used < _NARROW))
+    if scaled and len(narrow):
+        names = ", ".join(map(str, narrow[:5])) + (", …" if len(narrow) > 5 else "")
+        text = f"column {names} uses only {used[narrow].max():.1%} of the bounds: is its unit the task's?"
+        yield Finding("warn", "actions", text)
     actions, bounds = data.actions, "bounds"
     if not scaled:
         low, span = actions.min(axis=0), np.maximum(np.ptp(actions, axis=0), np.finfo(np.float32).tiny)
