@@ -105,6 +105,11 @@ def test_rows_without_a_next_observation_are_read_as_in_training(tmp_path, colum
     assert len(load_dataset(tmp_path / "data.hdf5")) == len(ends) - (ends & ~columns["terminals"]).sum()
 
 
+def test_rows_that_hardly_ever_lead_to_the_next_are_not_called_harmless(tmp_path, columns):
+    columns["next_observations"] = columns["next_observations"] + np.float32(1e-3)
+    assert found(verdicts(tmp_path, columns), "warn", "episodes", "not affected if the next observations are right")
+
+
 @pytest.mark.parametrize("task", [TASK, None])
 def test_a_next_observation_that_is_missing_within_an_episode_fails_once(tmp_path, columns, task):
     columns["next_observations"][3] = np.nan
