@@ -292,6 +292,28 @@ def test_an_unknown_key_of_a_mapping_is_named(tmp_path):
         load_dataset(path)
 
 
+@pytest.mark.parametrize("name", ["on", "01", "null", "~", "1e3", "2024-01-01", "1_000", "yes"])
+def test_names_in_a_mapping_are_texts(tmp_path, name):
+    path = write(tmp_path / "d.csv", HEADER.replace("obs_0", name), ROWS)
+    (tmp_path / "d.columns.yaml").write_text(f"observations: [{name}]\n")
+    assert load_dataset(path).observations[0].tolist() == [pytest.approx(0.1)]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ("observations: [obs_0]\nobservations: [obs_1]\n", "not readable as YAML .*'observations' is given twice"),
+        ("observations: [obs_0, obs_1, obs_0]\n", "observations: names column 'obs_0' twice"),
+        ("observations:\n", "observations: names no column"),
+    ],
+)
+def test_a_mapping_that_names_something_twice_or_not_at_all_is_refused(tmp_path, mapping, words):
+    path = write(tmp_path / "d.csv", HEADER, ROWS)
+    (tmp_path / "d.columns.yaml").write_text(mapping)
+    with pytest.raises(DataError, match=rf"d\.columns\.yaml: {words}"):
+        load_dataset(path)
+
+
 def test_next_observations_after_a_reset_are_noticed():
     """As vector environments store them that reset by themselves, and np.roll."""
     given = log(*SORTED)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import yaml
 
+from awac.config.keys import YAML_ERRORS
+from awac.config.load import UniqueKeys
 from awac.data.columns import REQUIRED, VECTORS, missing_key, named
 from awac.data.ends import DONES, FLAGS, MASKS, STEPS, TERMINALS, TERMINATED
 from awac.errors import DataError, did_you_mean
@@ -23,6 +25,13 @@ _ABOUT = {"next", "value", "values", "id", "ids", "time", "timestamp", "valid", 
 """What follows the name in columns that are about an observation, not part of it: state_value, obs_id, obs_is_valid."""
 _INNER = "observations, next"
 """Key of columns such as `obs_next_0` until it is known what they are."""
+
+
+class _Texts(UniqueKeys):
+    """Reads everything as text: a column may be called `on`, 01 or null."""
+
+
+_Texts.yaml_implicit_resolvers = {}
 
 
 class _Part(NamedTuple):
@@ -179,8 +188,8 @@ def _mapped(path: Path, header: list[str]) -> dict[str, list[str]]:
     if not beside.is_file():
         return {}
     try:
-        mapping = yaml.safe_load(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        mapping = yaml.load(beside.read_text(encoding="utf-8"), _Texts)
+    except (OSError, *YAML_ERRORS) as error:
         raise DataError(f"{beside}: not readable as YAML ({first_line(error)})") from None
     known = (*VECTORS, *FLAGS)
     takes = f"must map {', '.join(VECTORS)}, or a flag such as timeouts or episode, to names of columns"
@@ -189,11 +198,13 @@ def _mapped(path: Path, header: list[str]) -> dict[str, list[str]]:
     for key in mapping:
         if key not in known:
             raise DataError(f"{beside}: unknown key {key!r}{did_you_mean(key, known) or f'; it {takes}'}")
-    names_of = {key: names if isinstance(names, list) else [names] for key, names in mapping.items()}
+    names_of = {key: names if isinstance(names, list) else [names] if names else [] for key, names in mapping.items()}
     groups = {key: [str(name) for name in names] for key, names in names_of.items()}
     for key, names in groups.items():
         if not names:
             raise DataError(f"{beside}: {key}: names no column; write its columns or leave the line out")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise DataError(f"{beside}: {key}: names column '{twice[0]}' twice; remove one of them")
         unknown = [name for name in names if name not in header]
         if unknown:
             has = ", ".join(header[:12])
