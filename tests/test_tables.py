@@ -92,6 +92,35 @@ def test_next_observations_are_never_part_of_the_observation(tmp_path, names):
     assert warnings == ()
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        "obs_t_0,obs_t_1,obs_tp1_0,obs_tp1_1",
+        "obs_t_1,obs_t_0,obs_t1_1,obs_t1_0",
+        "obs_0_t,obs_1_t,obs_0_tp1,obs_1_tp1",
+        "state_0,state_1,state_prime_0,state_prime_1",
+        "obs.x,obs.y,obs.x.prime,obs.y.prime",
+    ],
+)
+def test_later_observations_are_never_part_of_the_observation(tmp_path, names):
+    read, warnings = columns(f"{names},action,reward,done", tmp_path / "d.csv")
+    order = [1, 0] if names.startswith("obs_t_1") else [0, 1]
+    assert read["observations"].tolist() == [order] * 2 and warnings == ()
+    assert read["next_observations"].tolist() == [[2 + i for i in order]] * 2
+
+
+@pytest.mark.parametrize("names", ["obs_t1,obs_t2,obs_t3", "obs_x,obs_t1,obs_prime", "obs,obs_t1,obs_t2"])
+def test_features_that_look_like_later_observations_stay(tmp_path, names):
+    read, warnings = columns(f"{names},action,reward,done", tmp_path / "d.csv")
+    assert read["observations"].tolist() == [[0, 1, 2]] * 2 and "next_observations" not in read and warnings == ()
+
+
+def test_two_names_of_one_vector_are_a_warning(tmp_path):
+    read, warnings = columns("obs_0,obs_1,state_0,state_1,action,reward,done", tmp_path / "d.csv")
+    assert read["observations"].shape == (2, 4)
+    assert len(warnings) == 1 and "observations is made up of columns under several names (obs, state)" in warnings[0]
+
+
 def test_named_next_observations_are_paired_under_either_form(tmp_path):
     read, _ = columns("obs.x,obs.y,action,reward,done,obs_next.y,obs.x_next,obs.is_valid,obs.time", tmp_path / "d.csv")
     assert read["observations"].tolist() == [[0, 1]] * 2 and read["next_observations"].tolist() == [[6, 5]] * 2
