@@ -178,7 +178,7 @@ def test_columns_whose_values_float32_can_not_hold_are_named(tmp_path, form):
     rng, n = np.random.default_rng(0), 300
     observations = rng.normal(size=(n, 3))
     observations[:, 1] = 1e8 + np.arange(n) / n  # in float32 a constant
-    rows = {"observations": observations, "actions": rng.uniform(-1, 1, (n, 1)), "rewards": rng.normal(size=n)}
+    rows = {"observations": observations, "actions": observations[:, 1], "rewards": observations[:, 1]}
     rows |= {"terminals": np.zeros(n), "timeouts": np.arange(n) % 100 == 99}
     path = tmp_path / f"data.{form}"
     if form == "npz":
@@ -193,6 +193,8 @@ def test_columns_whose_values_float32_can_not_hold_are_named(tmp_path, form):
     findings = [(f.verdict, f.check, f.text) for f in examine(str(path))]
     text = "observation column 1 has 300 different values, 1 in float32: subtract an offset"
     assert found(findings, "warn", "reading", text)
+    for name in ("action column 0", "the reward"):
+        assert found(findings, "warn", "reading", f"{name} has 300 different values, 1 in float32: subtract an offset")
     assert form == "csv" or found(findings, "ok", "key", "observations (300, 3) float64")
     with pytest.warns(UserWarning, match=text):  # training logs the same lines
         load_dataset(path)

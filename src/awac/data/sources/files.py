@@ -21,7 +21,7 @@ import numpy as np
 from awac.data.action_unit import STORED_NAMES
 from awac.data.columns import PHYSICS, REQUIRED, VECTORS, missing_key, named, used_keys
 from awac.data.ends import IDS
-from awac.data.precision import lost_in_float32
+from awac.data.precision import Losses
 from awac.data.sources.registry import LAYOUTS, Recording
 from awac.errors import DataError
 from awac.runs.files import MAX_RATIO, SLACK, npy_header
@@ -104,12 +104,24 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
                 columns[key] = values.T if turned[key] else values
             description = _hdf5_text(file, ("metadata/description",), source)
             unit = _unit(_hdf5_text(file, _UNIT_KEYS, source), description, source)
-            observations = named(datasets)["observations"]
-            lost = lost_in_float32(datasets[observations], turned[observations])
+            names, lost = _names(datasets), Losses()
+            for key, data in datasets.items():
+                lost.look(names.get(key), data, turned[key])
             types = {key: data.dtype for key, data in datasets.items()}
-            return Recording("file", path, f"file {path}", columns, unit, (lost,) if lost else (), types)
+            return _recording(path, columns, unit, types, lost)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{source}: {_hdf5_fault(error)}") from None
+
+
+def _names(keys) -> dict[str, str]:
+    """D4RL's names of the keys that hold numbers, not flags or ids."""
+    own = {key: name for name, key in named(keys).items() if name in VECTORS}
+    return {**own, **{key: key for key in PHYSICS}}
+
+
+def _recording(path: Path, columns, unit: str | None, types: dict[str, np.dtype], lost: Losses) -> Recording:
+    warnings, rounded = tuple(lost.warnings), tuple(lost.rounded)
+    return Recording("file", path, f"file {path}", columns, unit, warnings, types, rounded=rounded)
 
 
 def _hdf5_fault(error: Exception) -> str:
@@ -227,17 +239,16 @@ def _read_npz(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
             infos = {key: members[key] for key in (*used_keys(members), *(key for key in extra if key in members))}
             declared = {key: npy_header(archive, info, f"{source}: key '{key}'") for key, info in infos.items()}
             _check_declared(declared, source, members)
-            columns, lost, observations = {}, None, named(infos)["observations"]
+            columns, lost, names = {}, Losses(), _names(infos)
             for key, info in infos.items():
                 with archive.open(info) as file:
                     values = np.lib.format.read_array(file, allow_pickle=False)
-                lost = lost_in_float32(values) if key == observations else lost
+                lost.look(names.get(key), values)
                 exact = key in IDS or values.dtype.kind in "biu"
                 columns[key] = values if exact else values.astype(np.float32, copy=False)
             unit = next((_npz_text(archive, members[key], source) for key in _UNIT_KEYS if key in members), None)
             types = {key: dtype for key, (_, dtype) in declared.items()}
-            warnings = (lost,) if lost else ()
-            return Recording("file", path, f"file {path}", columns, _unit(unit, None, source), warnings, types)
+            return _recording(path, columns, _unit(unit, None, source), types, lost)
     except (OSError, RuntimeError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{source}: is truncated or damaged ({reason[:120]}); record it again") from None

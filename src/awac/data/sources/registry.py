@@ -46,6 +46,7 @@ class Recording:
         types: of the columns in the file, as far as they are known; in `columns` floats may be float32.
         names: (O,) of a table's columns that make up an observation; empty for other sources.
         notes: how it was read; one line each.
+        rounded: D4RL's names of the columns that had more digits in the file than float32 holds.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class Recording:
     types: dict[str, np.dtype] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    rounded: tuple[str, ...] = ()
 
 
 Find = Callable[[str, Request], Recording]

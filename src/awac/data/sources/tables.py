@@ -21,7 +21,7 @@ import numpy as np
 
 from awac.data.columns import VECTORS, named
 from awac.data.ends import IDS, STEPS
-from awac.data.precision import lost_in_float32
+from awac.data.precision import Losses
 from awac.data.sources.registry import Columns, Recording, Request, source
 from awac.data.sources.table_names import columns_of, listed
 from awac.errors import EXTRAS, DataError
@@ -145,6 +145,7 @@ def _recording(
     if not len(next(iter(numbers.values()))):
         raise DataError(f"{path}: holds no rows; record it again")
     columns: Columns = {}
+    lost = Losses()
     names: list[str] = []
     for key, members in groups.items():
         vector = key in VECTORS and key != "rewards"
@@ -160,8 +161,7 @@ def _recording(
         elif vector:
             parts = [numbers[column].reshape(len(numbers[column]), -1) for column in members]
             values = np.concatenate(parts, axis=1)
-            if key in VECTORS["observations"] and (lost := lost_in_float32(values)):
-                warnings = [*warnings, lost]
+            lost.look(next(name for name, aliases in VECTORS.items() if key in aliases), values)
             if key in VECTORS["observations"]:
                 names = [
                     column if part.shape[1] == 1 else f"{column}_{i}"
@@ -171,10 +171,12 @@ def _recording(
             columns[key] = values.astype(np.float32)
         else:
             columns[key] = numbers[members[0]].reshape(-1)
+            lost.look("rewards" if key in VECTORS["rewards"] else None, columns[key])
     keys = [key for key in ("observations", "next_observations", "actions") if key in named(groups)]
     taken = "; ".join(f"{key} from {listed(groups[named(groups)[key]])}" for key in keys)
     detail = f"table {path}: {taken}"
-    return Recording("table", path, detail, columns, warnings=tuple(warnings), names=tuple(names))
+    warned = (*warnings, *lost.warnings)
+    return Recording("table", path, detail, columns, warnings=warned, names=tuple(names), rounded=tuple(lost.rounded))
 
 
 def _codes(ids: list, where: str) -> np.ndarray:
