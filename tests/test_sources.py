@@ -327,6 +327,56 @@ def test_a_parquet_table_is_read(tmp_path):
         load_dataset(tmp_path / "d.parquet")
 
 
+def parquet(path, **others):
+    """Three episodes; `None` leaves a column out."""
+    pyarrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    given = flat()
+    columns = {
+        "observation": list(given["observations"]),
+        "action": given["actions"],
+        "reward": given["rewards"],
+        "terminated": given["terminals"],
+        "episode": np.arange(ROWS) // STEPS,
+        **others,
+    }
+    writer.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_a_list_that_is_missing_in_parquet_is_nan(tmp_path):
+    following = list(np.roll(flat()["observations"], -1, axis=0))
+    following[STEPS - 1] = following[-1] = None
+    data = load_dataset(parquet(tmp_path / "d.parquet", terminated=np.zeros(ROWS), next_observation=following))
+    assert len(data) == ROWS - 2  # each episode's last row, if it has no next observation
+    with pytest.raises(DataError, match="observations has NaN or infinite values, first in row 3"):
+        load_dataset(parquet(tmp_path / "d.parquet", observation=[*following[:3], None, *following[4:-1], [0.0] * 4]))
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ([[1.0, 2.0]] * (ROWS - 1) + [[1.0]], "holds lists of 1 to 2 values; all rows need the same number"),
+        ([[[1.0], [2.0, 3.0]]] * ROWS, "holds list<.*>, not numbers"),
+        ([{"x": 1.0}] * ROWS, "holds struct<.*>, not numbers"),
+        (["a"] * ROWS, "holds string, not numbers"),
+        (np.arange(ROWS).astype("datetime64[ns]"), r"holds timestamp\[ns\], not numbers"),
+    ],
+)
+def test_a_parquet_column_that_holds_no_numbers_is_named(tmp_path, column, words):
+    with pytest.raises(DataError, match=rf"d\.parquet: column 'observation' {words}"):
+        load_dataset(parquet(tmp_path / "d.parquet", observation=column))
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "D"])
+def test_times_in_parquet_are_no_numbers_of_steps_but_may_be_ids(tmp_path, unit):
+    times = (1_700_000_000_000_000_001 // (1 if unit == "ns" else 1000) + np.arange(ROWS)).astype(f"datetime64[{unit}]")
+    times = times if unit != "D" else np.arange(ROWS).astype("datetime64[D]")
+    assert len(load_dataset(parquet(tmp_path / "d.parquet", t=times))) == ROWS
+    ids = times[np.arange(ROWS) // STEPS]
+    data, origin = resolve_dataset(parquet(tmp_path / "d.parquet", episode=ids, terminated=np.zeros(ROWS)))
+    assert origin.episodes == EPISODES and len(data) == ROWS - EPISODES
+
+
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"pip install .pyarrow"):

@@ -56,22 +56,53 @@ def parquet(name: str, request: Request) -> Recording:
     """A Parquet table; a column may hold a list of numbers a row."""
     path = Path(name).expanduser()
     try:
-        from pyarrow import ArrowException
+        from pyarrow import ArrowException, types
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise DataError(f"{path}: reading Parquet needs pyarrow: pip install {EXTRAS['parquet']}") from None
     try:
         with ParquetFile(path) as file:
-            groups, warnings = columns_of(file.schema_arrow.names, path)
+            schema = file.schema_arrow
+            groups, warnings = columns_of(schema.names, path)
+            times = [key for key in STEPS if key in groups and types.is_temporal(schema.field(groups[key][0]).type)]
+            groups = {key: members for key, members in groups.items() if key not in times}  # as a date in a text
             used, exact = _used(groups)
             read = file.read(columns=list(dict.fromkeys((*used, *exact))))
-            numbers = {column: np.array(read[column].to_pylist(), np.float64) for column in used}
-            cells = {column: read[column].to_pylist() for column in exact}
+            numbers = {column: _numbers(read[column], f"{path}: column '{column}'") for column in used}
+            cells = {column: _cells(read[column]) for column in exact}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except (OSError, ArrowException, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a table of numbers ({first_line(error)})") from None
     return _recording(path, groups, numbers, cells, warnings)
+
+
+def _cells(column) -> list:
+    """The values of a column of Parquet; times of nanoseconds, which Python has none for, as whole numbers."""
+    try:
+        return column.to_pylist()
+    except ValueError:
+        return column.cast("int64").to_pylist()
+
+
+def _numbers(column, where: str) -> np.ndarray:
+    """(N,) or (N, …) float64 of a column of Parquet; a list that is missing is NaN in every place.
+
+    Raises:
+        DataError: it holds something else, or lists of several lengths.
+    """
+    try:
+        cells = column.to_pylist()
+        lists = [cell for cell in cells if isinstance(cell, list)]
+        lengths = sorted({len(cell) for cell in lists})
+        if len(lengths) > 1:
+            raise DataError(
+                f"{where} holds lists of {lengths[0]} to {lengths[-1]} values; all rows need the same number"
+            )
+        blank = np.full(np.shape(lists[0]), np.nan).tolist() if lists else None
+        return np.array([blank if cell is None else cell for cell in cells], np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where} holds {column.type}, not numbers ({first_line(error)[:60]}); store numbers") from None
 
 
 def _used(groups: dict[str, list[str]]) -> tuple[list[str], list[str]]:
