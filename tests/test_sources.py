@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from awac.data.doctor import examine
 from awac.data.sources import load_dataset, resolve_dataset
 from awac.envs import make_env
 from awac.errors import DataError
@@ -91,6 +92,18 @@ def test_a_dicts_parts_have_one_order_in_files_and_environments(tmp_path, monkey
     first = load_dataset(hdf5(tmp_path / "d.hdf5", given), "Parts-v0").observations[0]
     np.testing.assert_array_equal(first, [0, 1, 2, 3])
     np.testing.assert_array_equal(make_env("Parts-v0").reset()[0], first)
+
+
+def test_a_discrete_part_that_minari_stores_as_a_number_is_named(tmp_path, monkeypatch):
+    class Gears(Parts):
+        observation_space = spaces.Dict(z=spaces.Box(-np.inf, np.inf, (3,)), a=spaces.Discrete(4))
+
+    monkeypatch.setitem(gymnasium.registry, "Gears-v0", gymnasium.envs.registration.EnvSpec("Gears-v0", Gears))
+    path = hdf5(tmp_path / "d.hdf5", minari_columns(split=True))
+    text = "have 4 values, the task's 7: a is stored as a number, as Minari does, and the task gives it one-hot"
+    with pytest.raises(DataError, match=text):
+        load_dataset(path, "Gears-v0")
+    assert any(text in finding.text and finding.verdict == "fail" for finding in examine(str(path), "Gears-v0"))
 
 
 def test_a_recording_that_minari_was_broken_off_in_ends_truncated(tmp_path):

@@ -24,10 +24,14 @@ def by_keys(recording: Recording, env: gymnasium.Env | None) -> Recording:
     Numbered columns are in the environment's order already; other names that are not its keys are a warning.
 
     Raises:
-        DataError: the columns are named by the keys, but not one for each value.
+        DataError: the columns are named by the keys, but not one for each value; or a part that the environment gives
+            one-hot is a number.
     """
     guard = guard_of(env) if env is not None else None
-    if guard is None or not isinstance(guard.env.observation_space, spaces.Dict):
+    if guard is None:
+        return recording
+    _refuse_numbers(recording, parts_of(guard.env.observation_space))
+    if not isinstance(guard.env.observation_space, spaces.Dict):
         return recording
     parts = [(path, spaces.flatdim(part)) for path, part in parts_of(guard.env.observation_space)]
     names, keys = recording.names, [".".join(path) for path, _ in parts]
@@ -44,6 +48,21 @@ def by_keys(recording: Recording, env: gymnasium.Env | None) -> Recording:
         return recording
     text = f"the task observes {listed(keys)}, in this order; columns {listed(list(names))} are taken as they stand"
     return dataclasses.replace(recording, warnings=(*recording.warnings, f"{text}: name them by its keys"))
+
+
+def _refuse_numbers(recording: Recording, parts: list[tuple[Words, spaces.Space]]) -> None:
+    key = named(recording.columns).get("observations")
+    digits = {".".join(path): part for path, part in parts if isinstance(part, (spaces.Discrete, spaces.MultiDiscrete))}
+    if not digits or key is None:
+        return
+    whole = sum(spaces.flatdim(part) for _, part in parts)
+    numbers = sum(part.nvec.size if isinstance(part, spaces.MultiDiscrete) else 1 for part in digits.values())
+    stored = whole - sum(map(spaces.flatdim, digits.values())) + numbers
+    if recording.columns[key][:1].size == stored != whole:
+        text = f"{listed(list(digits))} is stored as a number, as Minari does, and the task gives it one-hot"
+        raise DataError(
+            f"{recording.path}: observations have {stored} values, the task's {whole}: {text}; store it so too"
+        )
 
 
 def _place(words: Words, sizes: list[tuple[Words, int]]) -> int | None:
