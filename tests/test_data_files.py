@@ -319,6 +319,13 @@ def test_a_group_in_place_of_an_array_is_named(tmp_path):
     assert "key 'rewards' is a group" in load_error(path)
 
 
+@pytest.mark.parametrize("texts", [["a"] * 10, np.array([b"a"] * 10)])
+def test_ids_that_are_texts_are_refused_by_name(tmp_path, texts):
+    path = write(tmp_path / "d.hdf5", {**columns(), "episode_id": texts})
+    with pytest.raises(DataError, match="key 'episode_id' holds texts, which are ids in tables only; store numbers"):
+        load_dataset(path)
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o007, 0o660), (0o777, 0o600)])
 def test_the_umask_decides_who_may_read_a_file(tmp_path, umask, mode):
     def fill(draft):

@@ -381,6 +381,17 @@ def test_an_underscore_is_no_part_of_a_number(tmp_path, cell):
         load_dataset(write(tmp_path / "d.csv", HEADER, [*ROWS[:2], ROWS[2].replace("0.3", cell)]))
 
 
+@pytest.mark.parametrize("before", ["\n", "\n  \n", "sep=;\n", "SEP=|\n", "\nsep=,\n"])
+def test_empty_lines_and_excels_line_before_the_header_are_skipped(tmp_path, before):
+    delimiter = before.strip()[-1:] or ","
+    lines = [line.replace(",", delimiter) for line in (HEADER, *ROWS)]
+    (tmp_path / "d.csv").write_text(before + "\n".join(lines), encoding="utf-8")
+    assert load_dataset(tmp_path / "d.csv").rewards.tolist() == [1, 3, 4]
+    (tmp_path / "d.csv").write_text(before + "\n".join([*lines[:2], lines[2].replace("20", "x")]), encoding="utf-8")
+    with pytest.raises(DataError, match=f"line {3 + before.count(chr(10))}, column 'obs_1'"):
+        load_dataset(tmp_path / "d.csv")
+
+
 def test_lists_are_no_ids(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     given = {name: np.zeros(2) for name in ("obs_0", "action", "reward", "terminated")}

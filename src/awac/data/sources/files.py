@@ -269,6 +269,8 @@ def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], sourc
             raise DataError(missing_key(source, name, keys))
     vectors = {alias for name in ("observations", "next_observations", "actions") for alias in VECTORS[name]}
     for key, (shape, dtype) in declared.items():
+        if key in IDS and dtype.kind in "OSU":
+            raise DataError(f"{source}: key '{key}' holds texts, which are ids in tables only; store numbers")
         if dtype.kind == "O":
             text = (
                 "object, not numbers (a list of episodes?); join them to one array of N rows and mark ends in timeouts"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,15 @@ def table(name: str, request: Request) -> Recording:
     path = Path(name).expanduser()
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
+            first = next((line for line in iter(file.readline, "") if line.strip()), "")
+            excel = re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE)  # a line that says which delimiter follows
             file.seek(0)
-            rows = csv.reader(file, delimiter=max(",;\t", key=first.count), skipinitialspace=True, strict=True)
-            header = [part.strip() for part in next(rows, [])]
+            delimiter = excel[1] if excel else max(",;\t", key=first.count)
+            rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            headers = (row for row in rows if any(map(str.strip, row)))  # without empty lines before it
+            if excel:
+                next(headers)
+            header = [part.strip() for part in next(headers, [])]
             groups, warnings = columns_of(header, path)
             numbers, cells = _read(rows, header, groups, path)
     except FileNotFoundError:
