@@ -61,16 +61,23 @@ lock_log() {
     return 1
 }
 
+# Sets pipe, the folder of run_logged's pipe; it comes before a log is emptied or moved, as $TMPDIR may be full or gone.
+make_pipe() {
+    pipe=$(mktemp -d 2>/dev/null) && mkfifo "$pipe/output" 2>/dev/null && return 0
+    echo "$(basename -- "$0"): no pipe can be made in ${TMPDIR:-/tmp}; set TMPDIR to another folder" >&2
+    [[ -z $pipe ]] || rm -rf -- "$pipe"
+    return 1
+}
+
 # run_logged LOG COMMAND...  appends stdout and stderr of COMMAND to LOG and shows them; returns COMMAND's exit code.
 # SIGINT, SIGTERM and SIGHUP are passed on to COMMAND once, and the log includes what it prints until it ends.
 run_logged() {
-    local log=$1 dir tee_pid pid rc passed_on
+    local log=$1 tee_pid pid rc passed_on
     shift
-    dir=$(mktemp -d) && mkfifo "$dir/output" || return 1
     set -m # a process group each: a Ctrl-C does not cut the log off, and reaches COMMAND through the trap
-    tee -a "$log" <"$dir/output" &
+    tee -a "$log" <"$pipe/output" &
     tee_pid=$!
-    "$@" >"$dir/output" 2>&1 </dev/null &
+    "$@" >"$pipe/output" 2>&1 </dev/null &
     pid=$!
     trap 'passed_on=1; kill -INT "$pid" 2>/dev/null' INT
     trap 'passed_on=1; kill -TERM "$pid" 2>/dev/null' TERM
@@ -84,7 +91,7 @@ run_logged() {
     while kill -0 "$tee_pid" 2>/dev/null; do wait "$tee_pid" 2>/dev/null; done
     trap - INT TERM HUP
     set +m
-    rm -rf "$dir"
+    rm -rf -- "$pipe"
     return "$rc"
 }
 
@@ -93,12 +100,11 @@ run_logged() {
 train_logged() {
     local log=$1 earlier= n=1 rc
     shift
-    lock_log "$log" || return 1
+    lock_log "$log" && make_pipe || return 1
     if [[ -s $log && " $* " != *" --resume "* ]]; then
         while [[ -e $log.$n ]]; do n=$((n + 1)); done
         earlier=$log.$n
-        mv -- "$log" "$earlier" || return 1
-        lock_log "$log" || return 1 # the lock went along with the file
+        mv -- "$log" "$earlier" && lock_log "$log" || { rm -rf -- "$pipe"; return 1; } # the lock went along with the file
     fi
     run_logged "$log" "$@"
     rc=$?

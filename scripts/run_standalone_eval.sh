@@ -27,6 +27,6 @@ read_device "${@:2}"
 source "$scripts/setup.sh" || exit 1
 
 log=awac_eval_log.txt
-lock_log "$log" || exit 1
-: >"$log" || exit 1
+lock_log "$log" && make_pipe || exit 1
+: >"$log" || { rm -rf -- "$pipe"; exit 1; }
 run_logged "$log" "$AWAC_PYTHON" -u -m awac.cli eval --ckpt_path "$ckpt_path" "${flags[@]}"

@@ -55,7 +55,7 @@ def test_a_locked_actuator_gives_zero_and_never_nan():
     actions = policy_actions(np.float32([[0.5, 1], [0.5, -2]]), "d", space)
     np.testing.assert_array_equal(actions.values, [[0, 0.5], [0, -1]])
     assert actions.warnings == ()
-    assert "constant" in policy_actions(np.float32([[0.7, 1]]), "d", space).warnings[0]
+    assert "constant" in policy_actions(np.float32([[0.7, 1]]), "d", space).warnings[-1]
 
 
 def test_data_of_half_the_range_may_be_scaled_already_and_the_log_asks():
@@ -63,6 +63,11 @@ def test_data_of_half_the_range_may_be_scaled_already_and_the_log_asks():
     assert "--action_unit scaled" in policy_actions(stored, "d", box(-2, 2, 1)).warnings[0]
     assert policy_actions(stored, "d", box(-2, 2, 1), unit="env").warnings == ()
     assert policy_actions(0.5 * stored, "d", box(-2, 2, 1)).warnings == ()
+    mixed = spaces.Box(np.float32([-1, -30]), np.float32([1, 30]))
+    text = "actions reach only -1 to 1 of [-30, 30]: if they are scaled"
+    assert text in policy_actions(np.repeat(stored, 2, axis=1), "d", mixed).warnings[0]
+    assert policy_actions(stored * [1, 0.5], "d", mixed).warnings == ()
+    assert policy_actions(stored, "d", box(-1, 1, 1)).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -130,6 +135,41 @@ def test_a_file_can_say_its_unit(tmp_path):
     pendulum(path, actions, action_unit="radians")
     with pytest.raises(DataError, match="action_unit is 'radians'"):
         load_dataset(path)
+
+
+@pytest.mark.parametrize("given", [["scaled"], np.array([b"scaled"]), "scaled", np.array([["scaled"]], object)])
+@pytest.mark.parametrize("place", ["attribute", "action_unit", "metadata/action_unit"])
+def test_a_unit_may_be_an_array_of_one_text(tmp_path, given, place):
+    path, actions = tmp_path / "d.hdf5", np.linspace(-0.5, 0.5, 11)
+    hdf5_unit(path, actions, given, place)
+    np.testing.assert_allclose(load_dataset(path, "Pendulum-v1").actions[:, 0], actions, rtol=1e-6)
+    pendulum(tmp_path / "d.npz", actions, action_unit=np.array(["scaled"]))
+    np.testing.assert_allclose(load_dataset(tmp_path / "d.npz", "Pendulum-v1").actions[:, 0], actions, rtol=1e-6)
+
+
+@pytest.mark.parametrize("given", [1, [1.0], ["env", "scaled"], np.zeros((2, 3)), h5py.Empty("f")])
+@pytest.mark.parametrize("place", ["attribute", "action_unit"])
+def test_a_unit_that_is_no_text_is_refused(tmp_path, given, place):
+    hdf5_unit(tmp_path / "d.hdf5", np.zeros(11), given, place)
+    with pytest.raises(DataError, match=r"d\.hdf5: action_unit is .*; it is one of env"):
+        load_dataset(tmp_path / "d.hdf5")
+
+
+def hdf5_unit(path, actions, unit, place):
+    """Pendulum's rows, with a unit as the file's attribute or under a key."""
+    pendulum(path.with_name("plain.npz"), actions)
+    unit = np.array(unit, h5py.string_dtype()) if isinstance(unit, list) and isinstance(unit[0], str) else unit
+    with np.load(path.with_name("plain.npz")) as columns, h5py.File(path, "w") as file:
+        for key, values in columns.items():
+            file[key] = values
+        if place == "attribute":
+            file.attrs.create("action_unit", unit, dtype=h5py.string_dtype() if is_objects(unit) else None)
+        else:
+            file.create_dataset(place, data=unit, dtype=h5py.string_dtype() if is_objects(unit) else None)
+
+
+def is_objects(values):
+    return isinstance(values, np.ndarray) and values.dtype == object
 
 
 def test_a_recording_is_in_environment_units_and_says_so(tmp_path):

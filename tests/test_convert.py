@@ -48,6 +48,33 @@ def test_every_format_holds_the_same_rows(tmp_path, suffix, options):
         np.testing.assert_array_equal(getattr(after, field).ravel(), getattr(before, field).ravel())
 
 
+@pytest.mark.parametrize("form", ["npz", "hdf5", "csv"])
+def test_digits_that_float32_drops_are_listed(tmp_path, form):
+    path = tmp_path / f"d.{form}"
+    short, long = np.round(np.linspace(0.1, 0.9, ROWS), 4), np.linspace(1, 9, ROWS) / 7
+
+    def lost(observations, rewards, target="out.npz"):
+        rows = {"observations": observations, "actions": short, "rewards": rewards, "terminals": np.zeros(ROWS)}
+        if form == "csv":
+            header = "obs_0,action_0,reward,terminated"
+            np.savetxt(path, np.stack(list(rows.values()), axis=1), "%.17g", ",", header=header, comments="")
+        elif form == "npz":
+            np.savez(path, **rows)
+        else:
+            with h5py.File(path, "w") as file:
+                file.update(rows)
+        (tmp_path / target).unlink(missing_ok=True)
+        return convert(str(path), tmp_path / target).partition("not carried over: ")[2]
+
+    assert "digits" not in lost(short, short) and "digits" not in lost(short.astype(np.float32), short)
+    names = "observations" if form == "csv" else "observations, rewards"  # a table's rewards stay float64
+    assert f"digits beyond float32 ({names})" in lost(long, long)
+    with np.load(tmp_path / "out.npz") as file:
+        assert form != "csv" or (file["rewards"] == long).all()
+    dropped = "digits beyond float32 (observations)" in lost(2**24 + 1 + np.arange(ROWS), short)
+    assert dropped == (form == "csv")  # else they stay integers
+
+
 @pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".csv"])
 def test_indices_of_a_table_stay_indices(tmp_path, suffix):
     convert(str(source(tmp_path / "d.npz", discrete=True)), tmp_path / "d.csv")

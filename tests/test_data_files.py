@@ -1,5 +1,6 @@
 """Data set files: every layout of D4RL gives the right transitions, every damaged file one clear line."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from awac.data.sources import load_dataset
 from awac.envs import make_env
 from awac.errors import DataError
+from awac.runs import files
 
 RECORDED = Path(__file__).parent / "data" / "ant_recorded.hdf5"
 
@@ -315,3 +317,25 @@ def test_a_group_in_place_of_an_array_is_named(tmp_path):
         del file["rewards"]
         file.create_group("rewards")
     assert "key 'rewards' is a group" in load_error(path)
+
+
+@pytest.mark.parametrize("texts", [["a"] * 10, np.array([b"a"] * 10)])
+def test_ids_that_are_texts_are_refused_by_name(tmp_path, texts):
+    path = write(tmp_path / "d.hdf5", {**columns(), "episode_id": texts})
+    with pytest.raises(DataError, match="key 'episode_id' holds texts, which are ids in tables only; store numbers"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o007, 0o660), (0o777, 0o600)])
+def test_the_umask_decides_who_may_read_a_file(tmp_path, umask, mode):
+    def fill(draft):
+        draft.write_text("x")
+        draft.chmod(0o400)  # as MindSpore leaves its files
+
+    before = os.umask(umask)
+    try:
+        files.write(tmp_path / "d.csv", fill)
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "d.csv").stat().st_mode & 0o777 == mode

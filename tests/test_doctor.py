@@ -73,6 +73,7 @@ def test_another_engine_is_a_warning_and_another_robot_fails(tmp_path, columns):
         ("actions", lambda v: 3 * v, "fail", "task", "outside the task's bounds"),
         ("actions", lambda v: np.sign(v), "warn", "actions", "at the bounds"),
         ("actions", lambda v: v * (np.arange(8) > 0), "warn", "actions", "1 of 8 columns are constant"),
+        ("actions", lambda v: v * np.float32([1, 0.04, *[1] * 6]), "warn", "actions", "column 1 uses only 4.0% of"),
         ("actions", lambda v: v[:, :3], "fail", "task", "wrong task"),
         ("observations", lambda v: v[:5], "fail", "file", "5 rows"),
         ("observations", lambda v: 0 * v, "fail", "observations", "constant"),
@@ -102,6 +103,11 @@ def test_rows_without_a_next_observation_are_read_as_in_training(tmp_path, colum
     assert [finding for finding in findings if finding[0] == "fail"] == []
     assert found(findings, "ok", "values", f"no NaN, no infinity; {ends.sum()} rows have no next observation")
     assert len(load_dataset(tmp_path / "data.hdf5")) == len(ends) - (ends & ~columns["terminals"]).sum()
+
+
+def test_rows_that_hardly_ever_lead_to_the_next_are_not_called_harmless(tmp_path, columns):
+    columns["next_observations"] = columns["next_observations"] + np.float32(1e-3)
+    assert found(verdicts(tmp_path, columns), "warn", "episodes", "not affected if the next observations are right")
 
 
 @pytest.mark.parametrize("task", [TASK, None])
@@ -172,7 +178,7 @@ def test_columns_whose_values_float32_can_not_hold_are_named(tmp_path, form):
     rng, n = np.random.default_rng(0), 300
     observations = rng.normal(size=(n, 3))
     observations[:, 1] = 1e8 + np.arange(n) / n  # in float32 a constant
-    rows = {"observations": observations, "actions": rng.uniform(-1, 1, (n, 1)), "rewards": rng.normal(size=n)}
+    rows = {"observations": observations, "actions": observations[:, 1], "rewards": observations[:, 1]}
     rows |= {"terminals": np.zeros(n), "timeouts": np.arange(n) % 100 == 99}
     path = tmp_path / f"data.{form}"
     if form == "npz":
@@ -187,6 +193,8 @@ def test_columns_whose_values_float32_can_not_hold_are_named(tmp_path, form):
     findings = [(f.verdict, f.check, f.text) for f in examine(str(path))]
     text = "observation column 1 has 300 different values, 1 in float32: subtract an offset"
     assert found(findings, "warn", "reading", text)
+    for name in ("action column 0", "the reward"):
+        assert found(findings, "warn", "reading", f"{name} has 300 different values, 1 in float32: subtract an offset")
     assert form == "csv" or found(findings, "ok", "key", "observations (300, 3) float64")
     with pytest.warns(UserWarning, match=text):  # training logs the same lines
         load_dataset(path)

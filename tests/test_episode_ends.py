@@ -274,3 +274,47 @@ def test_large_episode_ids_stay_apart(tmp_path, suffix, kind):
                 file[key] = values
     data = load_dataset(path)
     assert len(data) == 16 and data.episode_returns().tolist() == [4.0] * 4
+
+
+def walk(**others):
+    """Six episodes of ten rows that each go on from row to row, with next observations."""
+    rng = np.random.default_rng(0)
+    states = np.cumsum(rng.normal(size=(EPISODES, LENGTH + 1, 2)), axis=1) + 10
+    data = {"observations": states[:, :-1].reshape(ROWS, 2), "next_observations": states[:, 1:].reshape(ROWS, 2)}
+    return {**columns(terminals=NEVER, timeouts=LAST), **data, **others}
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_next_observations_that_are_the_rows_own_are_refused(tmp_path, marked):
+    """As a buffer gives them that the environment writes into again."""
+    given = walk()
+    given["next_observations"] = given["observations"].copy()
+    if not marked:
+        del given["timeouts"]
+    with pytest.raises(DataError, match="d: 'next_observations' are the rows' own observations in 100% of the rows"):
+        load(given, "d")
+    np.savez(tmp_path / "d.npz", **given)
+    assert cli.main(["doctor", str(tmp_path / "d.npz")]) == 1
+    still = np.ones((ROWS, 2))
+    load(walk(observations=still, next_observations=still), "d")
+    given["next_observations"][::5] += 1  # a task that often stays where it is, in any order
+    load(given, "d")
+
+
+@pytest.mark.parametrize(("value", "what"), [(0, "zeros"), (-50, "one and the same vector")])
+@pytest.mark.parametrize("marked", [True, False])
+def test_next_observations_that_were_filled_in_are_a_warning(value, what, marked):
+    given = walk()
+    given["next_observations"][LAST] = value
+    if not marked:
+        del given["timeouts"]
+    text = f"the next observations of 6 of 6 cut rows are {what}, far from their observations"
+    assert [warning for warning in load(given, "d").warnings if text in warning]
+    given["next_observations"][LAST] = np.nan
+    loaded = load(given, "d")
+    assert loaded.warnings == () and len(loaded.data) == ROWS - EPISODES
+    assert load(walk(), "d").warnings == ()
+    goal = walk()
+    goal["next_observations"][LAST] = 20  # where all episodes come to
+    goal["observations"][LAST] = 20 + 1e-3 * NUMBER[LAST, None]
+    assert load(goal, "d").warnings == ()

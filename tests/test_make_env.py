@@ -300,3 +300,9 @@ def test_constructor_arguments_reach_the_environment():
     assert make_env("Pendulum-v1", env_kwargs={"g": 1.5}).unwrapped.g == 1.5
     assert make_env(Task.parse("Pendulum-v1", {"g": 2.5})).unwrapped.g == 2.5
     assert make_env("gym:Pendulum-v1", env_kwargs={"g": 3.5}).unwrapped.g == 3.5
+
+
+@pytest.mark.parametrize("task", [None, 3, gymnasium.make("CartPole-v1")])
+def test_what_is_no_name_is_refused(task):
+    with pytest.raises(TaskError, match="make_env takes a task's name, not .*gymnasium.register"):
+        make_env(task)

@@ -219,6 +219,21 @@ def test_a_log_that_cannot_be_written_is_one_line(call):
     assert "awac_train_log.txt can't be written here" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["mkfifo", "mktemp"])
+@pytest.mark.parametrize(
+    "script, arguments, log", [(TRAIN, ["1"], "awac_train_log.txt"), (EVAL, ["ckpt"], "awac_eval_log.txt")]
+)
+def test_a_pipe_that_cannot_be_made_leaves_the_earlier_log(call, command_first, tmp_path, name, script, arguments, log):
+    (call.work / log).write_text("earlier\n")
+    (tmp_path / "free").mkdir()
+    variables = {**command_first(name, "exit 1"), "TMPDIR": str(tmp_path / "free")}
+    result = call(script, *arguments, variables=variables)
+    assert (result.returncode, result.stdout) == (1, "") and result.stderr.count("\n") == 1
+    assert "no pipe can be made" in result.stderr and "set TMPDIR" in result.stderr
+    assert [path.name for path in call.work.iterdir()] == [log] and (call.work / log).read_text() == "earlier\n"
+    assert not list((tmp_path / "free").iterdir())
+
+
 def test_the_bench_needs_a_newer_python_in_one_line(call, tmp_path):
     shutil.copytree(ROOT / "scripts", tmp_path / "copy" / "scripts")
     result = call("bench_setup.sh", scripts=tmp_path / "copy" / "scripts", variables={"PYTHON": "/nowhere/python3.11"})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from awac.data.doctor import examine
 from awac.data.sources import load_dataset, resolve_dataset
 from awac.envs import make_env
 from awac.errors import DataError
@@ -91,6 +92,18 @@ def test_a_dicts_parts_have_one_order_in_files_and_environments(tmp_path, monkey
     first = load_dataset(hdf5(tmp_path / "d.hdf5", given), "Parts-v0").observations[0]
     np.testing.assert_array_equal(first, [0, 1, 2, 3])
     np.testing.assert_array_equal(make_env("Parts-v0").reset()[0], first)
+
+
+def test_a_discrete_part_that_minari_stores_as_a_number_is_named(tmp_path, monkeypatch):
+    class Gears(Parts):
+        observation_space = spaces.Dict(z=spaces.Box(-np.inf, np.inf, (3,)), a=spaces.Discrete(4))
+
+    monkeypatch.setitem(gymnasium.registry, "Gears-v0", gymnasium.envs.registration.EnvSpec("Gears-v0", Gears))
+    path = hdf5(tmp_path / "d.hdf5", minari_columns(split=True))
+    text = "have 4 values, the task's 7: a is stored as a number, as Minari does, and the task gives it one-hot"
+    with pytest.raises(DataError, match=text):
+        load_dataset(path, "Gears-v0")
+    assert any(text in finding.text and finding.verdict == "fail" for finding in examine(str(path), "Gears-v0"))
 
 
 def test_a_recording_that_minari_was_broken_off_in_ends_truncated(tmp_path):
@@ -325,6 +338,56 @@ def test_a_parquet_table_is_read(tmp_path):
     (tmp_path / "d.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match="cannot be read as a table"):
         load_dataset(tmp_path / "d.parquet")
+
+
+def parquet(path, **others):
+    """Three episodes; `None` leaves a column out."""
+    pyarrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    given = flat()
+    columns = {
+        "observation": list(given["observations"]),
+        "action": given["actions"],
+        "reward": given["rewards"],
+        "terminated": given["terminals"],
+        "episode": np.arange(ROWS) // STEPS,
+        **others,
+    }
+    writer.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_a_list_that_is_missing_in_parquet_is_nan(tmp_path):
+    following = list(np.roll(flat()["observations"], -1, axis=0))
+    following[STEPS - 1] = following[-1] = None
+    data = load_dataset(parquet(tmp_path / "d.parquet", terminated=np.zeros(ROWS), next_observation=following))
+    assert len(data) == ROWS - 2  # each episode's last row, if it has no next observation
+    with pytest.raises(DataError, match="observations has NaN or infinite values, first in row 3"):
+        load_dataset(parquet(tmp_path / "d.parquet", observation=[*following[:3], None, *following[4:-1], [0.0] * 4]))
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ([[1.0, 2.0]] * (ROWS - 1) + [[1.0]], "holds lists of 1 to 2 values; all rows need the same number"),
+        ([[[1.0], [2.0, 3.0]]] * ROWS, "holds list<.*>, not numbers"),
+        ([{"x": 1.0}] * ROWS, "holds struct<.*>, not numbers"),
+        (["a"] * ROWS, "holds string, not numbers"),
+        (np.arange(ROWS).astype("datetime64[ns]"), r"holds timestamp\[ns\], not numbers"),
+    ],
+)
+def test_a_parquet_column_that_holds_no_numbers_is_named(tmp_path, column, words):
+    with pytest.raises(DataError, match=rf"d\.parquet: column 'observation' {words}"):
+        load_dataset(parquet(tmp_path / "d.parquet", observation=column))
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "D"])
+def test_times_in_parquet_are_no_numbers_of_steps_but_may_be_ids(tmp_path, unit):
+    times = (1_700_000_000_000_000_001 // (1 if unit == "ns" else 1000) + np.arange(ROWS)).astype(f"datetime64[{unit}]")
+    times = times if unit != "D" else np.arange(ROWS).astype("datetime64[D]")
+    assert len(load_dataset(parquet(tmp_path / "d.parquet", t=times))) == ROWS
+    ids = times[np.arange(ROWS) // STEPS]
+    data, origin = resolve_dataset(parquet(tmp_path / "d.parquet", episode=ids, terminated=np.zeros(ROWS)))
+    assert origin.episodes == EPISODES and len(data) == ROWS - EPISODES
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):

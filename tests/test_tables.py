@@ -92,6 +92,35 @@ def test_next_observations_are_never_part_of_the_observation(tmp_path, names):
     assert warnings == ()
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        "obs_t_0,obs_t_1,obs_tp1_0,obs_tp1_1",
+        "obs_t_1,obs_t_0,obs_t1_1,obs_t1_0",
+        "obs_0_t,obs_1_t,obs_0_tp1,obs_1_tp1",
+        "state_0,state_1,state_prime_0,state_prime_1",
+        "obs.x,obs.y,obs.x.prime,obs.y.prime",
+    ],
+)
+def test_later_observations_are_never_part_of_the_observation(tmp_path, names):
+    read, warnings = columns(f"{names},action,reward,done", tmp_path / "d.csv")
+    order = [1, 0] if names.startswith("obs_t_1") else [0, 1]
+    assert read["observations"].tolist() == [order] * 2 and warnings == ()
+    assert read["next_observations"].tolist() == [[2 + i for i in order]] * 2
+
+
+@pytest.mark.parametrize("names", ["obs_t1,obs_t2,obs_t3", "obs_x,obs_t1,obs_prime", "obs,obs_t1,obs_t2"])
+def test_features_that_look_like_later_observations_stay(tmp_path, names):
+    read, warnings = columns(f"{names},action,reward,done", tmp_path / "d.csv")
+    assert read["observations"].tolist() == [[0, 1, 2]] * 2 and "next_observations" not in read and warnings == ()
+
+
+def test_two_names_of_one_vector_are_a_warning(tmp_path):
+    read, warnings = columns("obs_0,obs_1,state_0,state_1,action,reward,done", tmp_path / "d.csv")
+    assert read["observations"].shape == (2, 4)
+    assert len(warnings) == 1 and "observations is made up of columns under several names (obs, state)" in warnings[0]
+
+
 def test_named_next_observations_are_paired_under_either_form(tmp_path):
     read, _ = columns("obs.x,obs.y,action,reward,done,obs_next.y,obs.x_next,obs.is_valid,obs.time", tmp_path / "d.csv")
     assert read["observations"].tolist() == [[0, 1]] * 2 and read["next_observations"].tolist() == [[6, 5]] * 2
@@ -292,6 +321,28 @@ def test_an_unknown_key_of_a_mapping_is_named(tmp_path):
         load_dataset(path)
 
 
+@pytest.mark.parametrize("name", ["on", "01", "null", "~", "1e3", "2024-01-01", "1_000", "yes"])
+def test_names_in_a_mapping_are_texts(tmp_path, name):
+    path = write(tmp_path / "d.csv", HEADER.replace("obs_0", name), ROWS)
+    (tmp_path / "d.columns.yaml").write_text(f"observations: [{name}]\n")
+    assert load_dataset(path).observations[0].tolist() == [pytest.approx(0.1)]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ("observations: [obs_0]\nobservations: [obs_1]\n", "not readable as YAML .*'observations' is given twice"),
+        ("observations: [obs_0, obs_1, obs_0]\n", "observations: names column 'obs_0' twice"),
+        ("observations:\n", "observations: names no column"),
+    ],
+)
+def test_a_mapping_that_names_something_twice_or_not_at_all_is_refused(tmp_path, mapping, words):
+    path = write(tmp_path / "d.csv", HEADER, ROWS)
+    (tmp_path / "d.columns.yaml").write_text(mapping)
+    with pytest.raises(DataError, match=rf"d\.columns\.yaml: {words}"):
+        load_dataset(path)
+
+
 def test_next_observations_after_a_reset_are_noticed():
     """As vector environments store them that reset by themselves, and np.roll."""
     given = log(*SORTED)
@@ -328,6 +379,17 @@ def test_an_empty_line_is_no_row(tmp_path):
 def test_an_underscore_is_no_part_of_a_number(tmp_path, cell):
     with pytest.raises(DataError, match=f"column 'obs_0': '{cell}' is not a number"):
         load_dataset(write(tmp_path / "d.csv", HEADER, [*ROWS[:2], ROWS[2].replace("0.3", cell)]))
+
+
+@pytest.mark.parametrize("before", ["\n", "\n  \n", "sep=;\n", "SEP=|\n", "\nsep=,\n"])
+def test_empty_lines_and_excels_line_before_the_header_are_skipped(tmp_path, before):
+    delimiter = before.strip()[-1:] or ","
+    lines = [line.replace(",", delimiter) for line in (HEADER, *ROWS)]
+    (tmp_path / "d.csv").write_text(before + "\n".join(lines), encoding="utf-8")
+    assert load_dataset(tmp_path / "d.csv").rewards.tolist() == [1, 3, 4]
+    (tmp_path / "d.csv").write_text(before + "\n".join([*lines[:2], lines[2].replace("20", "x")]), encoding="utf-8")
+    with pytest.raises(DataError, match=f"line {3 + before.count(chr(10))}, column 'obs_1'"):
+        load_dataset(tmp_path / "d.csv")
 
 
 def test_lists_are_no_ids(tmp_path):

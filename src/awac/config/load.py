@@ -90,7 +90,7 @@ def read_yaml(path) -> dict:
         raise ConfigError(f"{path}: no such YAML file")
     try:
         with open(path, encoding="utf-8") as file:
-            values = yaml.load(file, _UniqueKeys)
+            values = yaml.load(file, UniqueKeys)
     except (OSError, *YAML_ERRORS) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{path}: not readable as YAML ({reason})") from error
@@ -101,7 +101,7 @@ def read_yaml(path) -> dict:
     return values
 
 
-class _UniqueKeys(Loader):
+class UniqueKeys(Loader):
     """Refuses a key that stands in a mapping twice; PyYAML would take the last one."""
 
     def compose_mapping_node(self, anchor):

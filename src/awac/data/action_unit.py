@@ -80,11 +80,12 @@ def policy_actions(
     hint = " (scaled to [-1, 1] already? Then --action_unit scaled)" if assumed and inside else ""
     _check_bounds(result, actions, where, bounds, hint)
     warnings = []
-    reach = float(np.abs(actions).max(initial=0.0))
-    if assumed and inside and reach > 0.9 and (np.maximum(np.abs(low), np.abs(high)) >= 1.2).all():
+    wide = np.maximum(np.abs(low), np.abs(high)) >= 1.2  # where the bounds are ±1, both units are the same
+    if assumed and inside and wide.any() and float(np.abs(actions[:, wide]).max(initial=0.0)) > 0.9:
+        least, largest = actions[:, wide].min(), actions[:, wide].max()
         warnings.append(
-            f"actions reach only {actions.min():.3g} to {actions.max():.3g} of {bounds}: if they are scaled to [-1, 1] "
-            "already, give --action_unit scaled"
+            f"actions reach only {least:.3g} to {largest:.3g} of {_interval(low[wide], high[wide])}: if they are "
+            "scaled to [-1, 1] already, give --action_unit scaled"
         )
     locked = low == high
     if (np.abs(actions[:, locked] - low[locked]) > BOUND_TOLERANCE * np.maximum(1, np.abs(low[locked]))).any():

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 from awac.data.normalizer import describe_columns, varying_columns
 from awac.data.transitions import Transitions
+from awac.envs.guard import guard_of, parts_of
+from awac.envs.make import UNBOUNDED
 from awac.envs.tasks import Task, normalized_score
 
 _SATURATED = 0.999
 _SAMPLE = 20_000
 _BLOCK = 65536
+_NARROW = 0.1
+"""Share of its bounds that an action uses, below which it may be in another unit."""
+_BEYOND, _FEW = 0.01, 0.01
+"""How far a value may lie outside its bounds, as a share of their width, and how many rows may lie further out."""
 
 
 class Finding(NamedTuple):
@@ -76,6 +84,12 @@ def _check_columns(data: Transitions, scaled: bool) -> Iterator[Finding]:
         yield Finding(
             "warn", "actions", f"{still} of {data.action_size} columns are constant: the policy can't vary them"
         )
+    used = np.ptp(data.actions, axis=0) / 2
+    narrow = np.flatnonzero((used > 0) & (used < _NARROW))
+    if scaled and len(narrow):
+        names = ", ".join(map(str, narrow[:5])) + (", …" if len(narrow) > 5 else "")
+        text = f"column {names} uses only {used[narrow].max():.1%} of the bounds: is its unit the task's?"
+        yield Finding("warn", "actions", text)
     actions, bounds = data.actions, "bounds"
     if not scaled:
         low, span = actions.min(axis=0), np.maximum(np.ptp(actions, axis=0), np.finfo(np.float32).tiny)
@@ -122,8 +136,39 @@ def _check_episodes(
         apart[block] &= (data.next_observations[:-1][block] != data.observations[next_block]).any(axis=1)
     if apart.any():
         text = f"within episodes {int(apart.sum())} rows don't lead to the next one: shuffled, thinned or ends missing"
-        yield Finding("warn", "episodes", f"{text}; training is not affected, but episode returns are meaningless")
+        unharmed = "" if 2 * apart.sum() <= len(apart) else " if the next observations are right"
+        text = f"{text}; training is not affected{unharmed}, but episode returns are meaningless"
+        yield Finding("warn", "episodes", text)
     quartiles = np.percentile(returns, [0, 25, 50, 75, 100])
     text = " / ".join(f"{value:.1f}" for value in quartiles) + " (lowest, quartiles, highest)"
     score = normalized_score(task, float(returns.mean())) if task else None
     yield Finding("ok", "returns", text if score is None else f"{text}, mean normalised score {score:.1f}")
+
+
+def check_bounds(data: Transitions, env: gymnasium.Env) -> Iterator[Finding]:
+    """A warning if observations lie outside the environment's own bounds, as those of swapped columns do.
+
+    Args:
+        data: the rows; their observations have the environment's size.
+        env: of `make_env`, or a stand-in, which has no bounds.
+    """
+    box = env.observation_space
+    assert isinstance(box, spaces.Box), "make_env gives no other"
+    low, high = box.low.astype(np.float64), box.high.astype(np.float64)
+    low, high = np.where(low > -UNBOUNDED, low, -np.inf), np.where(high < UNBOUNDED, high, np.inf)
+    width = np.where(np.isfinite(high - low), high - low, np.maximum(1, np.minimum(np.abs(low), np.abs(high))))
+    sample = data.observations[:: max(1, len(data) // _SAMPLE)]
+    with np.errstate(invalid="ignore"):  # a column without any bound
+        share = ((sample < low - _BEYOND * width) | (sample > high + _BEYOND * width)).mean(axis=0)
+    outside = np.flatnonzero(share > _FEW)
+    if not len(outside):
+        return
+    guard = guard_of(env)
+    parts = parts_of(guard.env.observation_space) if guard else []
+    keys = [".".join(path) for path, part in parts for _ in range(spaces.flatdim(part))]
+    first = int(outside[0])
+    name = f"{first} ({keys[first]})" if keys and keys[first] else str(first)
+    reach = f"{data.observations[:, first].min():.4g} to {data.observations[:, first].max():.4g}"
+    text = f"column {name} reaches from {reach}, the task's bounds are [{low[first]:.4g}, {high[first]:.4g}]"
+    more = f"; so do columns {', '.join(map(str, outside[1:6]))}" if len(outside) > 1 else ""
+    yield Finding("warn", "observations", f"{text}{more}: are the columns in the task's order and units?")

@@ -41,6 +41,9 @@ VECTORS: dict[str, tuple[str, ...]] = {
 PHYSICS = ("infos/qpos", "infos/qvel")
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 
+_SAMPLE, _NEARLY_ALL = 20_000, 0.9
+"""Rows looked at, and the share of them that says that a column is wrong."""
+
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
@@ -119,10 +122,14 @@ def load(
     notes, warnings = [*renamed, *ends.notes, *actions.notes], [*actions.warnings]
     rows = len(rewards)
     successors = _successors(columns, keys, observations, source)
-    if successors is not None and (text := _reset_too_early(successors, observations, ends.cut)):
-        warnings.append(text)
+    if successors is not None:
+        _refuse_own(successors, observations, ends.terminated | ends.cut, f"{source}: '{keys['next_observations']}'")
+        if text := _reset_too_early(successors, observations, ends.cut):
+            warnings.append(text)
     cut = ends.cut if ends.cut.any() else guessed_ends(ends, observations, successors, limit, notes, warnings)
     cut[-1] = not ends.terminated[-1]
+    if successors is not None and (text := _filled_in(successors, observations, ends.terminated, cut)):
+        warnings.append(text)
     warnings += check_order(columns, successors is not None, source, ends.terminated | cut)
     warnings += limit_warnings(ends.terminated, cut, limit)
     starts = np.concatenate([[0], np.flatnonzero(ends.terminated | cut)[:-1] + 1])
@@ -170,6 +177,21 @@ def _successors(columns, keys, observations: np.ndarray, source: str) -> np.ndar
     return successors
 
 
+def _refuse_own(successors: np.ndarray, observations: np.ndarray, ended: np.ndarray, where: str) -> None:
+    """Refuses next observations that are the rows' own although the next rows' observations are others.
+
+    Raises:
+        DataError: nearly all are.
+    """
+    rows = np.flatnonzero(~ended[:-1])
+    rows = rows[:: max(1, len(rows) // _SAMPLE)]
+    here, following = observations[rows], observations[rows + 1]
+    own = (successors[rows] == here).all(axis=1) & (here != following).any(axis=1)
+    if len(rows) and own.mean() > _NEARLY_ALL:
+        text = f"{where} are the rows' own observations in {own.mean():.0%} of the rows: a buffer that is used again?"
+        raise DataError(f"{text} Copy the observation before the step, or leave the key out")
+
+
 def _reset_too_early(successors: np.ndarray, observations: np.ndarray, cut: np.ndarray) -> str | None:
     """A warning if rows that are cut lead to the next row, another episode's first, and further than rows inside do.
 
@@ -178,14 +200,33 @@ def _reset_too_early(successors: np.ndarray, observations: np.ndarray, cut: np.n
     rows, inside = np.flatnonzero(cut[:-1]), np.flatnonzero(~cut)
     here, following = observations[rows], observations[rows + 1]
     leads = int(((successors[rows] == following).all(axis=1) & (here != following).any(axis=1)).sum())
-    if 2 * leads <= len(rows) or not len(inside):
-        return None
-    scale = np.maximum(observations.std(axis=0), 1e-8)
-    far, near = (np.abs((successors[i] - observations[i]) / scale).max(axis=1) for i in (rows, inside))
-    if not np.nanmedian(far) > np.nanquantile(near, 0.99):
+    if 2 * leads <= len(rows) or not len(inside) or not _further(successors, observations, rows, inside):
         return None
     text = f"the next observations of {leads} of {len(rows)} cut rows are the next episode's first observation"
     return f"{text}: was the environment reset before they were stored? They would be bootstrapped from the wrong state"
+
+
+def _filled_in(successors: np.ndarray, observations: np.ndarray, terminated: np.ndarray, cut: np.ndarray) -> str | None:
+    """A warning if the next observations of most cut rows are one vector, such as zeros, that no step leads to."""
+    rows, inside = np.flatnonzero(cut), np.flatnonzero(~terminated & ~cut)
+    rows = rows[np.isfinite(successors[rows]).all(axis=1)]
+    rows, inside = (indices[:: max(1, len(indices) // _SAMPLE)] for indices in (rows, inside))
+    if len(rows) < 2 or not len(inside):
+        return None
+    common = np.median(successors[rows], axis=0)  # of equal vectors that are more than half
+    count = int((successors[rows] == common).all(axis=1).sum())
+    if 2 * count <= len(rows) or count < 2 or not _further(successors, observations, rows, inside):
+        return None
+    what = "zeros" if not common.any() else "one and the same vector"
+    text = f"the next observations of {count} of {len(rows)} cut rows are {what}, far from their observations"
+    return f"{text}: they would be bootstrapped from it; store NaN where there is none, and those rows are left out"
+
+
+def _further(successors: np.ndarray, observations: np.ndarray, rows: np.ndarray, inside: np.ndarray) -> bool:
+    """Whether `rows` lead further than nearly all rows inside episodes do."""
+    scale = np.maximum(observations.std(axis=0), 1e-8)
+    far, near = (np.abs((successors[i] - observations[i]) / scale).max(axis=1) for i in (rows, inside))
+    return bool(np.nanmedian(far) > np.nanquantile(near, 0.99))
 
 
 def _usable(successors, observations, terminated, cut) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from awac.data.record import write_hdf5
 from awac.data.sources.minari import PREFIX
 from awac.data.sources.registry import Columns, Recording, Request
 from awac.data.sources.resolve import find
+from awac.data.sources.table_names import inner_words
 from awac.data.spaces import are_whole
 from awac.errors import EXTRAS, DataError
 from awac.runs.files import first_line, write, write_npz
@@ -58,6 +59,12 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
     load(recording.columns, str(recording.path))  # raises for rows that can't be trained on
     columns = _d4rl_columns(recording.columns, str(recording.path))
     lost, note, actions = ["metadata and other columns"], "", columns["actions"]
+    if rounded := [
+        name for name in recording.rounded if columns[name].dtype == np.float32
+    ]:  # a table's rewards are not
+        lost.append(f"digits beyond float32 ({', '.join(rounded)})")
+    if any(not word.isdecimal() for name in recording.names for word in inner_words(name)):
+        lost.append("the names of observation columns, by which a task with a Dict orders them")
     to_table = path.suffix.lower() in (".csv", ".parquet")
     if actions.size == len(actions) and are_whole(actions):  # which are indices in a table, as that has no types
         if recording.kind == "table":

@@ -15,10 +15,11 @@ import numpy as np
 from gymnasium import spaces
 
 from awac.config import AlgoConfig
-from awac.data.checks import Finding, check_rows
+from awac.data.checks import Finding, check_bounds, check_rows
 from awac.data.columns import PHYSICS, Loaded, load, named
 from awac.data.ends import time_limit
 from awac.data.physics import check_physics
+from awac.data.sources.key_order import by_keys
 from awac.data.sources.registry import Recording, Request, known_ids
 from awac.data.sources.resolve import find, stand_in_of
 from awac.data.transitions import BOUND_TOLERANCE, Transitions
@@ -101,13 +102,14 @@ def examine(
 
 def quick(data: Transitions, env: gymnasium.Env, task: Task) -> list[Finding]:
     """Problems of rows that are about to be trained on; their sizes are checked already."""
-    findings = [*check_rows(data, task, time_limit(env)), *check_physics(data, env, task, 50, {})]
+    bounds = check_bounds(data, env)
+    findings = [*check_rows(data, task, time_limit(env)), *bounds, *check_physics(data, env, task, 50, {})]
     return [finding for finding in findings if finding.verdict != "ok"]
 
 
 def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action_unit: str) -> Iterator[Finding]:
     source, space, fits = str(recording.path), environment_action_space(env), True
-    unit = recording.action_unit
+    recording, unit = by_keys(recording, env), recording.action_unit
     try:
         loaded = load(recording.columns, source, env=env, action_unit=action_unit, stored_unit=unit)
     except DataError as error:
@@ -119,6 +121,7 @@ def _check_with_env(recording: Recording, env: gymnasium.Env, task: Task, action
     if fits:
         kind = "0..n-1" if isinstance(space, spaces.Discrete) else f"[-1, 1] ± {BOUND_TOLERANCE:g}"
         yield Finding("ok", "task", f"{task.id}: {loaded.data.obs_size} observations, actions in {kind}")
+        yield from check_bounds(loaded.data, env)
         yield from check_physics(loaded.data, env, task, 1000, recording.columns)
 
 
@@ -171,7 +174,7 @@ def _check_finite(recording: Recording) -> Iterator[Finding]:
 
 def _check_reading(recording: Recording, loaded: Loaded) -> Iterator[Finding]:
     """How the file was read, in the same words as training's log."""
-    for text in loaded.notes:
+    for text in (*recording.notes, *loaded.notes):
         yield Finding("ok", "reading", text)
     for text in (*recording.warnings, *loaded.warnings):
         yield Finding("warn", "reading", text)

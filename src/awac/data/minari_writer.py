@@ -139,6 +139,8 @@ def _observations(data: Transitions, rows: slice, successors: bool) -> np.ndarra
 
 def _lost(recording: Recording, data: Transitions, rows: int, successors: bool) -> list[str]:
     lost = ["metadata and other columns", *(key for key in PHYSICS if key in recording.columns)]
+    if recording.rounded:
+        lost.append(f"digits beyond float32 ({', '.join(recording.rounded)})")
     if recording.action_unit == "scaled":
         lost.append("the unit of the actions")
     if rows > len(data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,13 +18,41 @@ _NOISE = 1e-12
 """Range, as a share of a column's size, that may be the rounding of double precision."""
 
 
-def lost_in_float32(values, turned: bool = False) -> str | None:
-    """Says which columns have fewer different values in float32, for those that rounding leaves less than 1000 steps.
+_LABELS = {"observations": "observation column {}", "actions": "action column {}", "rewards": "the reward"}
+_LOOKED_AT = 1000
+"""Numbers whose digits are compared."""
 
-    Args:
-        values: observations (N, D) or (N,), an array or an HDF5 data set.
-        turned: they are (D, N).
+
+@dataclass
+class Losses:
+    """What float32 loses of a file's columns.
+
+    Attributes:
+        warnings: columns of observations, actions and rewards whose values become fewer; one line each.
+        rounded: keys with numbers of more digits than float32 holds.
     """
+
+    warnings: list[str] = field(default_factory=list)
+    rounded: list[str] = field(default_factory=list)
+
+    def look(self, name: str | None, values, turned: bool = False) -> None:
+        """Adds what is lost of one key.
+
+        Args:
+            name: D4RL's name of it; None for a key that is not looked at.
+            values: (N, D) or (N,), an array or an HDF5 data set.
+            turned: they are (D, N).
+        """
+        if name is None or (sample := _sample(values, turned)) is None:
+            return
+        if name in _LABELS and (text := _fewer(sample, values.shape[-1 if turned else 0], _LABELS[name])):
+            self.warnings.append(text)
+        if _more_digits(sample):
+            self.rounded.append(name)
+
+
+def _sample(values, turned: bool) -> np.ndarray | None:
+    """(n, D) float64 of evenly spaced rows; None for types that float32 holds."""
     if values.dtype.kind not in "iuf" or values.dtype.itemsize < (8 if values.dtype.kind == "f" else 4):
         return None
     count, chunk = values.shape[-1 if turned else 0], math.prod(getattr(values, "chunks", None) or (0,))
@@ -32,7 +61,26 @@ def lost_in_float32(values, turned: bool = False) -> str | None:
     size = min(count, rows // number)
     starts = np.linspace(0, count - size, number).astype(int).tolist()
     blocks = [values[..., i : i + size].T if turned else values[i : i + size] for i in starts]
-    sample = np.concatenate(blocks).reshape(size * len(starts), -1).astype(np.float64, copy=False)
+    return np.concatenate(blocks).reshape(size * len(starts), -1).astype(np.float64, copy=False)
+
+
+def _more_digits(sample: np.ndarray) -> bool:
+    """Whether a number is none that float32's digits give back: 0.1 is one, although the bits differ."""
+    with np.errstate(all="ignore"):
+        held = sample.astype(np.float32).astype(np.float64)
+    differing = sample[np.isfinite(held) & (held != sample)]
+    differing = differing[:: max(1, len(differing) // _LOOKED_AT)]
+    return any(float(str(np.float32(number))) != number for number in differing.tolist())
+
+
+def _fewer(sample: np.ndarray, count: int, label: str) -> str | None:
+    """Says which columns have fewer different values in float32, for those that rounding leaves less than 1000 steps.
+
+    Args:
+        sample: (n, D) of `count` rows.
+        count: of the file.
+        label: of a column, with a place for its number.
+    """
     with np.errstate(all="ignore"):  # NaN and infinity are another check's
         largest, span = np.abs(sample).max(axis=0), np.ptp(sample, axis=0)
         step = np.spacing(largest.astype(np.float32)).astype(np.float64)
@@ -43,7 +91,7 @@ def lost_in_float32(values, turned: bool = False) -> str | None:
     if not lost:
         return None
     (first, (before, after)), *others = lost.items()
-    seen = "" if size == count else f" in {len(sample)} of {count} rows"
-    text = f"observation column {first} has {before} different values{seen}, {after} in float32: subtract an offset"
+    seen = "" if len(sample) == count else f" in {len(sample)} of {count} rows"
+    text = f"{label.format(first)} has {before} different values{seen}, {after} in float32: subtract an offset"
     more = ", ".join(str(column) for column, _ in others[:5]) + (", …" if others[5:] else "")
     return f"{text} (also {more})" if others else text

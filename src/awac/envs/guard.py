@@ -196,6 +196,15 @@ def _by_key(space: spaces.Space) -> spaces.Space:
     return spaces.Tuple([_by_key(part) for part in space.spaces]) if isinstance(space, spaces.Tuple) else space
 
 
+def parts_of(space: spaces.Space, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], spaces.Space]]:
+    """The parts of a Dict or Tuple with their keys and positions, in the order in which `Guard` flattens them."""
+    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return [(path, space)]
+    inner = _by_key(space).spaces  # type: ignore[attr-defined]
+    items = inner.items() if isinstance(inner, dict) else enumerate(inner)
+    return [pair for key, part in items for pair in parts_of(part, (*path, str(key)))]
+
+
 def guard_of(env: gymnasium.Env) -> Guard | None:
     """The guard inside an environment of `make_env`; None in any other."""
     while isinstance(env, gymnasium.Wrapper) and not isinstance(env, Guard):

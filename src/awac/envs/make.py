@@ -59,10 +59,13 @@ def make_env(
         own bounds) or an index 0..n-1. `spec.max_episode_steps` is the limit that ends its episodes.
 
     Raises:
-        TaskError: the task is unknown, cannot be made here, its spaces are not supported, a wrapper normalises by
-            running statistics, or `max_episode_steps` is not a positive whole number.
+        TaskError: the task is no name, is unknown, cannot be made here, its spaces are not supported, a wrapper
+            normalises by running statistics, or `max_episode_steps` is not a positive whole number.
         EnvironmentFault: from `reset` and `step` of the result.
     """
+    if not isinstance(task, (str, Task)):
+        text = f"make_env takes a task's name, not {type(task).__name__}"
+        raise TaskError(f"{text}; register an environment of your own with gymnasium.register and give its id")
     task = Task.parse(task)
     asked = _asked_limit(task.max_episode_steps if max_episode_steps is None else max_episode_steps)
     kwargs = {**task.env_kwargs, **(env_kwargs or {})}

@@ -109,7 +109,7 @@ def write(target: Path, fill, mark: str = "tmp") -> dict:
     temp = target.with_name(f".{target.stem}.{mark}{target.suffix}")
     try:
         fill(temp)
-        os.chmod(temp, 0o644)  # MindSpore leaves its files read-only
+        os.chmod(temp, _new_mode())  # MindSpore leaves its files read-only
         with open(temp, "rb+") as file:
             os.fsync(file.fileno())
         written = fingerprint(temp)
@@ -119,6 +119,13 @@ def write(target: Path, fill, mark: str = "tmp") -> dict:
     finally:
         with contextlib.suppress(OSError):
             temp.unlink()
+
+
+def _new_mode() -> int:
+    """The permissions of a file that `open` makes."""
+    mask = os.umask(0o077)  # it can't be read in another way; a file that a thread makes now is too private at most
+    os.umask(mask)
+    return 0o666 & ~mask | 0o600
 
 
 def write_npz(target: Path, arrays: dict[str, np.ndarray]) -> dict:

@@ -21,7 +21,7 @@ import numpy as np
 from awac.data.action_unit import STORED_NAMES
 from awac.data.columns import PHYSICS, REQUIRED, VECTORS, missing_key, named, used_keys
 from awac.data.ends import IDS
-from awac.data.precision import lost_in_float32
+from awac.data.precision import Losses
 from awac.data.sources.registry import LAYOUTS, Recording
 from awac.errors import DataError
 from awac.runs.files import MAX_RATIO, SLACK, npy_header
@@ -102,13 +102,26 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
             for key, data in datasets.items():
                 values = read_dataset(data, path.stat().st_size, f"{source}: key '{key}'", exact=key in IDS)
                 columns[key] = values.T if turned[key] else values
-            unit = _unit(_hdf5_text(file, _UNIT_KEYS), _hdf5_text(file, ("metadata/description",)), source)
-            observations = named(datasets)["observations"]
-            lost = lost_in_float32(datasets[observations], turned[observations])
+            description = _hdf5_text(file, ("metadata/description",), source)
+            unit = _unit(_hdf5_text(file, _UNIT_KEYS, source), description, source)
+            names, lost = _names(datasets), Losses()
+            for key, data in datasets.items():
+                lost.look(names.get(key), data, turned[key])
             types = {key: data.dtype for key, data in datasets.items()}
-            return Recording("file", path, f"file {path}", columns, unit, (lost,) if lost else (), types)
+            return _recording(path, columns, unit, types, lost)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{source}: {_hdf5_fault(error)}") from None
+
+
+def _names(keys) -> dict[str, str]:
+    """D4RL's names of the keys that hold numbers, not flags or ids."""
+    own = {key: name for name, key in named(keys).items() if name in VECTORS}
+    return {**own, **{key: key for key in PHYSICS}}
+
+
+def _recording(path: Path, columns, unit: str | None, types: dict[str, np.dtype], lost: Losses) -> Recording:
+    warnings, rounded = tuple(lost.warnings), tuple(lost.rounded)
+    return Recording("file", path, f"file {path}", columns, unit, warnings, types, rounded=rounded)
 
 
 def _hdf5_fault(error: Exception) -> str:
@@ -167,18 +180,22 @@ def episode_numbers(file: h5py.File, pattern: str) -> list[str]:
     return [match[0] for match in sorted(matches, key=lambda match: int(match[1]))]
 
 
-def _hdf5_text(file: h5py.File, keys: tuple[str, ...]) -> str | None:
-    """A short text under one of the keys, or in the file's attribute of the same name."""
+def _hdf5_text(file: h5py.File, keys: tuple[str, ...], source: str) -> str | None:
+    """What one of the keys, or the file's attribute of the same name, holds; a description if it is no text."""
     for key in keys:
         value = file.attrs.get(key.rpartition("/")[2])
         if value is None and key in file:
-            data = hdf5_dataset(file, key, "metadata")
-            value = data[()] if data.shape == () and data.dtype.itemsize < 4096 else None
-        if isinstance(value, bytes):
-            return value.decode("utf-8", "replace")
-        if isinstance(value, str):
-            return value
+            data = hdf5_dataset(file, key, source)
+            value = data[()] if data.size == 1 and data.dtype.itemsize < 4096 else f"of shape {data.shape}"
+        if value is not None:
+            return _text(value)
     return None
+
+
+def _text(value) -> str:
+    """A text that a file holds, as it is, as bytes, or as an array of one."""
+    value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _unit(text: str | None, description: str | None, source: str) -> str | None:
@@ -222,17 +239,16 @@ def _read_npz(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
             infos = {key: members[key] for key in (*used_keys(members), *(key for key in extra if key in members))}
             declared = {key: npy_header(archive, info, f"{source}: key '{key}'") for key, info in infos.items()}
             _check_declared(declared, source, members)
-            columns, lost, observations = {}, None, named(infos)["observations"]
+            columns, lost, names = {}, Losses(), _names(infos)
             for key, info in infos.items():
                 with archive.open(info) as file:
                     values = np.lib.format.read_array(file, allow_pickle=False)
-                lost = lost_in_float32(values) if key == observations else lost
+                lost.look(names.get(key), values)
                 exact = key in IDS or values.dtype.kind in "biu"
                 columns[key] = values if exact else values.astype(np.float32, copy=False)
             unit = next((_npz_text(archive, members[key], source) for key in _UNIT_KEYS if key in members), None)
             types = {key: dtype for key, (_, dtype) in declared.items()}
-            warnings = (lost,) if lost else ()
-            return Recording("file", path, f"file {path}", columns, _unit(unit, None, source), warnings, types)
+            return _recording(path, columns, _unit(unit, None, source), types, lost)
     except (OSError, RuntimeError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{source}: is truncated or damaged ({reason[:120]}); record it again") from None
@@ -242,7 +258,7 @@ def _npz_text(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> s
     npy_header(archive, info, source)
     with archive.open(info) as file:
         value = np.lib.format.read_array(file, allow_pickle=False)
-    return value.item().decode() if value.dtype.kind == "S" else str(value)
+    return _text(value)
 
 
 def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], source: str, keys=()) -> None:
@@ -253,6 +269,8 @@ def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], sourc
             raise DataError(missing_key(source, name, keys))
     vectors = {alias for name in ("observations", "next_observations", "actions") for alias in VECTORS[name]}
     for key, (shape, dtype) in declared.items():
+        if key in IDS and dtype.kind in "OSU":
+            raise DataError(f"{source}: key '{key}' holds texts, which are ids in tables only; store numbers")
         if dtype.kind == "O":
             text = (
                 "object, not numbers (a list of episodes?); join them to one array of N rows and mark ends in timeouts"

@@ -44,6 +44,9 @@ class Recording:
         action_unit: `env` or `scaled` if the source knows it.
         warnings: what may have been read wrongly; one line each.
         types: of the columns in the file, as far as they are known; in `columns` floats may be float32.
+        names: (O,) of a table's columns that make up an observation; empty for other sources.
+        notes: how it was read; one line each.
+        rounded: D4RL's names of the columns that had more digits in the file than float32 holds.
     """
 
     kind: str
@@ -53,6 +56,9 @@ class Recording:
     action_unit: str | None = None
     warnings: tuple[str, ...] = ()
     types: dict[str, np.dtype] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    rounded: tuple[str, ...] = ()
 
 
 Find = Callable[[str, Request], Recording]

@@ -22,6 +22,7 @@ from awac.data.rlds import is_rlds, transitions_of_steps
 from awac.data.sources.d4rl import d4rl_files
 from awac.data.sources.files import read_file
 from awac.data.sources.generated import GENERATED, cache_file
+from awac.data.sources.key_order import by_keys
 from awac.data.sources.registry import Recording, Request, claimed, known_ids
 from awac.data.spaces import Bound, action_space
 from awac.data.transitions import Transitions
@@ -248,6 +249,7 @@ def _load(
 ) -> tuple[Loaded, Origin]:
     if env is None and limit is None and Task.parse(name).is_d4rl:
         limit = D4RL_LIMIT
+    recording = by_keys(recording, env)
     loaded = load(
         recording.columns,
         str(recording.path),
@@ -256,7 +258,8 @@ def _load(
         action_unit=action_unit,
         stored_unit=recording.action_unit,
     )
-    loaded = dataclasses.replace(loaded, warnings=(*recording.warnings, *loaded.warnings))
+    notes, warnings = (*recording.notes, *loaded.notes), (*recording.warnings, *loaded.warnings)
+    loaded = dataclasses.replace(loaded, notes=notes, warnings=warnings)
     returns = loaded.returns
     origin = Origin(
         recording.kind,

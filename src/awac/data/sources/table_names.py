@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import yaml
 
+from awac.config.keys import YAML_ERRORS
+from awac.config.load import UniqueKeys
 from awac.data.columns import REQUIRED, VECTORS, missing_key, named
 from awac.data.ends import DONES, FLAGS, MASKS, STEPS, TERMINALS, TERMINATED
 from awac.errors import DataError, did_you_mean
@@ -21,14 +23,25 @@ _AFTER = {
 """What may come after the name of a vector's column."""
 _ABOUT = {"next", "value", "values", "id", "ids", "time", "timestamp", "valid", "is_valid"}
 """What follows the name in columns that are about an observation, not part of it: state_value, obs_id, obs_is_valid."""
+_LATER = ("tp1", "t1", "prime")
+"""What marks a next observation beside one with the mark t, or with none."""
 _INNER = "observations, next"
 """Key of columns such as `obs_next_0` until it is known what they are."""
+
+
+class _Texts(UniqueKeys):
+    """Reads everything as text: a column may be called `on`, 01 or null."""
+
+
+_Texts.yaml_implicit_resolvers = {}
 
 
 class _Part(NamedTuple):
     column: str
     words: tuple[str, ...]
     """What follows the vector's name: () for `obs`, ("0",) for `obs_0`, ("arm", "x") for `obs.arm.x`."""
+    alias: str = ""
+    """The vector's name in the column: `obs`."""
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -62,12 +75,17 @@ def columns_of(header: list[str], path: Path) -> tuple[dict[str, list[str]], lis
         for key in (*TERMINATED, *TERMINALS, *MASKS):
             found.pop(key, None)
     warnings = []
+    _place_later(found)
     _place_inner(found)
     for key in found.keys() & VECTORS.keys():
         kept = _members(found[key])
         if left := [part.column for part in found[key] if part not in kept]:
             text = f"{listed(left)}: not read as part of {key}; if that is wrong, map all its columns in {beside}"
             warnings.append(text)
+        aliases = list(dict.fromkeys(part.alias for part in kept))
+        if len(aliases) > 1 and key in ("observations", "actions"):
+            text = f"{key} is made up of columns under several names ({', '.join(aliases)}): if one of them is another"
+            warnings.append(f"{text} version of it, map the columns to use in {beside}")
         found[key] = kept
     own = [_recognised(column) for column in mapped.get("observations", ())]
     following = found.get("next_observations", [])
@@ -94,21 +112,54 @@ def _place_inner(found: dict[str, list[_Part]]) -> None:
     """Makes `obs_next_0` or `obs.x_next` the next observation if each part has one, else a part of the vector."""
     inner = found.pop(_INNER, [])
     own = [part.words for part in _members(found.get("observations", []))]
-    without = {part.column: _without_next(part.words) for part in inner}
-    if "next_observations" not in found and sorted(without.values()) == sorted(own):
-        found["next_observations"] = [_Part(column, words) for column, words in without.items()]
+    without = _without(inner, ("next",))
+    if "next_observations" not in found and sorted(part.words for part in without) == sorted(own):
+        found["next_observations"] = without
     elif inner:
         found.setdefault("observations", []).extend(inner)
 
 
-def _without_next(words: tuple[str, ...]) -> tuple[str, ...]:
-    at = words.index("next")
-    return words[:at] + words[at + 1 :]
+def _place_later(found: dict[str, list[_Part]]) -> None:
+    """Makes `obs_tp1_0` or `obs_t1_0` the next observation of `obs_t_0`, and `obs_prime_0` that of `obs_0`.
+
+    They stay part of the vector unless each part has one; `t1` is the later one of `t` only.
+    """
+    parts = found.get("observations", [])
+    later = _without(parts, _LATER)
+    columns = {part.column for part in later}
+    own = [part for part in parts if part.column not in columns]
+    now = _without(own, ("t",))
+    if len(now) < len(own) and any("t1" in part.words for part in parts if part.column in columns):
+        return
+    own = now if len(now) == len(own) else own
+    pairs = sorted(part.words for part in later) == sorted(part.words for part in _members(own))
+    if later and pairs and "next_observations" not in found:
+        found["observations"], found["next_observations"] = own, later
+
+
+def _without(parts: list[_Part], marks: tuple[str, ...]) -> list[_Part]:
+    """Those of the parts that have one of the words first or last, without it."""
+    found = []
+    for part in parts:
+        if part.words and (part.words[0] in marks or part.words[-1] in marks):
+            found.append(part._replace(words=part.words[1:] if part.words[0] in marks else part.words[:-1]))
+    return found
 
 
 def listed(names: list[str]) -> str:
     """The names for a message, shortened if there are many."""
     return ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """`arm.x[0]` → ("arm", "x", "0")."""
+    return tuple(re.findall(r"[^_.\[\] -]+", text.lower()))
+
+
+def inner_words(column: str) -> tuple[str, ...]:
+    """What follows `obs` in a column's name, or all of a name that does not begin like that."""
+    key, part = _recognised(column)
+    return part.words if key in ("observations", _INNER) else words_of(column)
 
 
 def _recognised(column: str) -> tuple[str | None, _Part]:
@@ -119,9 +170,9 @@ def _recognised(column: str) -> tuple[str | None, _Part]:
     for key, aliases in VECTORS.items():
         for alias in aliases:
             if match := re.fullmatch(f"{alias}({_AFTER.get(key, '')})", lowered):
-                words = tuple(re.findall(r"[^_.\[\] -]+", match[1]))
+                words = words_of(match[1])
                 inner = key == "observations" and words and "next" in (words[0], words[-1])
-                return _INNER if inner else key, _Part(column, words)
+                return _INNER if inner else key, _Part(column, words, alias)
     return None, _Part(column, ())
 
 
@@ -168,8 +219,8 @@ def _mapped(path: Path, header: list[str]) -> dict[str, list[str]]:
     if not beside.is_file():
         return {}
     try:
-        mapping = yaml.safe_load(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        mapping = yaml.load(beside.read_text(encoding="utf-8"), _Texts)
+    except (OSError, *YAML_ERRORS) as error:
         raise DataError(f"{beside}: not readable as YAML ({first_line(error)})") from None
     known = (*VECTORS, *FLAGS)
     takes = f"must map {', '.join(VECTORS)}, or a flag such as timeouts or episode, to names of columns"
@@ -178,11 +229,13 @@ def _mapped(path: Path, header: list[str]) -> dict[str, list[str]]:
     for key in mapping:
         if key not in known:
             raise DataError(f"{beside}: unknown key {key!r}{did_you_mean(key, known) or f'; it {takes}'}")
-    names_of = {key: names if isinstance(names, list) else [names] for key, names in mapping.items()}
+    names_of = {key: names if isinstance(names, list) else [names] if names else [] for key, names in mapping.items()}
     groups = {key: [str(name) for name in names] for key, names in names_of.items()}
     for key, names in groups.items():
         if not names:
             raise DataError(f"{beside}: {key}: names no column; write its columns or leave the line out")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise DataError(f"{beside}: {key}: names column '{twice[0]}' twice; remove one of them")
         unknown = [name for name in names if name not in header]
         if unknown:
             has = ", ".join(header[:12])

@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
 
 from awac.data.columns import VECTORS, named
 from awac.data.ends import IDS, STEPS
-from awac.data.precision import lost_in_float32
+from awac.data.precision import Losses
 from awac.data.sources.registry import Columns, Recording, Request, source
 from awac.data.sources.table_names import columns_of, listed
 from awac.errors import EXTRAS, DataError
@@ -38,10 +39,15 @@ def table(name: str, request: Request) -> Recording:
     path = Path(name).expanduser()
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
+            first = next((line for line in iter(file.readline, "") if line.strip()), "")
+            excel = re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE)  # a line that says which delimiter follows
             file.seek(0)
-            rows = csv.reader(file, delimiter=max(",;\t", key=first.count), skipinitialspace=True, strict=True)
-            header = [part.strip() for part in next(rows, [])]
+            delimiter = excel[1] if excel else max(",;\t", key=first.count)
+            rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
+            headers = (row for row in rows if any(map(str.strip, row)))  # without empty lines before it
+            if excel:
+                next(headers)
+            header = [part.strip() for part in next(headers, [])]
             groups, warnings = columns_of(header, path)
             numbers, cells = _read(rows, header, groups, path)
     except FileNotFoundError:
@@ -56,22 +62,53 @@ def parquet(name: str, request: Request) -> Recording:
     """A Parquet table; a column may hold a list of numbers a row."""
     path = Path(name).expanduser()
     try:
-        from pyarrow import ArrowException
+        from pyarrow import ArrowException, types
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise DataError(f"{path}: reading Parquet needs pyarrow: pip install {EXTRAS['parquet']}") from None
     try:
         with ParquetFile(path) as file:
-            groups, warnings = columns_of(file.schema_arrow.names, path)
+            schema = file.schema_arrow
+            groups, warnings = columns_of(schema.names, path)
+            times = [key for key in STEPS if key in groups and types.is_temporal(schema.field(groups[key][0]).type)]
+            groups = {key: members for key, members in groups.items() if key not in times}  # as a date in a text
             used, exact = _used(groups)
             read = file.read(columns=list(dict.fromkeys((*used, *exact))))
-            numbers = {column: np.array(read[column].to_pylist(), np.float64) for column in used}
-            cells = {column: read[column].to_pylist() for column in exact}
+            numbers = {column: _numbers(read[column], f"{path}: column '{column}'") for column in used}
+            cells = {column: _cells(read[column]) for column in exact}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except (OSError, ArrowException, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a table of numbers ({first_line(error)})") from None
     return _recording(path, groups, numbers, cells, warnings)
+
+
+def _cells(column) -> list:
+    """The values of a column of Parquet; times of nanoseconds, which Python has none for, as whole numbers."""
+    try:
+        return column.to_pylist()
+    except ValueError:
+        return column.cast("int64").to_pylist()
+
+
+def _numbers(column, where: str) -> np.ndarray:
+    """(N,) or (N, …) float64 of a column of Parquet; a list that is missing is NaN in every place.
+
+    Raises:
+        DataError: it holds something else, or lists of several lengths.
+    """
+    try:
+        cells = column.to_pylist()
+        lists = [cell for cell in cells if isinstance(cell, list)]
+        lengths = sorted({len(cell) for cell in lists})
+        if len(lengths) > 1:
+            raise DataError(
+                f"{where} holds lists of {lengths[0]} to {lengths[-1]} values; all rows need the same number"
+            )
+        blank = np.full(np.shape(lists[0]), np.nan).tolist() if lists else None
+        return np.array([blank if cell is None else cell for cell in cells], np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where} holds {column.type}, not numbers ({first_line(error)[:60]}); store numbers") from None
 
 
 def _used(groups: dict[str, list[str]]) -> tuple[list[str], list[str]]:
@@ -145,6 +182,8 @@ def _recording(
     if not len(next(iter(numbers.values()))):
         raise DataError(f"{path}: holds no rows; record it again")
     columns: Columns = {}
+    lost = Losses()
+    names: list[str] = []
     for key, members in groups.items():
         vector = key in VECTORS and key != "rewards"
         several = len(members) > 1 or numbers.get(members[0], np.zeros(1))[:1].size > 1
@@ -159,14 +198,22 @@ def _recording(
         elif vector:
             parts = [numbers[column].reshape(len(numbers[column]), -1) for column in members]
             values = np.concatenate(parts, axis=1)
-            if key in VECTORS["observations"] and (lost := lost_in_float32(values)):
-                warnings = [*warnings, lost]
+            lost.look(next(name for name, aliases in VECTORS.items() if key in aliases), values)
+            if key in VECTORS["observations"]:
+                names = [
+                    column if part.shape[1] == 1 else f"{column}_{i}"
+                    for column, part in zip(members, parts, strict=True)
+                    for i in range(part.shape[1])
+                ]
             columns[key] = values.astype(np.float32)
         else:
             columns[key] = numbers[members[0]].reshape(-1)
+            lost.look("rewards" if key in VECTORS["rewards"] else None, columns[key])
     keys = [key for key in ("observations", "next_observations", "actions") if key in named(groups)]
     taken = "; ".join(f"{key} from {listed(groups[named(groups)[key]])}" for key in keys)
-    return Recording("table", path, f"table {path}: {taken}", columns, warnings=tuple(warnings))
+    detail = f"table {path}: {taken}"
+    warned = (*warnings, *lost.warnings)
+    return Recording("table", path, detail, columns, warnings=warned, names=tuple(names), rounded=tuple(lost.rounded))
 
 
 def _codes(ids: list, where: str) -> np.ndarray:
