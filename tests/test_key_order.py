@@ -6,12 +6,15 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from tiny import settings
 
+from awac.cli import main
 from awac.data.convert import convert
 from awac.data.doctor import examine, quick
 from awac.data.sources import load_dataset, resolve_dataset
 from awac.envs import Task, make_env
 from awac.errors import DataError
+from awac.training.policy_ranking import evaluate_offline
 
 
 class Plant(gymnasium.Env):
@@ -122,3 +125,41 @@ def test_observations_outside_the_bounds_are_a_warning(tmp_path):
     assert any(finding.verdict == "warn" and text in finding.text for finding in examine(str(path), "Plant-v0"))
     rounded = dataclasses.replace(data, observations=np.tile(np.float32([10.05, 100]), (len(data), 1)))
     assert not any("bounds are" in finding.text for finding in quick(rounded, env, task))
+
+
+def test_a_policy_gets_the_columns_that_it_was_trained_on_in_their_order(tmp_path, graph_mode, capsys):
+    """The same rows with their columns in another order give the same estimate; another run can't start from them."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 5)) * [1, 9, 1, 1, 0] + [0, 50, 0, 0, 0]
+    tables = {"own": ["obs_temp", "obs_press"], "swapped": ["obs_press", "obs_temp"], "other": ["obs_a", "obs_b"]}
+    for name, header in tables.items():
+        cells = rows[:, [1, 0, 2, 3, 4]] if name == "swapped" else rows
+        lines = [",".join(map(repr, row)) for row in cells.tolist()]
+        text = "\n".join([",".join([*header, "action_0", "reward", "terminated"]), *lines])
+        (tmp_path / f"{name}.csv").write_text(text + "\n")
+
+    def train(data, folder, *more):
+        command = [
+            "train",
+            "--no_env",
+            "--dataset",
+            str(tmp_path / f"{data}.csv"),
+            "--ckpt_path",
+            str(tmp_path / folder),
+        ]
+        return main([*command, "--episode", "1", *more, *settings(offline_train_steps=40, n_steps_per_episode=40)])
+
+    assert train("own", "run") == 0
+    few = {"steps": 20, "critics": 1, "hidden": (8,)}
+    found = {}
+    for name in ("own", "swapped"):
+        run, data = str(tmp_path / "run"), str(tmp_path / f"{name}.csv")
+        (found[name],) = evaluate_offline(run, dataset=data, fit=few, out=str(tmp_path / "e.csv"))
+    own, swapped = (dataclasses.astuple(found[name].estimate) for name in ("own", "swapped"))
+    assert own == pytest.approx(swapped, nan_ok=True)
+    assert "observations in the order of training: obs_temp, obs_press" in capsys.readouterr().out
+    for name in ("swapped", "other"):
+        assert train(name, "next", "--init_from", str(tmp_path / "run")) == 1
+        assert "was trained on observation columns obs_temp, obs_press, here they are" in capsys.readouterr().err
+    evaluate_offline(run, dataset=str(tmp_path / "other.csv"), fit=few, out=str(tmp_path / "e.csv"))
+    assert "observations were obs_temp, obs_press in training, here they are obs_a, obs_b" in capsys.readouterr().out

@@ -153,6 +153,12 @@ def _same_spaces(first: tuple[Path, DeployedPolicy], other: tuple[Path, Deployed
             f"{first[0]} and {other[0]} have policies of different observations or actions ({sizes[0]} values, "
             f"{first[1].space}; {sizes[1]} values, {other[1].space}); compare those of one task"
         )
+    columns = [_columns_of(policy) for _, policy in (first, other)]
+    if all(columns) and columns[0] != columns[1]:
+        raise CheckpointError(
+            f"{first[0]} and {other[0]} were trained on other observation columns, or in another order; compare those "
+            "of one table"
+        )
 
 
 def _known(fit: dict) -> dict:
@@ -181,9 +187,15 @@ def _data(name: str, policy: DeployedPolicy, unit: str, download: bool) -> tuple
     """The rows, read with the policy's spaces and its episodes' limit in place of an environment's."""
     limit = policy.manifest.get("episode_limit") or policy.manifest["config"]["env"].get("max_episode_steps")
     env = stand_in(int(policy.manifest["spaces"]["raw_obs_size"]), _space(policy), limit)
-    data, origin = resolve_dataset(name, env=env, action_unit=unit, download=download)
+    columns = _columns_of(policy)
+    data, origin = resolve_dataset(name, env=env, action_unit=unit, download=download, columns=columns)
     print(*origin.lines(), sep="\n", flush=True)
     return data, origin.rows
+
+
+def _columns_of(policy: DeployedPolicy) -> tuple[str, ...]:
+    """Names of the observation columns, if it was trained on a table."""
+    return tuple(policy.manifest.get("data", {}).get("observation_columns", ()))
 
 
 def _space(policy: DeployedPolicy) -> spaces.Space:

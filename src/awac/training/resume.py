@@ -61,10 +61,11 @@ def about(config: Config, spaces: dict, data: Transitions, origin, env: gymnasiu
         env: of `make_env`, or its stand-in.
     """
     rows = {"sha256": fingerprint(data), "kind": origin.kind, "dataset": origin.dataset, "rows": len(data)}
+    columns = {"observation_columns": list(origin.columns)} if origin.columns else {}
     return {
         "config": dataclasses.asdict(config),
         "spaces": spaces,
-        "data": {**rows, "mean_return": origin.mean_return},
+        "data": {**rows, "mean_return": origin.mean_return, **columns},
         "episode_limit": env.spec.max_episode_steps if env.spec else None,
         "versions": versions(),
         **action_facts(env),
@@ -182,17 +183,24 @@ def same_settings(
                 )
 
 
-def same_actions(folder: Path, manifest: dict, facts: dict) -> None:
-    """Refuses a checkpoint whose actions have another unit than those here.
+def same_interface(folder: Path, manifest: dict, facts: dict) -> None:
+    """Refuses a checkpoint whose actions have another unit than those here, or its observations another order.
 
     Args:
         folder: of the checkpoint's run.
         manifest: of the checkpoint.
-        facts: `action_facts` of the environment here.
+        facts: `about` of the run here, or `action_facts` of its environment.
 
     Raises:
-        CheckpointError: its actions in [-1, 1] stand for other bounds, or its indices start elsewhere.
+        CheckpointError: its actions in [-1, 1] stand for other bounds, its indices start elsewhere, or the tables that
+            the two runs are trained on name other observation columns.
     """
+    there, here = (noted.get("data", {}).get("observation_columns") for noted in (manifest, facts))
+    if there and here and there != here:
+        raise CheckpointError(
+            f"{folder} was trained on observation columns {', '.join(there)}, here they are {', '.join(here)}; give "
+            "the table those names, in that order"
+        )
     before, now = manifest.get("action_bounds"), facts.get("action_bounds")
     if before and now and np.shape(before) == np.shape(now) and not np.allclose(before, now, rtol=1e-6):
         hint = "; action_low and action_high set them" if manifest["config"]["env"]["no_env"] else ""
@@ -200,8 +208,8 @@ def same_actions(folder: Path, manifest: dict, facts: dict) -> None:
             f"{folder} was trained on actions from {before[0]} to {before[1]}, here they go from {now[0]} to "
             f"{now[1]}{hint}"
         )
-    if not now and not before and (first := manifest.get("action_start", 0)) != (here := facts.get("action_start", 0)):
-        raise CheckpointError(f"{folder} was trained on actions that count from {first}, here they count from {here}")
+    if not now and not before and (old := manifest.get("action_start", 0)) != (new := facts.get("action_start", 0)):
+        raise CheckpointError(f"{folder} was trained on actions that count from {old}, here they count from {new}")
 
 
 def same_networks(source: Path, manifest: dict, algo: AlgoConfig, discrete: bool) -> None:

@@ -34,7 +34,7 @@ from awac.training.resume import (
     check_data,
     manifest_to_resume,
     read_about,
-    same_actions,
+    same_interface,
     same_networks,
     same_settings,
     stored_config,
@@ -190,7 +190,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     if source:
         place, start_manifest = source
         facts["init_from"] = f"checkpoint {start_manifest['episode']} of the run {place.resolve().name}"
-        same_actions(place, start_manifest, facts)
+        same_interface(place, start_manifest, facts)
         same_networks(place, start_manifest, config.algo, spaces["discrete"])
     elif manifest and "init_from" in manifest:
         facts["init_from"] = manifest["init_from"]
@@ -267,7 +267,7 @@ def evaluate(
             raise CheckpointError(
                 f"checkpoint {manifest['episode']} in {folder} doesn't fit the sizes of {config.env.task}"
             )
-        same_actions(folder, manifest, action_facts(env))
+        same_interface(folder, manifest, action_facts(env))
         evaluator = make_evaluator(config, task, env, seed)
         stack.callback(evaluator.close)
         context = RunContext(config, folder, normalizer, task, env, evaluator, manifest)

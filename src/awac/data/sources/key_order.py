@@ -1,9 +1,13 @@
-"""A table's named columns in the order of an environment that observes a Dict: by its keys, as `Guard` flattens it."""
+"""A table's named observation columns in the order of the environment or of a policy's training.
+
+An environment that observes a Dict has the order of its keys, as `Guard` flattens it; a policy that of its table.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 
 import gymnasium
 import numpy as np
@@ -48,6 +52,20 @@ def by_keys(recording: Recording, env: gymnasium.Env | None) -> Recording:
         return recording
     text = f"the task observes {listed(keys)}, in this order; columns {listed(list(names))} are taken as they stand"
     return dataclasses.replace(recording, warnings=(*recording.warnings, f"{text}: name them by its keys"))
+
+
+def by_names(recording: Recording, columns: Sequence[str]) -> Recording:
+    """The recording with its observation columns in the order of these names; other names are a warning."""
+    names = list(recording.names)
+    if not columns or not names:
+        return recording
+    if sorted(names) != sorted(columns):
+        text = (
+            f"observations were {listed(list(columns))} in training, here they are {listed(names)}, taken as they stand"
+        )
+        return dataclasses.replace(recording, warnings=(*recording.warnings, text))
+    order = [names.index(name) for name in columns]
+    return _taken(recording, order, f"observations in the order of training: {listed(list(columns))}")
 
 
 def _refuse_numbers(recording: Recording, parts: list[tuple[Words, spaces.Space]]) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from awac.data.rlds import is_rlds, transitions_of_steps
 from awac.data.sources.d4rl import d4rl_files
 from awac.data.sources.files import read_file
 from awac.data.sources.generated import GENERATED, cache_file
-from awac.data.sources.key_order import by_keys
+from awac.data.sources.key_order import by_keys, by_names
 from awac.data.sources.registry import Recording, Request, claimed, known_ids
 from awac.data.spaces import Bound, action_space
 from awac.data.transitions import Transitions
@@ -47,6 +48,8 @@ class Origin:
         detail: for the log, such as who generated it.
         notes: what was read under another name than D4RL's, and the unit of the actions.
         warnings: what may be wrong.
+        columns: (O,) names of a table's observation columns, in the order in which they are used; empty for other
+            sources.
     """
 
     kind: str
@@ -59,6 +62,7 @@ class Origin:
     detail: str
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """One log line."""
@@ -124,6 +128,7 @@ def resolve_dataset(
     rows: int | None = None,
     seed: int = 0,
     progress: bool = True,
+    columns: Sequence[str] = (),
 ) -> tuple[Transitions, Origin]:
     """Finds, downloads or generates a data set and reads it.
 
@@ -135,11 +140,12 @@ def resolve_dataset(
         rows: rows to generate, None for the default of `generate`; a file is always read whole.
         seed: of the generation.
         progress: show bars on stderr if that is a terminal.
+        columns: names of the observation columns that a policy was trained on; a table's are put in their order.
 
     Raises:
         DataError: no such file, an unknown id, an invalid file, or a failed download.
     """
-    recording = find(id_or_path, Request(download, rows, seed, progress))
+    recording = by_names(find(id_or_path, Request(download, rows, seed, progress)), columns)
     loaded, origin = _load(str(id_or_path), recording, env, action_unit)
     return loaded.data, origin
 
@@ -272,5 +278,6 @@ def _load(
         recording.detail,
         loaded.notes,
         loaded.warnings,
+        recording.names,
     )
     return loaded, origin

@@ -49,7 +49,7 @@ def text(folder: Path, policy: DeployedPolicy, file: str, use: str, difference: 
         "`observation` is a float32 array (B, O) for any B. "
         f"On random observations the file differs from the checkpoint by {difference:.1e} at most.",
         "## Inputs and outputs",
-        *_inputs(policy.network.normalizer),
+        *_inputs(policy.network.normalizer, manifest.get("data", {}).get("observation_columns", [])),
         *_outputs(policy.space),
         "## Training",
         *_training(folder, manifest),
@@ -76,9 +76,9 @@ def is_card(path: Path) -> bool:
         return file.read(len(_HEAD)) == _HEAD.encode()
 
 
-def _inputs(normalizer: Normalizer) -> list[str]:
+def _inputs(normalizer: Normalizer, names: list[str]) -> list[str]:
     rows = [
-        (int(column), f"{mean:.6g}", f"{std:.6g}")
+        (f"{column} `{names[column]}`" if names else int(column), f"{mean:.6g}", f"{std:.6g}")
         for column, mean, std in zip(normalizer.columns, normalizer.mean, normalizer.std, strict=True)
     ]
     unused = "" if normalizer.size == normalizer.obs_size else f"; {normalizer.describe()}"
