@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "awac"
 ORDER = (
     "errors",
+    "processors",
     "runs.files",
     "config",
     "envs",
@@ -78,7 +79,7 @@ def test_the_layers_are_documented():
 
 def test_each_module_has_a_layer():
     assert [name for name, _, _ in modules() if layer(name) is None and name not in ("__init__", "__main__")] == []
-    assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}
+    assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py", "__main__.py", "errors.py", "processors.py"}
 
 
 def test_files_stay_short():

@@ -12,8 +12,10 @@ import mindspore as ms
 import pytest
 from tiny import algo, experience, learner, needs_a_compiler, networks
 
+from awac import processors
 from awac.algorithm import native
 from awac.algorithm.native import build, cpus
+from awac.data.record import worker_count
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 
@@ -209,9 +211,10 @@ def test_what_the_operator_does_not_know_is_named():
 )
 def test_the_first_number_of_omp_num_threads_counts(monkeypatch, value, count):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
-    monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda _: set(range(64)))
-    monkeypatch.setattr(cpus, "cpu_limit", lambda: 5.5)
+    monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(processors, "cpu_limit", lambda: 5.5)
     assert cpus.threads() == (count or 5)
+    assert worker_count(10**6) == 5  # processes that record data
 
 
 @pytest.mark.parametrize(
@@ -229,7 +232,7 @@ def test_limits_of_control_groups_are_respected(tmp_path, group, files, limit):
     for name, text in {"proc/self/cgroup": group, **{f"sys/fs/cgroup/{key}": v for key, v in files.items()}}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert cpus.cpu_limit(tmp_path) == limit
+    assert processors.cpu_limit(tmp_path) == limit
 
 
 @needs_a_compiler

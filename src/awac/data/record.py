@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from tqdm import tqdm
 
+from awac import processors
 from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
 from awac.data.recorder import Recorder, episodes_of
 from awac.envs.actions import environment_action_space, to_environment
@@ -250,7 +251,7 @@ def _hdf5_image(columns: dict[str, np.ndarray], metadata: dict[str, object]) -> 
 
 def worker_count(rows: int) -> int:
     """Processes worth starting for a recording of `rows` rows."""
-    return max(1, min(len(os.sched_getaffinity(0)), _MAX_WORKERS, rows // _ROWS_WORTH_A_WORKER))
+    return max(1, min(processors.available(), _MAX_WORKERS, rows // _ROWS_WORTH_A_WORKER))
 
 
 def make_folder(folder: Path, remedy: str) -> None:

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from awac.algorithm.native.cpus import cpu_limit
+from awac import processors
 from awac.data.sources.resolve import check_there, has_dataset
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
@@ -111,13 +111,6 @@ def _summary(trials: list[Trial], reasons: dict[str, str], progress: Progress, w
     return 1 if wrong & set(progress.states.values()) else 0
 
 
-def cores() -> int:
-    """Cores that this process may use, by affinity and control group."""
-    limit = cpu_limit()
-    available = len(os.sched_getaffinity(0))
-    return available if limit is None else max(1, min(available, int(limit)))
-
-
 def _check_tasks(trials: list[Trial]) -> None:
     """Makes each task once, so that a wrong name is reported before anything runs."""
     settings = {(trial.task, repr(trial.config.env)): trial.config.env for trial in trials}
@@ -131,7 +124,7 @@ def _check_tasks(trials: list[Trial]) -> None:
 
 
 def _run(ray, trials: list[Trial], folder: Path, address, workers, progress: Progress) -> dict[str, str]:
-    _start(ray, address, workers or cores())
+    _start(ray, address, workers or processors.available())
     try:
         variables = _ENVIRONMENT | {name: os.environ[name] for name in _FOLDERS if name in os.environ}
         task = ray.remote(num_cpus=1, max_calls=1, max_retries=RESTARTS, runtime_env={"env_vars": variables})(
