@@ -242,7 +242,8 @@ def test_the_environment_that_it_makes_takes_its_actions(pendulum, tmp_path):
 
 
 def test_without_an_environment_there_is_none_to_make(tmp_path):
-    policy = load_policy(saved.save(tmp_path, "unit"))
-    policy.manifest["config"]["env"]["no_env"] = True
+    made = load_policy(saved.save(tmp_path, "unit"))
+    made.manifest["config"]["env"]["no_env"] = True
+    policy = deployed.DeployedPolicy(made.network, made.space, made.manifest)
     with pytest.raises(TaskError, match="no_env"):
         policy.make_env()
