@@ -59,5 +59,6 @@ def memory(rows=20, capacity=100, actions=A, width=1):
     """A `Replay` with online rows."""
     replay, rng = Replay(None, Normalizer.identity(S), capacity, width), np.random.default_rng(0)
     for i in range(rows):
-        replay.add(rng.normal(size=S), rng.integers(actions), rng.normal(), rng.normal(size=S), i % 4 == 0)
+        state, action = rng.normal(size=S), np.full(width, rng.integers(actions))
+        replay.add(state, action, rng.normal(), rng.normal(size=S), i % 4 == 0)
     return replay
