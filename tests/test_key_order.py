@@ -132,6 +132,7 @@ def test_a_policy_gets_the_columns_that_it_was_trained_on_in_their_order(tmp_pat
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(60, 5)) * [1, 9, 1, 1, 0] + [0, 50, 0, 0, 0]
     tables = {"own": ["obs_temp", "obs_press"], "swapped": ["obs_press", "obs_temp"], "other": ["obs_a", "obs_b"]}
+    tables |= {"numbered": ["state_0", "state_1"], "alias": ["obs_t_0", "obs_t_1"]}
     for name, header in tables.items():
         cells = rows[:, [1, 0, 2, 3, 4]] if name == "swapped" else rows
         lines = [",".join(map(repr, row)) for row in cells.tolist()]
@@ -149,7 +150,8 @@ def test_a_policy_gets_the_columns_that_it_was_trained_on_in_their_order(tmp_pat
         ]
         return main([*command, "--episode", "1", *more, *settings(offline_train_steps=40, n_steps_per_episode=40)])
 
-    assert train("own", "run") == 0
+    assert train("own", "run") == 0 and train("numbered", "numbers") == 0
+    assert train("alias", "more", "--init_from", str(tmp_path / "numbers")) == 0, "other names of the same places"
     few = {"steps": 20, "critics": 1, "hidden": (8,)}
     found = {}
     for name in ("own", "swapped"):

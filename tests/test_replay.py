@@ -135,6 +135,12 @@ def test_rows_of_another_memory_are_refused(change):
         replay_of(capacity=8).restore(**{"rows": replay.rows_since(0), "inserted": replay.inserted, **change})
 
 
+def test_a_row_may_come_from_a_vector_environment_of_one():
+    replay = replay_of(0)
+    replay.add(np.ones((1, OBS)), np.ones((1, ACTION)), np.ones(1), np.ones((1, OBS)), np.array([True]))
+    assert replay.rows_since(0).tolist() == [[1.0] * (2 * OBS + ACTION + 2)]
+
+
 @pytest.mark.parametrize("wrong", [{"action": 0.7}, {"next_observation": np.zeros(OBS + 1)}])
 def test_a_refused_row_leaves_the_oldest_one_as_it_is(wrong):
     replay = replay_of(0, capacity=2)

@@ -105,8 +105,10 @@ def test_next_observations_are_never_part_of_the_observation(tmp_path, names):
 def test_later_observations_are_never_part_of_the_observation(tmp_path, names):
     read, warnings = columns(f"{names},action,reward,done", tmp_path / "d.csv")
     order = [1, 0] if names.startswith("obs_t_1") else [0, 1]
-    assert read["observations"].tolist() == [order] * 2 and warnings == ()
+    assert read["observations"].tolist() == [order] * 2
     assert read["next_observations"].tolist() == [[2 + i for i in order]] * 2
+    (warning,) = warnings
+    assert "read as the next observation; if they are features, map them in d.columns.yaml" in warning
 
 
 @pytest.mark.parametrize("names", ["obs_t1,obs_t2,obs_t3", "obs_x,obs_t1,obs_prime", "obs,obs_t1,obs_t2"])

@@ -80,7 +80,8 @@ def policy_actions(
     hint = " (scaled to [-1, 1] already? Then --action_unit scaled)" if assumed and inside else ""
     _check_bounds(result, actions, where, bounds, hint)
     warnings = []
-    wide = np.maximum(np.abs(low), np.abs(high)) >= 1.2  # where the bounds are ±1, both units are the same
+    # Where the bounds are ±1 both units are the same, and scaled actions below 0 are outside of bounds from 0 on.
+    wide = (np.maximum(np.abs(low), np.abs(high)) >= 1.2) & (low < 0) & (low < high)
     if assumed and inside and wide.any() and float(np.abs(actions[:, wide]).max(initial=0.0)) > 0.9:
         least, largest = actions[:, wide].min(), actions[:, wide].max()
         warnings.append(

@@ -123,7 +123,9 @@ def load(
     rows = len(rewards)
     successors = _successors(columns, keys, observations, source)
     if successors is not None:
-        _refuse_own(successors, observations, ends.terminated | ends.cut, f"{source}: '{keys['next_observations']}'")
+        where = f"{source}: '{keys['next_observations']}'"
+        if text := _own(successors, observations, ends.terminated | ends.cut, where):
+            warnings.append(text)
         if text := _reset_too_early(successors, observations, ends.cut):
             warnings.append(text)
     cut = ends.cut if ends.cut.any() else guessed_ends(ends, observations, successors, limit, notes, warnings)
@@ -177,19 +179,24 @@ def _successors(columns, keys, observations: np.ndarray, source: str) -> np.ndar
     return successors
 
 
-def _refuse_own(successors: np.ndarray, observations: np.ndarray, ended: np.ndarray, where: str) -> None:
-    """Refuses next observations that are the rows' own although the next rows' observations are others.
+def _own(successors: np.ndarray, observations: np.ndarray, ended: np.ndarray, where: str) -> str | None:
+    """A warning if nearly all next observations are the rows' own although the next rows' observations are others.
 
     Raises:
-        DataError: nearly all are.
+        DataError: all are.
     """
     rows = np.flatnonzero(~ended[:-1])
     rows = rows[:: max(1, len(rows) // _SAMPLE)]
     here, following = observations[rows], observations[rows + 1]
     own = (successors[rows] == here).all(axis=1) & (here != following).any(axis=1)
-    if len(rows) and own.mean() > _NEARLY_ALL:
-        text = f"{where} are the rows' own observations in {own.mean():.0%} of the rows: a buffer that is used again?"
-        raise DataError(f"{text} Copy the observation before the step, or leave the key out")
+    if not len(rows) or own.mean() <= _NEARLY_ALL:
+        return None
+    if not own.all():  # of a task that often stands still, shuffled
+        return f"the next observations are the rows' own in {own.mean():.0%} of the rows: a buffer that is used again?"
+    raise DataError(
+        f"{where} are the rows' own observations: a buffer that is used again? Copy the observation before the step; "
+        "of rows in their order the key can be left out; one-step episodes end in terminals"
+    )
 
 
 def _reset_too_early(successors: np.ndarray, observations: np.ndarray, cut: np.ndarray) -> str | None:

@@ -63,7 +63,7 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
         name for name in recording.rounded if columns[name].dtype == np.float32
     ]:  # a table's rewards are not
         lost.append(f"digits beyond float32 ({', '.join(rounded)})")
-    if any(not word.isdecimal() for name in recording.names for word in inner_words(name)):
+    if any(not word.isdecimal() for words in inner_words(recording.names) for word in words):
         lost.append("the names of observation columns, by which a task with a Dict orders them")
     to_table = path.suffix.lower() in (".csv", ".parquet")
     if actions.size == len(actions) and are_whole(actions):  # which are indices in a table, as that has no types

@@ -86,8 +86,10 @@ class Replay:
             raise DataError("this replay has no online region (online_capacity is 0)")
         if np.size(action) != self.action_width:
             raise DataError(f"an action has {np.size(action)} values, those of this replay {self.action_width}")
-        states = (self.normalizer(observation), self.normalizer(next_observation))
-        row = np.concatenate([*states, np.ravel(action), [reward, terminated]])
+        parts = (self.normalizer(observation), self.normalizer(next_observation), action, reward, terminated)
+        row = np.concatenate([np.ravel(part) for part in parts])
+        if len(row) != self.width:
+            raise DataError("add takes one row: two observations, an action, a reward and a flag")
         slot = self._inserted % self.online_capacity
         if slot >= len(self._online):
             self._grow(slot + 1)

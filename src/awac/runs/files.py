@@ -8,6 +8,7 @@ import hashlib
 import io
 import math
 import os
+import re
 import stat
 import struct
 import tokenize
@@ -123,9 +124,9 @@ def write(target: Path, fill, mark: str = "tmp") -> dict:
 
 def _new_mode() -> int:
     """The permissions of a file that `open` makes."""
-    mask = os.umask(0o077)  # it can't be read in another way; a file that a thread makes now is too private at most
-    os.umask(mask)
-    return 0o666 & ~mask | 0o600
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # `os.umask` would set it, for all threads
+    mask = re.search(r"^Umask:\s*([0-7]+)", status, re.MULTILINE)
+    return 0o666 & ~int(mask[1], 8) | 0o600 if mask else 0o644
 
 
 def write_npz(target: Path, arrays: dict[str, np.ndarray]) -> dict:

@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from awac.config import Config
 from awac.data.sources import resolve_dataset
+from awac.data.sources.table_names import inner_words
 from awac.data.transitions import Transitions
 from awac.envs.stand_in import stand_in
 from awac.errors import CheckpointError, ConfigError, ExportError, did_you_mean
@@ -137,10 +138,11 @@ def evaluate_offline(
 def _policies(folder: Path, episode) -> list[tuple[Path, DeployedPolicy]]:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
+    chosen: list[int | None] = [episode]
     if episode == "all":
-        chosen = sorted(episodes(folder))
-    else:
-        chosen = list(episode) if isinstance(episode, (list, tuple, range, np.ndarray)) and len(episode) else [episode]
+        chosen = [*sorted(episodes(folder))]
+    elif isinstance(episode, (list, tuple, range, np.ndarray)):
+        chosen = [*episode] or [None]
     if not chosen:
         raise CheckpointError(f"{folder}: no checkpoint in it")
     return [(folder, load_policy(str(folder), number)) for number in chosen]
@@ -154,7 +156,7 @@ def _same_spaces(first: tuple[Path, DeployedPolicy], other: tuple[Path, Deployed
             f"{first[1].space}; {sizes[1]} values, {other[1].space}); compare those of one task"
         )
     columns = [_columns_of(policy) for _, policy in (first, other)]
-    if all(columns) and columns[0] != columns[1]:
+    if all(columns) and inner_words(columns[0]) != inner_words(columns[1]):
         raise CheckpointError(
             f"{first[0]} and {other[0]} were trained on other observation columns, or in another order; compare those "
             "of one table"

@@ -15,6 +15,7 @@ import numpy as np
 from awac import __version__
 from awac.config import SECTIONS, AlgoConfig, Config
 from awac.data.normalizer import Normalizer
+from awac.data.sources.table_names import inner_words
 from awac.data.transitions import Transitions
 from awac.envs.actions import environment_action_space
 from awac.errors import CheckpointError, ConfigError
@@ -196,7 +197,7 @@ def same_interface(folder: Path, manifest: dict, facts: dict) -> None:
             the two runs are trained on name other observation columns.
     """
     there, here = (noted.get("data", {}).get("observation_columns") for noted in (manifest, facts))
-    if there and here and there != here:
+    if there and here and inner_words(there) != inner_words(here):
         raise CheckpointError(
             f"{folder} was trained on observation columns {', '.join(there)}, here they are {', '.join(here)}; give "
             "the table those names, in that order"

@@ -41,14 +41,16 @@ def by_keys(recording: Recording, env: gymnasium.Env | None) -> Recording:
     names, keys = recording.names, [".".join(path) for path, _ in parts]
     if len(names) != sum(size for _, size in parts) or len(parts) == 1:  # another number is refused where rows are read
         return recording
-    inner = [inner_words(name) for name in names]
+    inner = inner_words(names)
+    numbered = all(word.isdecimal() for words in inner for word in words)
     sizes = [(tuple(word for key in path for word in words_of(key)), size) for path, size in parts]
-    for words in (inner, [words_of(name) for name in names]):
+    whole = [words_of(name) for name in names]
+    for words in [whole] if numbered else [inner, whole]:
         places = [_place(name, sizes) for name in words]
         if None not in places and len(set(places)) == len(sizes):
             order = _ordered(recording, words, places, sizes)
             return _taken(recording, order, f"observations in the order of the task's keys: {listed(keys)}")
-    if all(word.isdecimal() for words in inner for word in words):
+    if numbered:
         return recording
     text = f"the task observes {listed(keys)}, in this order; columns {listed(list(names))} are taken as they stand"
     return dataclasses.replace(recording, warnings=(*recording.warnings, f"{text}: name them by its keys"))
@@ -56,15 +58,14 @@ def by_keys(recording: Recording, env: gymnasium.Env | None) -> Recording:
 
 def by_names(recording: Recording, columns: Sequence[str]) -> Recording:
     """The recording with its observation columns in the order of these names; other names are a warning."""
-    names = list(recording.names)
-    if not columns or not names:
+    if not columns or not recording.names:
         return recording
-    if sorted(names) != sorted(columns):
-        text = (
-            f"observations were {listed(list(columns))} in training, here they are {listed(names)}, taken as they stand"
-        )
+    names, wanted = inner_words(recording.names), inner_words(columns)
+    if sorted(names) != sorted(wanted):
+        here = listed(list(recording.names))
+        text = f"observations were {listed(list(columns))} in training, here they are {here}, taken as they stand"
         return dataclasses.replace(recording, warnings=(*recording.warnings, text))
-    order = [names.index(name) for name in columns]
+    order = [names.index(name) for name in wanted]
     return _taken(recording, order, f"observations in the order of training: {listed(list(columns))}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,8 @@ def columns_of(header: list[str], path: Path) -> tuple[dict[str, list[str]], lis
         for key in (*TERMINATED, *TERMINALS, *MASKS):
             found.pop(key, None)
     warnings = []
-    _place_later(found)
+    if later := _place_later(found):
+        warnings.append(f"{listed(later)}: read as the next observation; if they are features, map them in {beside}")
     _place_inner(found)
     for key in found.keys() & VECTORS.keys():
         kept = _members(found[key])
@@ -119,10 +121,13 @@ def _place_inner(found: dict[str, list[_Part]]) -> None:
         found.setdefault("observations", []).extend(inner)
 
 
-def _place_later(found: dict[str, list[_Part]]) -> None:
+def _place_later(found: dict[str, list[_Part]]) -> list[str]:
     """Makes `obs_tp1_0` or `obs_t1_0` the next observation of `obs_t_0`, and `obs_prime_0` that of `obs_0`.
 
     They stay part of the vector unless each part has one; `t1` is the later one of `t` only.
+
+    Returns:
+        The columns that it makes one.
     """
     parts = found.get("observations", [])
     later = _without(parts, _LATER)
@@ -130,11 +135,13 @@ def _place_later(found: dict[str, list[_Part]]) -> None:
     own = [part for part in parts if part.column not in columns]
     now = _without(own, ("t",))
     if len(now) < len(own) and any("t1" in part.words for part in parts if part.column in columns):
-        return
+        return []
     own = now if len(now) == len(own) else own
     pairs = sorted(part.words for part in later) == sorted(part.words for part in _members(own))
-    if later and pairs and "next_observations" not in found:
-        found["observations"], found["next_observations"] = own, later
+    if not later or not pairs or "next_observations" in found:
+        return []
+    found["observations"], found["next_observations"] = own, later
+    return [part.column for part in later]
 
 
 def _without(parts: list[_Part], marks: tuple[str, ...]) -> list[_Part]:
@@ -156,10 +163,16 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[^_.\[\] -]+", text.lower()))
 
 
-def inner_words(column: str) -> tuple[str, ...]:
-    """What follows `obs` in a column's name, or all of a name that does not begin like that."""
-    key, part = _recognised(column)
-    return part.words if key in ("observations", _INNER) else words_of(column)
+def inner_words(columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """What follows `obs` in each name, or all of a name that does not begin like that; without a `t` that all have."""
+    found = []
+    for column in columns:
+        key, part = _recognised(column)
+        found.append(part.words if key in ("observations", _INNER) else words_of(column))
+    for place, rest in ((0, slice(1, None)), (-1, slice(-1))):
+        if all(len(words) > 1 and words[place] == "t" for words in found):
+            found = [words[rest] for words in found]
+    return found
 
 
 def _recognised(column: str) -> tuple[str | None, _Part]:
