@@ -339,3 +339,14 @@ def test_the_umask_decides_who_may_read_a_file(tmp_path, umask, mode):
     finally:
         os.umask(before)
     assert (tmp_path / "d.csv").stat().st_mode & 0o777 == mode
+
+
+def test_a_process_may_have_any_name(tmp_path):
+    """The umask is read from a file that holds the name too, which is bytes."""
+    code = (
+        "import sys; from pathlib import Path; from awac.runs.files import write\n"
+        "Path('/proc/self/comm').write_bytes(b'\\xff\\xfe')\n"
+        "write(Path(sys.argv[1]), lambda temp: temp.write_text('x'))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.txt"], check=True)
+    assert (tmp_path / "a.txt").read_text() == "x"

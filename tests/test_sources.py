@@ -321,25 +321,6 @@ def test_a_column_that_another_name_stands_for_already_is_not_read(tmp_path):
     assert len(load_dataset(tmp_path / "d.npz", limit=50)) == ROWS
 
 
-def test_a_parquet_table_is_read(tmp_path):
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    given = flat()
-    columns = {
-        "observation": list(given["observations"]),
-        "action": given["actions"],
-        "reward": given["rewards"],
-        "terminated": given["terminals"],
-        "episode": np.arange(ROWS) // STEPS,
-    }
-    parquet.write_table(pyarrow.table(columns), tmp_path / "d.parquet")
-    data = load_dataset(tmp_path / "d.parquet", "CartPole-v1")
-    np.testing.assert_array_equal(data.observations, given["observations"])
-    np.testing.assert_array_equal(data.actions, given["actions"])
-    (tmp_path / "d.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(DataError, match="cannot be read as a table"):
-        load_dataset(tmp_path / "d.parquet")
-
-
 def parquet(path, **others):
     """Three episodes; `None` leaves a column out."""
     pyarrow, writer = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -354,6 +335,17 @@ def parquet(path, **others):
     }
     writer.write_table(pyarrow.table(columns), path)
     return path
+
+
+def test_a_parquet_table_is_read(tmp_path):
+    given = flat()
+    parquet(tmp_path / "d.parquet")
+    data = load_dataset(tmp_path / "d.parquet", "CartPole-v1")
+    np.testing.assert_array_equal(data.observations, given["observations"])
+    np.testing.assert_array_equal(data.actions, given["actions"])
+    (tmp_path / "d.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        load_dataset(tmp_path / "d.parquet")
 
 
 def test_a_list_that_is_missing_in_parquet_is_nan(tmp_path):

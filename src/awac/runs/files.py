@@ -124,8 +124,11 @@ def write(target: Path, fill, mark: str = "tmp") -> dict:
 
 def _new_mode() -> int:
     """The permissions of a file that `open` makes."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # `os.umask` would set it, for all threads
-    mask = re.search(r"^Umask:\s*([0-7]+)", status, re.MULTILINE)
+    try:
+        status = Path("/proc/self/status").read_bytes()  # `os.umask` would set it, for all threads
+    except OSError:
+        return 0o644
+    mask = re.search(rb"^Umask:\s*([0-7]+)", status, re.MULTILINE)
     return 0o666 & ~int(mask[1], 8) | 0o600 if mask else 0o644
 
 
