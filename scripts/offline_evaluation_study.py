@@ -20,7 +20,7 @@ from awac.data.behaviour import shipped_policy
 from awac.data.sources import resolve_dataset
 from awac.envs.mujoco_v2 import ROBOTS
 from awac.runs.folder import episodes
-from awac.training.offline_evaluation import Settings, fitted_q, rank_correlation
+from awac.training.fitted_q import Settings, fitted_q, rank_correlation
 from awac.training.session import select_device
 
 LADDER = ("1", "2", "3", "4", "medium", "5", "6", "7", "8", "expert")

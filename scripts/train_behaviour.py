@@ -47,7 +47,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize  # noqa: 
 from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-EVALUATION_EPISODES, EVALUATION_SEED = 10, 9000
+EVALUATION_SEED = 9000
 _REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -65,6 +65,7 @@ class Recipe:
         early: environment steps between two evaluations in the first three segments; 0 for no more than one a segment.
         options: further arguments of the SBX class.
         policy: `policy_kwargs` of the SBX class.
+        evaluation: episodes of an evaluation, and whether they take mean actions instead of sampled ones.
     """
 
     algorithm: str
@@ -76,6 +77,7 @@ class Recipe:
     early: int
     options: dict = field(default_factory=dict)
     policy: dict = field(default_factory=dict)
+    evaluation: tuple[int, bool] = (10, False)
 
 
 _PPO = {"n_steps": 64, "batch_size": 64, "n_epochs": 10, "gamma": 0.99, "gae_lambda": 0.95, "max_grad_norm": 0.5}
@@ -133,8 +135,8 @@ class EarlySnapshots(BaseCallback):
 class Training:
     """One robot's model, and its state in the work folder."""
 
-    def __init__(self, robot: str, work: Path, seed: int):
-        self.robot, self.work, self.seed, self.recipe = robot, work, seed, RECIPES[robot]
+    def __init__(self, robot: str, work: Path, seed: int, recipe: Recipe | None = None):
+        self.robot, self.work, self.seed, self.recipe = robot, work, seed, recipe or RECIPES[robot]
         self.segment, self.seconds = 0, 0.0
         ppo = self.recipe.algorithm == "ppo"
         self._critic = "vf_state" if ppo else "qf_state"
@@ -194,7 +196,8 @@ class Training:
     def _evaluate(self, rows: list) -> None:
         path = snapshot_path(self.work, self.model.num_timesteps)
         save_snapshot(path, self._layers())
-        score = evaluate(self.robot, load_snapshot(path), EVALUATION_EPISODES, EVALUATION_SEED)
+        episodes, deterministic = self.recipe.evaluation
+        score = evaluate(self.robot, load_snapshot(path), episodes, EVALUATION_SEED, deterministic)
         values = (score.mean, score.std, score.early, score.normalised(self.robot))
         names = ("mean_return", "std_return", "early_ends", "normalised")
         row = {"env_steps": self.model.num_timesteps, "seconds": int(self.seconds)}

@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from awac.data.action_unit import policy_actions
-from awac.data.record import record
+from awac.data.collect import record
 from awac.data.sources import load_dataset, resolve_dataset
 from awac.envs import make_env
 from awac.errors import DataError

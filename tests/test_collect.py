@@ -17,7 +17,8 @@ from gymnasium import spaces
 import awac
 from awac import cli
 from awac.data.behaviour import BehaviourPolicy, shipped_names, shipped_policy
-from awac.data.record import collect, provenance, record, write_hdf5
+from awac.data.collect import collect, record
+from awac.data.hdf5_writer import provenance, write_hdf5
 from awac.data.sources import load_dataset
 from awac.data.sources.generated import generate
 from awac.envs import make_env
@@ -118,7 +119,7 @@ def test_a_script_without_a_main_guard_can_use_workers(tmp_path):
     script.write_text(
         "import pathlib\n"
         "from awac.data.behaviour import shipped_policy\n"
-        "from awac.data.record import collect\n"
+        "from awac.data.collect import collect\n"
         "pathlib.Path('runs').open('a').write('x')\n"
         "print(len(collect('ant-medium-v2', shipped_policy('ant_medium'), rows=40, workers=2)['rewards']))\n"
     )
@@ -381,7 +382,7 @@ def test_a_random_policy_has_no_mean(tmp_path):
 def test_the_number_of_processes_can_be_given(tmp_path, monkeypatch):
     given, real = [], collect
     monkeypatch.setattr(
-        "awac.data.record.collect", lambda *args, **how: given.append(how["workers"]) or real(*args, **how)
+        "awac.data.collect.collect", lambda *args, **how: given.append(how["workers"]) or real(*args, **how)
     )
     out = str(tmp_path / "new.hdf5")
     arguments = ["--task", ANT, "--policy", "ant_medium.npz", "--rows", "5", "--workers", "3", "--out", out]
@@ -389,7 +390,7 @@ def test_the_number_of_processes_can_be_given(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_written_is_known_before_the_recording(monkeypatch):
-    monkeypatch.setattr("awac.data.record.collect", lambda *args, **kwargs: pytest.fail("recorded in vain"))
+    monkeypatch.setattr("awac.data.collect.collect", lambda *args, **kwargs: pytest.fail("recorded in vain"))
     with pytest.raises(DataError, match=r"/proc/new\.hdf5: cannot be written"):
         record(ANT, "random", "/proc/new.hdf5", rows=5)
 

@@ -17,7 +17,7 @@ from awac.algorithm.mindrl import Callback
 from awac.algorithm.policy import GaussianActor
 from awac.config import AlgoConfig, Config, load_config
 from awac.errors import ConfigError, Interrupted
-from awac.training.resume import stored_episodes, versions
+from awac.training.resume import stored_run, versions
 
 LENGTHS = {"n_steps_per_episode": 4, "steps_per_call": 4, "offline_train_steps": 8}
 
@@ -44,11 +44,11 @@ def test_a_resumed_run_that_stops_at_once_keeps_its_new_number_of_episodes(tmp_p
     config = Config.from_dict(json.loads((tmp_path / "a/awac_run.json").read_text())["config"])
     with pytest.raises(Interrupted):
         awac.train(config, str(tmp_path / "a"), 4, resume=True, callbacks=[Stop()])
-    assert stored_episodes(tmp_path / "a") == 4
+    assert stored_run(tmp_path / "a")[1] == 4
     assert cli.main(["train", "--ckpt_path", str(tmp_path / "a"), "--resume"]) == 0
     assert (tmp_path / "a/manifest_4.json").exists()
     assert cli.main(["train", "--ckpt_path", str(tmp_path / "a"), "--resume", "--episode", "1"]) == 0
-    assert "Nothing to do" in capsys.readouterr().out and stored_episodes(tmp_path / "a") == 4
+    assert "Nothing to do" in capsys.readouterr().out and stored_run(tmp_path / "a")[1] == 4
 
 
 def test_a_lengthened_offline_phase_that_stops_at_once_goes_on(tmp_path, graph_mode):
@@ -72,7 +72,7 @@ def test_a_run_of_an_older_version_says_it_in_its_checkpoint(tmp_path, graph_mod
     assert train(tmp_path / "a", "--episode", "2") == 0
     marker = tmp_path / "a/awac_run.json"
     marker.write_text(json.dumps({**json.loads(marker.read_text()), "episodes": 1}))
-    assert stored_episodes(tmp_path / "a") == 2
+    assert stored_run(tmp_path / "a")[1] == 2
 
 
 def test_without_an_environment_too_the_run_has_its_number_of_episodes(tmp_path, graph_mode):
@@ -94,7 +94,7 @@ def test_a_number_of_episodes_that_is_none_is_refused_before_anything_is_written
 def test_a_number_of_numpy_s_is_one(tmp_path, graph_mode):
     config = load_config(overrides={**LENGTHS, "dataset": RECORDED, "eval_episodes": np.int64(1), "batch_size": 8})
     awac.train(config, str(tmp_path / "a"), np.int64(1))
-    assert stored_episodes(tmp_path / "a") == 1
+    assert stored_run(tmp_path / "a")[1] == 1
 
 
 def test_the_switch_is_evaluated(tmp_path, graph_mode, capsys):

@@ -7,8 +7,8 @@ import pytest
 from tiny import RECORDED, settings
 
 from awac import cli
+from awac.data.collect import record
 from awac.data.doctor import doctor, examine, quick
-from awac.data.record import record
 from awac.data.sources import load_dataset
 from awac.envs import Task, make_env
 

@@ -12,8 +12,8 @@ from tiny import settings
 
 from awac.cli import main
 from awac.data.behaviour import BehaviourPolicy
+from awac.data.collect import collect
 from awac.data.ends import time_limit
-from awac.data.record import collect
 from awac.envs import make_env, notes
 from awac.errors import EnvironmentFault, Interrupted, TaskError
 from awac.training.evaluate import Evaluator

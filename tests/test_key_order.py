@@ -14,7 +14,7 @@ from awac.data.doctor import examine, quick
 from awac.data.sources import load_dataset, resolve_dataset
 from awac.envs import Task, make_env
 from awac.errors import DataError
-from awac.training.policy_ranking import evaluate_offline
+from awac.training.offline_evaluation import evaluate_offline
 
 
 class Plant(gymnasium.Env):

@@ -15,7 +15,7 @@ from tiny import algo, experience, learner, needs_a_compiler, networks
 from awac import processors
 from awac.algorithm import native
 from awac.algorithm.native import build, cpus
-from awac.data.record import worker_count
+from awac.data.collect import worker_count
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 

@@ -15,8 +15,8 @@ from awac import cli
 from awac.algorithm.fqe import FittedQ
 from awac.data.transitions import Transitions
 from awac.errors import CheckpointError, ConfigError
-from awac.training.offline_evaluation import Estimate, Settings, _Batches, first_states, fitted_q, rank_correlation
-from awac.training.policy_ranking import Ranked, _known, _remarks, evaluate_offline
+from awac.training.fitted_q import Estimate, Settings, _Batches, first_states, fitted_q, rank_correlation
+from awac.training.offline_evaluation import Ranked, _known, _remarks, evaluate_offline
 
 pytestmark = pytest.mark.usefixtures("graph_mode")
 STATES, GAMMA = 5, 0.9

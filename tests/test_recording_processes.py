@@ -15,8 +15,8 @@ import pytest
 
 import awac
 from awac.data.behaviour import shipped_policy
-from awac.data.record import collect
-from awac.data.recorder import Recorder, episodes_of
+from awac.data.collect import collect
+from awac.data.recording_processes import Recorder, episodes_of
 from awac.envs.tasks import Task
 
 TASK = "ant-medium-v2"
@@ -57,8 +57,8 @@ def recording(tmp_path):
     """A recording by two processes that would take minutes, once both are working; killed at the end."""
     command = ["collect", "--task", TASK, "--policy", "medium", "--rows", "2000000", "--out", "d.hdf5"]
     script = (
-        "import sys\nfrom awac import cli\nfrom awac.data import record\n"
-        f"record.worker_count = lambda rows: 2\nsys.exit(cli.main({command}))"
+        "import sys\nfrom awac import cli\nfrom awac.data import collect\n"
+        f"collect.worker_count = lambda rows: 2\nsys.exit(cli.main({command}))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -101,7 +101,7 @@ def test_workers_end_with_their_parent(recording):
 def test_a_worker_whose_parent_ends_in_a_message_ends_silently(share):
     message = pickle.dumps(Recorder(TASK, shipped_policy("ant_medium"), 0, 0, False))
     worker = subprocess.run(
-        [sys.executable, "-c", "from awac.data.recorder import serve; serve()"],
+        [sys.executable, "-c", "from awac.data.recording_processes import serve; serve()"],
         input=message[: int(share * len(message))],
         env={**os.environ, "PYTHONPATH": str(Path(awac.__file__).parents[1])},
         capture_output=True,

@@ -21,8 +21,8 @@ from awac.algorithm.policy import assign_array, at_action, parameter_arrays
 from awac.algorithm.step import unpack
 from awac.cli.options import natural, path, positive
 from awac.data.behaviour import BehaviourPolicy
+from awac.data.collect import collect
 from awac.data.normalizer import Normalizer
-from awac.data.record import collect
 from awac.data.replay import Replay
 
 SIZES = (4, 64, 64, 2)

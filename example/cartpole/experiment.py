@@ -15,9 +15,9 @@ from awac.algorithm.numpy_policy import NumpyPolicy
 from awac.algorithm.policy import parameter_arrays
 from awac.config import AlgoConfig
 from awac.data.behaviour import shipped_policy
+from awac.data.collect import collect
 from awac.data.columns import load
 from awac.data.normalizer import Normalizer
-from awac.data.record import collect
 from awac.data.replay import Replay
 from awac.data.transitions import Transitions
 from awac.training.evaluate import Evaluator

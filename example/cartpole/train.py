@@ -32,7 +32,7 @@ import mindspore as ms
 import numpy as np
 
 from awac.cli.options import path, positive
-from awac.errors import AWACError, CheckpointError
+from awac.errors import AWACError, CheckpointError, first_line
 from awac.runs import files
 from awac.training.resume import versions
 
@@ -94,7 +94,7 @@ def run_all(recipes: dict[str, experiment.Recipe], seeds: int, jobs: int, out: P
                     print(text, file=sys.stderr, flush=True)
                     break
                 except Exception as error:  # the other runs go on
-                    print(f"{name}, seed {seed}, failed: {files.first_line(error)}", file=sys.stderr, flush=True)
+                    print(f"{name}, seed {seed}, failed: {first_line(error)}", file=sys.stderr, flush=True)
                     continue
                 files.write_npz(places[name, seed], {**lengths, "settings": np.asarray(settings_of(recipes[name]))})
                 found[name, seed] = lengths

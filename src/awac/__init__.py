@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from awac.data.sources import load_dataset
     from awac.envs import make_env
     from awac.runs.deployed import load_policy
-    from awac.training.policy_ranking import evaluate_offline
+    from awac.training.offline_evaluation import evaluate_offline
     from awac.training.session import evaluate, train
 
 __version__ = "0.2.0.dev0"
@@ -34,7 +34,7 @@ __all__ = [
 _HOMES = {
     "AWAC": "awac.agent",
     "evaluate": "awac.training.session",
-    "evaluate_offline": "awac.training.policy_ranking",
+    "evaluate_offline": "awac.training.offline_evaluation",
     "load_config": "awac.config",
     "load_dataset": "awac.data.sources",
     "load_policy": "awac.runs.deployed",

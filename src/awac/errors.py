@@ -21,6 +21,17 @@ def did_you_mean(name, known: Iterable[str]) -> str:
     return f": did you mean {close[0]!r}?" if close else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's type and message without line breaks."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 NO_HOME = (
     "the home folder is not known (HOME is not set, and the user has no passwd entry); set HOME, or AWAC_CACHE_DIR for "
     "generated data and D4RL_DATASET_DIR for D4RL's files"

@@ -11,7 +11,7 @@ from mindspore import Tensor
 
 from awac.algorithm.networks import MLP
 from awac.data.normalizer import PREFIX, Normalizer
-from awac.errors import CheckpointError
+from awac.errors import CheckpointError, first_line
 from awac.runs import ckpt_file, files
 
 GENERATORS, KINDS = "generators", "networks"
@@ -34,7 +34,7 @@ def write(path, agent, parameters: dict, rngs: dict[str, np.random.Generator], n
     try:
         files.write(path, lambda temp: ms.save_checkpoint(data, str(temp)))
     except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} could not be written ({files.first_line(error)})") from error
+        raise CheckpointError(f"{path} could not be written ({first_line(error)})") from error
 
 
 def read(path, agent, parameters: dict, streams) -> tuple[dict, dict[str, np.random.Generator], Normalizer | None]:

@@ -37,7 +37,7 @@ def add(parser) -> None:
 def run(args) -> None:
     """Runs the command."""
     from awac.data.behaviour import shipped_names
-    from awac.data.record import record
+    from awac.data.collect import record
     from awac.data.sources.registry import claimed
     from awac.runs.behaviour import trained_policy
 

@@ -36,7 +36,7 @@ def add(parser) -> None:
 
 def run(args) -> None:
     """Runs the command."""
-    from awac.training.policy_ranking import evaluate_offline
+    from awac.training.offline_evaluation import evaluate_offline
 
     chosen = args.episode or []
     evaluate_offline(

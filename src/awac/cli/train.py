@@ -55,7 +55,7 @@ def run(args) -> None:
     """Runs the command."""
     from awac.config import KEYS, load_config, split_pair
     from awac.training.material import offline_episodes
-    from awac.training.resume import stored_config, stored_episodes
+    from awac.training.resume import stored_run
     from awac.training.session import train
 
     overrides = {}
@@ -64,7 +64,7 @@ def run(args) -> None:
         overrides[name] = KEYS[name].parse(value, "--set") if name in KEYS else value
     overrides.update(given_keys(args))
     folder = Path(args.ckpt_path)
-    base, begun = (stored_config(folder), stored_episodes(folder)) if args.resume else (None, None)
+    base, begun = stored_run(folder) if args.resume else (None, None)
     config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
     if config.env.no_env and (not begun or base and config.train.offline_train_steps != base.train.offline_train_steps):
         begun = offline_episodes(config)  # a resumed run's offline phase may be extended

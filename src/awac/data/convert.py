@@ -11,16 +11,16 @@ import numpy as np
 
 from awac.data.columns import PHYSICS, VECTORS, load, named
 from awac.data.ends import find_ends
+from awac.data.hdf5_writer import write_hdf5
 from awac.data.minari_writer import write_minari
 from awac.data.order import check_order
-from awac.data.record import write_hdf5
 from awac.data.sources.minari import PREFIX
 from awac.data.sources.registry import Columns, Recording, Request
 from awac.data.sources.resolve import find
 from awac.data.sources.table_names import inner_words
 from awac.data.spaces import are_whole
-from awac.errors import EXTRAS, DataError
-from awac.runs.files import first_line, write, write_npz
+from awac.errors import EXTRAS, DataError, first_line
+from awac.runs.files import write, write_npz
 
 FORMATS = (".hdf5", ".h5", ".npz", ".csv", ".parquet")
 _TABLE_NAMES = {

@@ -19,8 +19,7 @@ from awac.data.sources.registry import Recording
 from awac.data.spaces import action_space
 from awac.data.transitions import BOUND_TOLERANCE, Transitions
 from awac.envs.tasks import Task
-from awac.errors import EXTRAS, DataError
-from awac.runs.files import first_line
+from awac.errors import EXTRAS, DataError, first_line
 
 _ROOT = "MINARI_DATASETS_PATH"
 

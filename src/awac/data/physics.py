@@ -13,9 +13,10 @@ from awac.data.checks import Finding
 from awac.data.columns import PHYSICS
 from awac.data.transitions import Transitions
 from awac.envs.actions import environment_action_space, to_environment
-from awac.envs.guard import guard_of, one_line
+from awac.envs.guard import guard_of
 from awac.envs.old_gym import OldGymEnv
 from awac.envs.tasks import Task
+from awac.errors import one_line
 
 OBSERVATION_TOLERANCE, REWARD_TOLERANCE = 1e-5, 5e-3
 """Median errors up to which rows count as recorded with these physics. Files hold states in float32, which alone gives

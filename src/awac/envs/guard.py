@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from awac.errors import AWACError, EnvironmentFault, Interrupted
+from awac.errors import AWACError, EnvironmentFault, Interrupted, one_line
 
 LARGEST = float(np.finfo(np.float32).max)
 """Rows are stored in float32: beyond it they would be infinite."""
@@ -210,12 +210,6 @@ def guard_of(env: gymnasium.Env) -> Guard | None:
     while isinstance(env, gymnasium.Wrapper) and not isinstance(env, Guard):
         env = env.env
     return env if isinstance(env, Guard) else None
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's type and message without line breaks."""
-    text = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _deciding_reset(env: gymnasium.Env):

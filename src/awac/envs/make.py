@@ -21,10 +21,10 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from awac.envs import old_gym
 from awac.envs.actions import PolicyActions
-from awac.envs.guard import Guard, guard_of, one_line
+from awac.envs.guard import Guard, guard_of
 from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT
 from awac.envs.tasks import MIXES, NAMESPACE, VERSIONS, Task, known_d4rl_ids
-from awac.errors import AWACError, TaskError, nearest
+from awac.errors import AWACError, TaskError, nearest, one_line
 
 DEFAULT_LIMIT = 10_000
 """Step limit of an episode if the environment has none."""

@@ -10,9 +10,8 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from awac.envs.guard import one_line
 from awac.envs.tasks import Task
-from awac.errors import TaskError
+from awac.errors import TaskError, one_line
 
 PREFIX = "gym:"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from awac.config import SECTIONS, Config
 from awac.envs.tasks import normalized_score
-from awac.errors import DataError, NoCheckpointError
+from awac.errors import DataError, NoCheckpointError, first_line
 from awac.report.measures import by_seed, is_normalised, seed_of
 from awac.report.run import EVALUATIONS, Run
 from awac.runs import files
@@ -62,7 +62,7 @@ class Results:
             plan = json.loads(files.read_text(folder / PLAN))["trials"]
             rows = [(str(row["task"]), str(row["preset"]), str(row["name"]), int(row["episodes"])) for row in plan]
         except files.READ_ERRORS as error:
-            raise DataError(f"{folder / PLAN} is not a sweep's plan ({files.first_line(error)})") from error
+            raise DataError(f"{folder / PLAN} is not a sweep's plan ({first_line(error)})") from error
         runs: dict[tuple[str, str], list[Run]] = {}
         missing = []
         for task, preset, name, episodes in rows:

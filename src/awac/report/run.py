@@ -12,7 +12,7 @@ import numpy as np
 
 from awac.errors import DataError
 from awac.runs import checkpoint
-from awac.runs.folder import begun_with, is_run
+from awac.runs.folder import is_run, marker
 from awac.runs.tables import inherited_steps
 
 EVALUATIONS = ("episodes", "returns", "deviations", "scores")
@@ -114,7 +114,7 @@ def _without_evaluations(folder: Path) -> str:
         CheckpointError: it is of a run whose files are all damaged.
     """
     if is_run(folder):
-        config = begun_with(folder) or checkpoint.newest(folder, warn=lambda _: None)["config"]
+        config = marker(folder).get("config") or checkpoint.newest(folder, warn=lambda _: None)["config"]
         if config["env"].get("no_env"):
             return (
                 "was trained without an environment: it has no evaluations to report; `awac evaluate-offline` "

@@ -44,7 +44,7 @@ def write(results: Results, path: Path) -> None:
     lines = ",\n".join(json.dumps(run) for run in runs)  # a line a run: more runs are more lines in a diff
     text = f'{json.dumps(head)[:-1]}, "runs": [\n{lines}\n]}}\n'
     try:
-        files.write(path, lambda temp: temp.write_text(text, encoding="utf-8"))
+        files.write_text(path, text)
     except OSError as error:
         raise ConfigError(f"{path} can't be written ({error.strerror}); choose a file that can be") from None
 

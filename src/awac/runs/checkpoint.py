@@ -20,7 +20,7 @@ import awac.algorithm.backend  # noqa: F401  before MindSpore is imported
 import mindspore as ms
 import numpy as np
 
-from awac.errors import CheckpointError, NoCheckpointError
+from awac.errors import CheckpointError, NoCheckpointError, first_line
 from awac.runs import ckpt_file, files, replay_log
 from awac.runs.folder import MANIFEST, NETWORKS, STATE, episodes, known_episodes
 
@@ -51,11 +51,11 @@ def save(folder: Path, episode: int, networks: dict, state: dict | None, about: 
             path = STATE.format(episode)
             written[path] = files.write_npz(folder / path, state)
         manifest = json.dumps({"format": FORMAT, "episode": episode, **about, "files": written}, indent=1)
-        files.write(folder / MANIFEST.format(episode), lambda temp: temp.write_text(manifest, encoding="utf-8"))
+        files.write_text(folder / MANIFEST.format(episode), manifest)
     except (OSError, RuntimeError, ValueError) as error:
         if not (folder / MANIFEST.format(episode)).exists():
             remove(folder, episode)  # what was written takes room, and nothing else would remove it
-        reason = files.first_line(error)
+        reason = first_line(error)
         raise CheckpointError(f"checkpoint {episode} could not be written to {folder} ({reason})") from error
     # Higher numbers are damaged ones that training went back behind: they may not push out sound ones.
     numbers = [number for number in episodes(folder) if number <= episode]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from awac.errors import CheckpointError
-from awac.runs.files import READ_ERRORS, first_line
+from awac.errors import CheckpointError, first_line
+from awac.runs.files import READ_ERRORS
 
 _TYPES = {"Float32": np.float32, "Float64": np.float64, "Int32": np.int32, "Int64": np.int64, "UInt8": np.uint8}
 _VARINT, _BYTES = 0, 2

@@ -16,7 +16,7 @@ from awac.data.normalizer import Normalizer
 from awac.envs.actions import PolicyActions, to_environment
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import AWACError, CheckpointError, ConfigError, DataError, TaskError
+from awac.errors import AWACError, CheckpointError, ConfigError, DataError, TaskError, first_line
 from awac.runs import ckpt_file, files
 from awac.runs.folder import MANIFEST, NETWORKS, episodes, known_episodes
 
@@ -163,7 +163,7 @@ def _read(folder: Path, number: int) -> DeployedPolicy:
     except AWACError as error:
         raise CheckpointError(f"{folder}: {error}") from error
     except files.READ_ERRORS as error:
-        raise CheckpointError(f"{folder}: checkpoint {number} is damaged ({files.first_line(error)})") from error
+        raise CheckpointError(f"{folder}: checkpoint {number} is damaged ({first_line(error)})") from error
 
 
 def _action_space(manifest: dict, config: Config) -> spaces.Box | spaces.Discrete:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from awac.errors import AWACError, CheckpointError, DataError, HomeError
+from awac.errors import AWACError, CheckpointError, DataError, HomeError, first_line
 
 READ_ERRORS = (
     OSError,
@@ -122,6 +122,11 @@ def write(target: Path, fill, mark: str = "tmp") -> dict:
             temp.unlink()
 
 
+def write_text(target: Path, text: str) -> dict:
+    """Writes text in UTF-8 as `write` does."""
+    return write(target, lambda temp: temp.write_text(text, encoding="utf-8", newline=""))
+
+
 def _new_mode() -> int:
     """The permissions of a file that `open` makes."""
     try:
@@ -206,9 +211,12 @@ def npy_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> t
     return shape, dtype
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def make_folder(folder: Path, remedy: str) -> None:
+    """Makes a folder, or raises a DataError that ends in `remedy`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error.strerror}); {remedy}") from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from awac.errors import CheckpointError
+from awac.errors import CheckpointError, first_line
 from awac.runs import files
 
 NETWORKS = {
@@ -68,27 +68,22 @@ def note_resumed(folder: Path, config: dict, episodes: int, after: int) -> None:
     Raises:
         CheckpointError: the folder can't be written to, or the marker is damaged.
     """
-    try:
-        marker = dict(json.loads(files.read_text(folder / MARKER)))
-    except FileNotFoundError:  # an older version's run
-        return
-    except files.READ_ERRORS as error:
-        raise CheckpointError(f"{folder / MARKER} is damaged ({files.first_line(error)})") from error
-    _write_json(folder / MARKER, {**marker, "config": config, "episodes": episodes, "noted_after": after})
+    if noted := marker(folder):  # else an older version's run
+        _write_json(folder / MARKER, {**noted, "config": config, "episodes": episodes, "noted_after": after})
 
 
-def begun_with(folder: Path, what: str = "config"):
-    """What the marker notes: `config`, `episodes`, `noted_after`; None without a marker, or in an older version's.
+def marker(folder: Path) -> dict:
+    """What a run noted when it began or was resumed; {} if there is no marker, as in an older version's folder.
 
     Raises:
         CheckpointError: the marker is damaged.
     """
     try:
-        return json.loads(files.read_text(folder / MARKER)).get(what)
+        return dict(json.loads(files.read_text(folder / MARKER)))
     except FileNotFoundError:
-        return None
+        return {}
     except files.READ_ERRORS as error:
-        raise CheckpointError(f"{folder / MARKER} is damaged; --overwrite starts over") from error
+        raise CheckpointError(f"{folder / MARKER} is damaged ({first_line(error)}); --overwrite starts over") from error
 
 
 def is_run(folder: Path) -> bool:
@@ -259,6 +254,6 @@ def _is_table(path: Path) -> bool:
 def _write_json(path: Path, content: dict) -> None:
     text = json.dumps(content)
     try:
-        files.write(path, lambda temp: temp.write_text(text, encoding="utf-8"))
+        files.write_text(path, text)
     except OSError as error:
         raise CheckpointError(f"{path.parent} cannot be written to ({error.strerror})") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from awac.errors import CheckpointError
+from awac.errors import CheckpointError, first_line
 from awac.runs import files
 from awac.runs.folder import PIECE
 
@@ -37,7 +37,7 @@ class ReplayLog:
             try:
                 self.fingerprints[name] = files.write(self.folder / name, lambda temp: np.save(temp, rows))
             except OSError as error:
-                reason = files.first_line(error)
+                reason = first_line(error)
                 raise CheckpointError(f"online rows could not be written to {self.folder} ({reason})") from error
 
     def forget(self, insertion: int) -> None:
@@ -72,7 +72,7 @@ class ReplayLog:
                 # Memory-mapped: a declared shape larger than the file is an error before memory is allocated.
                 piece = np.load(path, mmap_mode="r", allow_pickle=False)
             except files.READ_ERRORS as error:
-                raise CheckpointError(f"{path}: damaged replay file ({files.first_line(error)})") from error
+                raise CheckpointError(f"{path}: damaged replay file ({first_line(error)})") from error
             if first > filled or piece.shape != (end - first, width):
                 break
             self.fingerprints[path.name] = files.fingerprint(path)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from awac.errors import CheckpointError
-from awac.runs import checkpoint, files, tables
+from awac.errors import CheckpointError, first_line
+from awac.runs import checkpoint, tables
 from awac.runs.replay_log import ReplayLog
 
 
@@ -61,7 +61,7 @@ class CheckpointStore:
         try:
             tables.keep_copies(self._folder)
         except OSError as error:
-            reason = files.first_line(error)
+            reason = first_line(error)
             raise CheckpointError(f"the tables could not be copied to {self._folder} ({reason})") from error
         rows = {"inserted": inserted, "replay": self._log.needed(inserted, min(inserted, replay.online_capacity))}
         about = {**self._about, "gradient_steps": snapshot.gradient_steps, **rows}

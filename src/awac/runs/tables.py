@@ -39,7 +39,7 @@ class Table:
         text = io.StringIO(newline="")
         csv.writer(text).writerows([columns, *rows])
         with _or_stop(path):
-            files.write(path, lambda temp: temp.write_bytes(text.getvalue().encode()))
+            files.write_text(path, text.getvalue())
 
     def add(self, values: dict) -> None:
         """Appends one row and syncs it, before a checkpoint refers to it."""

@@ -20,9 +20,9 @@ from awac.errors import (
     Interrupted,
     NoCheckpointError,
     TaskError,
+    first_line,
 )
 from awac.runs import folder as run_folder
-from awac.runs.files import first_line
 from awac.sweep import trial as trial_run
 from awac.sweep.plan import PLAN, Trial, describe, write_plan
 from awac.sweep.progress import Progress

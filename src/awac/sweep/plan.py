@@ -110,7 +110,7 @@ def write_plan(trials: list[Trial], folder: Path) -> None:
     rows = [{key: getattr(trial, key) for key in ("name", "task", "preset", "seed", "episodes")} for trial in trials]
     text = json.dumps({"format": 1, "trials": rows}, indent=1)
     try:
-        files.write(folder / PLAN, lambda temp: temp.write_text(text, encoding="utf-8"))
+        files.write_text(folder / PLAN, text)
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written to ({error.strerror})") from None
 

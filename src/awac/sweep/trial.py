@@ -10,9 +10,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from awac.errors import AWACError, Interrupted, NoCheckpointError
+from awac.errors import AWACError, Interrupted, NoCheckpointError, first_line
 from awac.runs import folder as run_folder
-from awac.runs.files import first_line
 from awac.runs.tables import last_row
 from awac.sweep.plan import Trial
 

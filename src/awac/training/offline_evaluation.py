@@ -1,229 +1,292 @@
-"""Which policy is best, without an environment: fitted Q evaluation of policies on a data set.
-
-All policies are evaluated at once, on the same batches and from the same initial weights, so that what they share
-cancels in their differences.
-"""
+"""`awac evaluate-offline`: the saved policies of some runs, ranked on a data set without an environment."""
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Callable, Sequence
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+from gymnasium import spaces
 
-from awac.algorithm.fqe import FittedQ
-from awac.data.normalizer import Normalizer
+from awac.config import Config
+from awac.data.sources import resolve_dataset
+from awac.data.sources.table_names import inner_words
 from awac.data.transitions import Transitions
-from awac.errors import ConfigError, DivergenceError
+from awac.envs.stand_in import stand_in
+from awac.errors import CheckpointError, ConfigError, ExportError, did_you_mean
+from awac.runs import files
+from awac.runs.deployed import DeployedPolicy, load_policy
+from awac.runs.folder import episodes
+from awac.runs.tables import rows_by_episode
+from awac.training.fitted_q import Estimate, Settings, check, fitted_q, rank_correlation
+from awac.training.resume import fingerprint
+from awac.training.session import select_device
 
-POINTS = 20
-"""How often the estimates are recorded; the result is the mean of the last `AVERAGED`."""
-AVERAGED = 3
-_STARTS = 1000
-_COMPARED = 10_000
-_BLOCK = 65536
-
-Policy = Callable[[np.ndarray], np.ndarray]
-"""Raw observations (B, O) to actions (B, A) in [−1, 1], or indices (B,)."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the critics are fitted.
-
-    Attributes:
-        gamma: discount factor γ of the value that is estimated.
-        steps: gradient steps.
-        critics: independent critics for each policy; with one there is no standard deviation.
-        hidden: widths of their hidden layers.
-        batch_size: rows of a gradient step.
-        steps_per_target: gradient steps between two computations of the targets.
-        learning_rate: Adam's.
-        seed: of the weights and the batches.
-    """
-
-    gamma: float = 0.99
-    steps: int = 10_000
-    critics: int = 3
-    hidden: tuple[int, ...] = (128, 128)
-    batch_size: int = 128
-    steps_per_target: int = 10
-    learning_rate: float = 1e-3
-    seed: int = 0
+COLUMNS = (
+    "folder",
+    "episode",
+    "estimate",
+    "std",
+    "drift",
+    "off_data",
+    "mean_return",
+    "normalized_score",
+    "gamma",
+    "steps",
+    "critics",
+    "dataset",
+    "rows",
+)
+DRIFT = 0.05
+"""Drift relative to the largest estimate above which estimates get a warning."""
+HORIZONS = 3
+"""Targets computed per 1/(1 − γ) below which a value is still much of what it began with."""
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """The value of one policy, E[Σ γᵗ r_t] from the data's first states.
+class Ranked:
+    """One policy and its results.
 
     Attributes:
-        value: mean over the critics.
-        std: standard deviation over the critics; NaN with a single one. It tells how far they agree, not how far
-            they are right.
-        drift: change of the value over the last fifth of the steps; NaN with too few steps to tell.
-        off_data: how far the policy's actions are from the data's: root mean square over the rows, 10,000 of them at
-            most, in the policy's unit [−1, 1]; for discrete actions the share of rows with another action.
+        folder: its run.
+        episode: its checkpoint.
+        estimate: of its value.
+        mean_return: undiscounted, from the run's own evaluation of that checkpoint; None if there is none.
+        normalized_score: likewise.
     """
 
-    value: float
-    std: float
-    drift: float
-    off_data: float
+    folder: Path
+    episode: int
+    estimate: Estimate
+    mean_return: float | None
+    normalized_score: float | None
 
 
-def first_states(data: Transitions) -> np.ndarray:
-    """(E,) rows in which episodes begin."""
-    ends = np.flatnonzero(data.terminated | data.truncated) + 1
-    return np.concatenate([[0], ends[ends < len(data)]])
-
-
-def fitted_q(
-    data: Transitions,
-    policies: Sequence[Policy],
-    action_count: int | None = None,
-    settings: Settings | None = None,
-    progress: bool = False,
-) -> list[Estimate]:
-    """Estimates the value of each policy from recorded rows.
+def evaluate_offline(
+    folders: Sequence[str] | str,
+    episode: Sequence[int] | int | str | None = None,
+    *,
+    dataset: str | None = None,
+    action_unit: str | None = None,
+    download: bool = False,
+    gamma: float | None = None,
+    fit: dict | None = None,
+    out: str | None = None,
+    device: str = "CPU",
+) -> list[Ranked]:
+    """Estimates the value of saved policies from a data set alone, prints a table and writes a CSV file.
 
     Args:
-        data: the rows; continuous actions in [−1, 1].
-        policies: deterministic policies.
-        action_count: number of discrete actions; None for continuous ones.
-        settings: None for the defaults.
-        progress: show a bar on stderr if that is a terminal.
+        folders: run folders, or folders that `awac export --out` wrote; one or several.
+        episode: a checkpoint of each folder, several, "all" of them, or None for the newest.
+        dataset: id or path; None for the one that the policies were trained on.
+        action_unit: of its actions; None as in training.
+        download: fetch D4RL's file if it is not on the machine.
+        gamma: discount factor; None for the runs' own.
+        fit: other attributes of `Settings` by name.
+        out: the CSV file; None for `offline_evaluation.csv` in the first folder.
+        device: as in `awac train`.
+
+    Returns:
+        The policies, highest estimate first.
 
     Raises:
-        ConfigError: γ is not below 1, or another setting is not positive.
-        DivergenceError: the critics' loss is not finite.
+        CheckpointError: no sound checkpoint, or policies of different spaces.
+        ConfigError: policies of different data sets or discounts, and none was given.
+        DataError: the data set can't be read, or does not fit the policies.
     """
-    settings = settings or Settings()
+    select_device(device)
+    if isinstance(folders, (str, os.PathLike)):
+        folders = [folders]
+    if not folders:
+        raise ConfigError("evaluate_offline: no run folder is given")
+    policies = [policy for folder in folders for policy in _policies(Path(folder).expanduser(), episode)]
+    for folder, policy in policies:
+        _same_spaces(policies[0], (folder, policy))
+    configs = [Config.from_dict(policy.manifest["config"]) for _, policy in policies]
+    name = dataset or _common("data set", {config.env.dataset or config.env.task for config in configs}, "--dataset")
+    if gamma is None:
+        gamma = _common("gamma", {config.algo.gamma for config in configs}, "--gamma")
+    settings = Settings(gamma=gamma, **_known(fit or {}))
     check(settings)
-    rng = np.random.default_rng([settings.seed, 1])
-    batches = _Batches(data, policies, settings, rng)
-    low, high = batches.bounds
-    critics = FittedQ(
-        batches.obs.shape[1],
-        action_count or data.actions.shape[1],
-        action_count is not None,
-        settings.hidden,
-        copies=len(policies) * settings.critics,
-        gamma=settings.gamma,
-        learning_rate=settings.learning_rate,
-        bounds=(low / batches.scale, high / batches.scale),
-        start=batches.start / batches.scale,
-        seed=settings.seed,
-        alike=len(policies),
+    unit = action_unit or _common("action_unit", {config.env.action_unit for config in configs}, "--action_unit")
+    data, rows = _data(name, policies[0][1], unit, download or configs[0].env.download)
+    if dataset is None:
+        _compare(policies, data)
+    space = policies[0][1].space
+    count = int(space.n) if isinstance(space, spaces.Discrete) else None
+    print(
+        f"Fitted Q evaluation of {len(policies)} {'policy' if len(policies) == 1 else 'policies'}: "
+        f"{settings.critics} critics each, {settings.steps} steps, gamma {settings.gamma:g}",
+        flush=True,
     )
-    begin = first_states(data)
-    if len(begin) > _STARTS:
-        begin = np.random.default_rng([settings.seed, 3]).choice(begin, _STARTS, replace=False)
-    first = np.stack([_columns(policy(data.observations[begin])) for policy in policies])
-    first = np.repeat(first, settings.critics, axis=0)
-    obs = np.repeat(batches.obs[begin][None], len(first), axis=0)
-    calls = max(1, round(settings.steps / settings.steps_per_target))
-    recorded_at = {round(calls * (i + 1) / POINTS) for i in range(POINTS)}
-    history = []
-    for call in tqdm(range(1, calls + 1), "evaluate", disable=None if progress else True, leave=False):
-        loss = critics.fit(batches.draw())
-        if not np.isfinite(loss):
-            raise DivergenceError(f"the critics' loss is {loss:g} after {call * settings.steps_per_target} steps")
-        if call in recorded_at:
-            history.append(batches.scale * critics.values(obs, first).mean(-1).astype(np.float64))
-    values = np.stack(history).reshape(len(history), len(policies), settings.critics)
-    last, before = values[-AVERAGED:].mean(0), values[-AVERAGED - POINTS // 5 :][:AVERAGED].mean(0)
-    if len(values) < AVERAGED + POINTS // 5:
-        before = np.full_like(before, np.nan)
-    std = last.std(-1, ddof=1) if settings.critics > 1 else np.full(len(policies), np.nan)
-    drift = (last - before).mean(-1)
-    return [
-        Estimate(float(value), float(s), float(d), distance)
-        for value, s, d, distance in zip(last.mean(-1), std, drift, batches.off_data, strict=True)
-    ]
+    estimates = fitted_q(data, [policy.network for _, policy in policies], count, settings, progress=True)
+    ranked = [_ranked(folder, policy, e) for (folder, policy), e in zip(policies, estimates, strict=True)]
+    ranked.sort(key=lambda row: -row.estimate.value)
+    print(*_table(ranked), *_remarks(ranked, settings), sep="\n", flush=True)
+    path = Path(out).expanduser() if out else policies[0][0] / "offline_evaluation.csv"
+    _write(path, ranked, settings, name, rows)
+    print(f"Written to {path}", flush=True)
+    return ranked
 
 
-class _Batches:
-    """Rows of the data as `FittedQ` takes them, with each policy's actions in the next states.
+def _policies(folder: Path, episode) -> list[tuple[Path, DeployedPolicy]]:
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder")
+    chosen: list[int | None] = [episode]
+    if episode == "all":
+        chosen = [*sorted(episodes(folder))]
+    elif isinstance(episode, (list, tuple, range, np.ndarray)):
+        chosen = [*episode] or [None]
+    if not chosen:
+        raise CheckpointError(f"{folder}: no checkpoint in it")
+    return [(folder, load_policy(str(folder), number)) for number in chosen]
 
-    Attributes:
-        obs: (N, O) normalised.
-        bounds: lowest and highest value that rewards of this size can sum up to.
-        scale: the value of rewards of mean size without their signs, with episodes that end as often as in the data;
-            rewards are divided by it.
-        start: the same with their signs.
-        off_data: as in `Estimate`, for each policy.
+
+def _same_spaces(first: tuple[Path, DeployedPolicy], other: tuple[Path, DeployedPolicy]) -> None:
+    sizes = [policy.manifest["spaces"]["raw_obs_size"] for _, policy in (first, other)]
+    if sizes[0] != sizes[1] or first[1].space != other[1].space:
+        raise CheckpointError(
+            f"{first[0]} and {other[0]} have policies of different observations or actions ({sizes[0]} values, "
+            f"{first[1].space}; {sizes[1]} values, {other[1].space}); compare those of one task"
+        )
+    columns = [_columns_of(policy) for _, policy in (first, other)]
+    if all(columns) and inner_words(columns[0]) != inner_words(columns[1]):
+        raise CheckpointError(
+            f"{first[0]} and {other[0]} were trained on other observation columns, or in another order; compare those "
+            "of one table"
+        )
+
+
+def _known(fit: dict) -> dict:
+    names = [field.name for field in dataclasses.fields(Settings) if field.name != "gamma"]
+    for name in fit:
+        if name not in names:
+            raise ConfigError(f"fit: unknown setting {name!r}{did_you_mean(name, names)} (one of {', '.join(names)})")
+    return fit
+
+
+def _common(what: str, values: set, option: str):
+    """The one value of all policies.
+
+    Raises:
+        ConfigError: there are several.
     """
-
-    def __init__(self, data: Transitions, policies: Sequence[Policy], settings: Settings, rng: np.random.Generator):
-        normalizer = Normalizer.fit(data.observations)
-        self.obs, self._next_obs = normalizer(data.observations), normalizer(data.next_observations)
-        self._actions = _columns(data.actions)
-        self._next_actions = np.stack([_in_blocks(policy, data.next_observations) for policy in policies])
-        count = len(data)
-        rows = np.arange(count) if count <= _COMPARED else rng.choice(count, _COMPARED, replace=False)
-        self.off_data = [self._distance(data, policy, rows) for policy in policies]
-        gamma, rewards = settings.gamma, data.rewards.astype(np.float64)
-        ends = [0.0, *(float(r) for r in (rewards.min(), rewards.max()))]
-        self.bounds = min(ends) / (1 - gamma), max(ends) / (1 - gamma)
-        steps = 1 / (1 - gamma * (1 - float(data.terminated.mean())))  # that a value sums up, on average
-        self.start, self.scale = float(rewards.mean()) * steps, float(np.abs(rewards).mean()) * steps or 1.0
-        self._tail = np.stack([rewards / self.scale, data.terminated], axis=1).astype(np.float32)
-        self._settings, self._policies = settings, len(policies)
-        self._rngs = [np.random.default_rng([settings.seed, 2, i]) for i in range(settings.critics)]
-        size, columns = self.obs.shape[1], self._actions.shape[1]
-        shape = (len(policies), settings.critics, settings.steps_per_target, settings.batch_size)
-        self._rows = np.empty((*shape, 2 * (size + columns) + 2), np.float32)
-
-    def draw(self) -> np.ndarray:
-        """(P·C, K, B, W) rows; the i-th critics of all policies share them. The next call overwrites them."""
-        size, columns = self.obs.shape[1], self._actions.shape[1]
-        rows, end = self._rows, 2 * (size + columns)
-        for i, rng in enumerate(self._rngs):
-            index = rng.integers(len(self.obs), size=rows.shape[2:4])
-            rows[:, i, ..., :size] = self.obs[index]
-            rows[:, i, ..., size : 2 * size] = self._next_obs[index]
-            rows[:, i, ..., 2 * size : end - columns] = self._actions[index]
-            rows[:, i, ..., end - columns : end] = self._next_actions[:, index]
-            rows[:, i, ..., end:] = self._tail[index]
-        return rows.reshape(-1, *rows.shape[2:])
-
-    def _distance(self, data: Transitions, policy: Policy, rows: np.ndarray) -> float:
-        theirs, ours = self._actions[rows], _columns(policy(data.observations[rows]))
-        if data.discrete:
-            return float((theirs != ours).mean())
-        return float(np.sqrt(np.square(theirs - ours).mean()))
+    if len(values) > 1:
+        listed = ", ".join(sorted(map(str, values)))
+        raise ConfigError(
+            f"the policies were trained with different values of {what} ({listed}); give one with {option}"
+        )
+    return values.pop()
 
 
-def _in_blocks(policy: Policy, observations: np.ndarray) -> np.ndarray:
-    blocks = (observations[i : i + _BLOCK] for i in range(0, len(observations), _BLOCK))
-    return np.concatenate([_columns(policy(block)) for block in blocks])
+def _data(name: str, policy: DeployedPolicy, unit: str, download: bool) -> tuple[Transitions, int]:
+    """The rows, read with the policy's spaces and its episodes' limit in place of an environment's."""
+    limit = policy.manifest.get("episode_limit") or policy.manifest["config"]["env"].get("max_episode_steps")
+    env = stand_in(int(policy.manifest["spaces"]["raw_obs_size"]), _space(policy), limit)
+    columns = _columns_of(policy)
+    data, origin = resolve_dataset(name, env=env, action_unit=unit, download=download, columns=columns)
+    print(*origin.lines(), sep="\n", flush=True)
+    return data, origin.rows
 
 
-def _columns(actions: np.ndarray) -> np.ndarray:
-    """(N, A) float32; indices as one column."""
-    return np.asarray(actions).reshape(len(actions), -1).astype(np.float32)
+def _columns_of(policy: DeployedPolicy) -> tuple[str, ...]:
+    """Names of the observation columns, if it was trained on a table."""
+    return tuple(policy.manifest.get("data", {}).get("observation_columns", ()))
 
 
-def check(settings: Settings) -> None:
-    """Refuses settings that nothing can be fitted with, before data are read."""
-    if not (isinstance(settings.gamma, numbers.Real) and 0.0 <= settings.gamma < 1.0):
-        raise ConfigError(f"gamma is {settings.gamma!r}; the values of endless episodes need one from 0 to below 1")
-    for name in ("steps", "critics", "batch_size", "steps_per_target", "learning_rate", "seed"):
-        value, kind = getattr(settings, name), numbers.Real if name == "learning_rate" else numbers.Integral
-        if not isinstance(value, kind) or value < 0 or (value == 0 and name != "seed"):
-            words = "a number" if kind is numbers.Real else "a whole number"
-            raise ConfigError(f"{name} is {value!r}; it must be {words}{' from' if name == 'seed' else ' above'} 0")
-    widths = settings.hidden
-    if not isinstance(widths, (list, tuple)) or not all(isinstance(w, numbers.Integral) and w > 0 for w in widths):
-        raise ConfigError(f"hidden is {widths!r}; it must be a list of the layers' widths, such as (128, 128)")
+def _space(policy: DeployedPolicy) -> spaces.Space:
+    """The actions that training's environment had; `policy.space` has its bounds in float32."""
+    if "action_bounds" not in policy.manifest:
+        return policy.space
+    low, high = (np.asarray(side, np.float64) for side in policy.manifest["action_bounds"])
+    return spaces.Box(low, high, dtype=np.float64)
 
 
-def rank_correlation(a, b) -> float:
-    """Spearman's: 1 where both sort the same way, −1 the other way; NaN where one of them is constant."""
-    values = [np.asarray(x, np.float64) for x in (a, b)]
-    ranks = [(x[:, None] > x).sum(1) + 0.5 * (x[:, None] == x).sum(1) for x in values]
-    if min(np.ptp(r) for r in ranks) == 0:
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+def _compare(policies: list[tuple[Path, DeployedPolicy]], data: Transitions) -> None:
+    """Prints which runs were trained on other rows than these; older ones don't note how they cut episodes."""
+    here = fingerprint(data)
+    noted = {folder: policy.manifest for folder, policy in policies if "episode_limit" in policy.manifest}
+    for folder, manifest in noted.items():
+        if manifest["data"]["sha256"] != here:
+            print(f"Warning: {folder} was trained on other rows than these; --dataset names them", flush=True)
+
+
+def _ranked(folder: Path, policy: DeployedPolicy, estimate: Estimate) -> Ranked:
+    row = rows_by_episode(folder, "eval.csv").get(policy.episode, {})
+    return Ranked(folder, policy.episode, estimate, _number(row, "mean_return"), _number(row, "normalized_score"))
+
+
+def _number(row: dict[str, str], name: str) -> float | None:
+    try:
+        return float(row[name])
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _table(ranked: list[Ranked]) -> list[str]:
+    head = ("policy", "checkpoint", "estimate", "std", "drift", "off data", "return")
+    lines = [head]
+    for row in ranked:
+        e = row.estimate
+        known = "" if row.mean_return is None else f"{row.mean_return:.1f}"
+        figures = (f"{e.value:.2f}", f"{e.std:.2f}", f"{e.drift:+.2f}", f"{e.off_data:.2f}", known)
+        lines.append((str(row.folder), str(row.episode), *figures))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+
+
+def _remarks(ranked: list[Ranked], settings: Settings) -> list[str]:
+    """What a reader should know besides the table."""
+    lines, best = [], ranked[0]
+    if len(ranked) > 1:
+        noise = [float(np.nan_to_num(row.estimate.std)) for row in ranked]
+        near = [
+            r
+            for r, s in zip(ranked[1:], noise[1:], strict=True)
+            if best.estimate.value - r.estimate.value < noise[0] + s
+        ]
+        also = f"; not distinguishable from it: {', '.join(_name(row) for row in near)}" if near else ""
+        if np.isnan(best.estimate.std):
+            also = "; with one critic nothing tells how sure that is (--critics)"
+        lines.append(f"Highest estimate: {_name(best)}{also}")
+    known = [row for row in ranked if row.mean_return is not None]
+    if len(known) > 2:
+        rank = rank_correlation(*zip(*((row.estimate.value, row.mean_return) for row in known), strict=True))
+        none = "none, since the estimates or the returns are all equal" if np.isnan(rank) else f"{rank:.2f}"
+        lines.append(f"Rank correlation with the runs' own evaluations: {none} ({len(known)} policies)")
+    largest = max(abs(r.estimate.value) for r in ranked)
+    moving = [r for r in ranked if abs(r.estimate.drift) > DRIFT * max(largest, 1e-9)]
+    if moving:
+        lines.append(f"Warning: {len(moving)} of {len(ranked)} estimates still move (drift); give more --steps")
+    needed = round(HORIZONS / (1 - settings.gamma)) * settings.steps_per_target
+    if settings.steps < needed:
+        lines.append(f"Warning: with gamma {settings.gamma:g} values need more --steps, {needed:,} or more")
+    if np.isnan(best.estimate.drift):
+        lines.append("Warning: too few --steps to tell whether the estimates still move")
+    return lines
+
+
+def _name(row: Ranked) -> str:
+    return f"{row.folder} checkpoint {row.episode}"
+
+
+def _write(path: Path, ranked: list[Ranked], settings: Settings, dataset: str, rows: int) -> None:
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(COLUMNS)
+    for row in ranked:
+        e = row.estimate
+        figures = (e.value, e.std, e.drift, e.off_data, row.mean_return, row.normalized_score)
+        shown = ["" if x is None or np.isnan(x) else f"{x:.6g}" for x in figures]
+        constant = (settings.gamma, settings.steps, settings.critics, dataset, rows)
+        table.writerow((row.folder, row.episode, *shown, *constant))
+    try:
+        files.write_text(path, text.getvalue())
+    except OSError as error:
+        raise ExportError(f"{path} could not be written ({error.strerror or error})") from error

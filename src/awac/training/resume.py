@@ -110,41 +110,31 @@ def stored_normalizer(folder: Path, manifest: dict) -> Normalizer:
     return Normalizer.from_policy(ckpt_file.read(folder / NETWORKS["policy"].format(manifest["episode"])))
 
 
-def stored_config(folder: Path) -> Config | None:
-    """The configuration of the run in a folder; None if there is none, or an older version's without a checkpoint.
+def stored_run(folder: Path) -> tuple[Config | None, int | None]:
+    """The configuration of the run in a folder, and how many training episodes it was to have in all.
+
+    Each is None if there is no run, or an older version's that did not note it.
 
     Raises:
-        CheckpointError: it has checkpoints, but none that is sound; or its note of the configuration is damaged.
+        CheckpointError: it has checkpoints, but none that is sound; or its note of them is damaged.
     """
     if not folder.is_dir():
-        return None
+        return None, None
+    marker = run_folder.marker(folder)
+    config, count = marker.get("config"), marker.get("episodes")
     if checkpoint.episodes(folder):
         manifest = _newest(folder, warn=lambda _: None)
-        if not _noted_since(folder, manifest):
-            return read_about(folder, manifest)[0]
-    noted = run_folder.begun_with(folder)
+        after = marker.get("noted_after")  # a run that was resumed and has not come to its next checkpoint
+        if not (isinstance(after, int) and after >= manifest["episode"]):
+            return read_about(folder, manifest)[0], _positive(manifest.get("episodes"))
     try:
-        return None if noted is None else Config.from_dict(noted)
+        return (None if config is None else Config.from_dict(config)), _positive(count)
     except (TypeError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{folder / run_folder.MARKER} is damaged ({error}); --overwrite starts over") from error
 
 
-def stored_episodes(folder: Path) -> int | None:
-    """How many training episodes the run in a folder was to have in all; None if it did not note it."""
-    if not folder.is_dir():
-        return None
-    noted = run_folder.begun_with(folder, "episodes")
-    if checkpoint.episodes(folder):
-        manifest = _newest(folder, warn=lambda _: None)
-        if not _noted_since(folder, manifest):
-            noted = manifest.get("episodes")
-    return noted if isinstance(noted, int) and noted > 0 else None
-
-
-def _noted_since(folder: Path, manifest: dict) -> bool:
-    """Whether a run was resumed from this checkpoint or a later one and noted its settings; older versions don't."""
-    after = run_folder.begun_with(folder, "noted_after")
-    return isinstance(after, int) and after >= manifest["episode"]
+def _positive(count) -> int | None:
+    return count if isinstance(count, int) and count > 0 else None
 
 
 def manifest_to_resume(folder: Path, config: Config, free: Collection[str] = FREE, hint: str = _RESUMED) -> dict:

@@ -17,10 +17,9 @@ from awac.config import KEYS, Config
 from awac.data.normalizer import Normalizer
 from awac.data.replay import Replay
 from awac.envs import Task, make_env
-from awac.errors import CheckpointError, ConfigError, TaskError, did_you_mean
+from awac.errors import CheckpointError, ConfigError, TaskError, did_you_mean, first_line
 from awac.runs import checkpoint
 from awac.runs import folder as run_folder
-from awac.runs.files import first_line
 from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog, NoEvaluation
 from awac.training.context import RunContext, make_evaluator, network_spaces
 from awac.training.distributed import own_folder
@@ -37,8 +36,8 @@ from awac.training.resume import (
     same_interface,
     same_networks,
     same_settings,
-    stored_config,
     stored_normalizer,
+    stored_run,
 )
 from awac.training.sanity import Warnings
 from awac.training.trainer import AWACTrainer
@@ -153,7 +152,7 @@ def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_
                 print(f"--init_from is not used: the run in {folder} goes on from its own checkpoint", flush=True)
         elif resume:
             print(f"No checkpoint in {folder} yet: the run starts from the beginning", flush=True)
-            if stored := stored_config(folder):
+            if stored := stored_run(folder)[0]:
                 same_settings(folder, stored, config)
             init_from, number = run_folder.read_origin(folder) or (init_from, None)
         elif run_folder.holds_a_run(folder) and not overwrite:

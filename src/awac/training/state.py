@@ -16,7 +16,7 @@ from awac.algorithm.policy import parameter_arrays
 from awac.config import Config
 from awac.data.normalizer import PREFIX, Normalizer
 from awac.data.replay import Replay
-from awac.errors import CheckpointError
+from awac.errors import CheckpointError, first_line
 from awac.runs import checkpoint, files
 from awac.runs.store import CheckpointStore, Snapshot
 from awac.training.actor import AWACActor
@@ -81,7 +81,7 @@ class TrainingState:
             for name, rng in self.rngs.items():
                 rng.bit_generator.state = json.loads(str(arrays[f"rng/{name}"]))
         except files.READ_ERRORS as error:
-            raise CheckpointError(f"a generator's state is damaged ({files.first_line(error)})") from error
+            raise CheckpointError(f"a generator's state is damaged ({first_line(error)})") from error
         self.episode, self.gradient_steps, self.env_steps, _ = _counters(arrays)
         self.rollout.load_state_dict(_part(arrays, "environment/"))
         self.optimism.load_state_dict(_part(arrays, "optimism/"))
@@ -138,7 +138,7 @@ class TrainingState:
                 self._learner.adopt_average()
             steps = _counters(arrays)[1]
         except (CheckpointError, *files.READ_ERRORS) as error:
-            raise CheckpointError(f"{source} doesn't fit this run ({files.first_line(error)})") from error
+            raise CheckpointError(f"{source} doesn't fit this run ({first_line(error)})") from error
         offline, length = config.train.offline_train_steps, config.train.n_steps_per_episode
         finished = not config.env.no_env and steps >= former.train.offline_train_steps
         if not config.env.no_env:
@@ -167,7 +167,7 @@ def _counters(arrays: dict[str, np.ndarray]) -> tuple[int, int, int, int]:
     try:
         episode, gradient_steps, env_steps, inserted = (int(n) for n in arrays["counters"])
     except files.READ_ERRORS as error:
-        raise CheckpointError(f"its counters are damaged ({files.first_line(error)})") from error
+        raise CheckpointError(f"its counters are damaged ({first_line(error)})") from error
     if min(episode, gradient_steps, env_steps, inserted) < 0:
         raise CheckpointError("its counters are damaged (negative)")
     return episode, gradient_steps, env_steps, inserted

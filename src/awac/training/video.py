@@ -14,10 +14,9 @@ import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from PIL import Image
 
-from awac.envs.guard import one_line
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import EXTRAS, AWACError, ConfigError, TaskError
+from awac.errors import EXTRAS, AWACError, ConfigError, TaskError, first_line, one_line
 from awac.runs import files
 
 SUFFIXES = (".gif", ".mp4")
@@ -90,7 +89,7 @@ class Film(gymnasium.Wrapper):
             files.write(path, lambda draft: write(draft, self.frames, self.fps))
             mega = path.stat().st_size / 1e6
         except (OSError, RuntimeError) as error:
-            raise ConfigError(f"--video {path}: can't be written ({files.first_line(error)})") from error
+            raise ConfigError(f"--video {path}: can't be written ({first_line(error)})") from error
         height, width, _ = self.frames[0].shape
         return f"Video {path}: {len(self.frames)} pictures, {width}x{height}, {self.fps:g} a second, {mega:.2f} MB"
 

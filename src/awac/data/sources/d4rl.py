@@ -9,7 +9,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from awac.data.record import make_folder
 from awac.data.sources.download import fetch
 from awac.data.sources.files import HDF5_MAGIC, read_file
 from awac.data.sources.generated import GENERATED, generated
@@ -17,7 +16,7 @@ from awac.data.sources.registry import Recording, Request, source
 from awac.envs.old_gym import import_gym, register_d4rl
 from awac.envs.tasks import Task, known_d4rl_ids
 from awac.errors import DataError, HomeError, nearest
-from awac.runs.files import alone
+from awac.runs.files import alone, make_folder
 
 PREFIX = "d4rl:"
 # $AWAC_D4RL_URL replaces the part before the folder, for mirrors.

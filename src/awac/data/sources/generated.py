@@ -11,22 +11,14 @@ import mujoco
 import numpy as np
 
 from awac.data.behaviour import BehaviourPolicy, shipped_names
-from awac.data.record import (
-    DEFAULT_ROWS,
-    collect,
-    make_folder,
-    named_policy,
-    nothing_written,
-    provenance,
-    worker_count,
-    write_hdf5,
-)
+from awac.data.collect import DEFAULT_ROWS, collect, named_policy, nothing_written, worker_count
+from awac.data.hdf5_writer import provenance, write_hdf5
 from awac.data.sources.files import read_file
 from awac.data.sources.registry import Recording, Request, source
 from awac.envs.mujoco_v2 import ROBOTS
 from awac.envs.tasks import MIXES, VERSIONS, Task
 from awac.errors import DataError
-from awac.runs.files import alone, cache_folder
+from awac.runs.files import alone, cache_folder, make_folder
 
 # Of each robot's ten policies, 1 to 4 lie below medium and 5 to 8 between medium and expert (ckpt/behaviour/README.md).
 # Each policy of a mix records an equal share of its rows, in this order.

@@ -13,8 +13,7 @@ from awac.config.keys import YAML_ERRORS
 from awac.config.load import UniqueKeys
 from awac.data.columns import REQUIRED, VECTORS, missing_key, named
 from awac.data.ends import DONES, FLAGS, MASKS, STEPS, TERMINALS, TERMINATED
-from awac.errors import DataError, did_you_mean
-from awac.runs.files import first_line
+from awac.errors import DataError, did_you_mean, first_line
 
 _AFTER = {
     "observations": r"([_.\[ -].*)?",

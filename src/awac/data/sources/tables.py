@@ -25,8 +25,7 @@ from awac.data.ends import IDS, STEPS
 from awac.data.precision import Losses
 from awac.data.sources.registry import Columns, Recording, Request, source
 from awac.data.sources.table_names import columns_of, listed
-from awac.errors import EXTRAS, DataError
-from awac.runs.files import first_line
+from awac.errors import EXTRAS, DataError, first_line
 
 _BLANK = ("", "na", "nan", "null", "none")  # legal in the next observation of a last row, else refused later
 _WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, **dict.fromkeys(_BLANK, np.nan)}

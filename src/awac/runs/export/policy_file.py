@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from awac import __version__
 from awac.data.normalizer import Normalizer
-from awac.errors import ExportError
+from awac.errors import ExportError, first_line
 from awac.runs import files
 from awac.runs.deployed import DeployedPolicy, load_policy
 from awac.runs.export import card, formats
@@ -69,14 +69,14 @@ def export_policy(folder: Path, name: str, out: Path | None = None, episode: int
             )
         text = card.text(folder, policy, out.name, module.USE, measured["difference"])
         # First, since it tells what is an export's.
-        files.write(beside, lambda place: place.write_text(text, encoding="utf-8"))
+        files.write_text(beside, text)
 
     try:
         files.write(out, fill)
     except OSError as error:
         raise ExportError(f"{error.filename or out} could not be written ({error.strerror or error})") from error
     except (RuntimeError, ValueError) as error:  # of the format's library
-        raise ExportError(f"{out} could not be written ({files.first_line(error)})") from error
+        raise ExportError(f"{out} could not be written ({first_line(error)})") from error
     unit = "of the logits" if isinstance(policy.space, spaces.Discrete) else "of the action's bounds"
     return [
         *(f"Warning: {item.message}" for item in caught if item.category is UserWarning),
@@ -124,7 +124,7 @@ def difference(policy: DeployedPolicy, act, rows: int = ROWS, seed: int = 0) -> 
     try:
         actions = np.concatenate([np.asarray(act(batch)) for batch in batches])
     except files.READ_ERRORS as error:
-        raise ExportError(f"the exported file can't be run ({files.first_line(error)})") from error
+        raise ExportError(f"the exported file can't be run ({first_line(error)})") from error
     if actions.shape != expected.shape:
         raise ExportError(f"the exported file gives actions of shape {actions.shape}, the checkpoint {expected.shape}")
     if isinstance(policy.space, spaces.Box):

@@ -11,8 +11,7 @@ import swanlab
 from swanlab.exceptions import AuthenticationError
 
 from awac.algorithm.mindrl import Callback
-from awac.errors import Interrupted, LogError
-from awac.runs.files import first_line
+from awac.errors import Interrupted, LogError, first_line
 from awac.training.loggers import figures, owed, run_id
 
 

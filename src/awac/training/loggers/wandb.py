@@ -10,8 +10,7 @@ from pathlib import Path
 import wandb
 
 from awac.algorithm.mindrl import Callback
-from awac.errors import LogError
-from awac.runs.files import first_line
+from awac.errors import LogError, first_line
 from awac.training.loggers import figures, owed, run_id
 
 STEP = "gradient_steps"

@@ -24,8 +24,7 @@ import numpy as np
 from awac.data.behaviour import BehaviourPolicy
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
-from awac.errors import AWACError, TaskError
-from awac.runs.files import first_line
+from awac.errors import AWACError, TaskError, first_line
 
 
 class Recorder:
@@ -109,7 +108,7 @@ class _Worker:
 
     def __init__(self, recorder: Recorder, numbers: itertools.count):
         path = [str(entry) for entry in sys.path]
-        code = f"import sys; sys.path[:] = {path!a}; from awac.data.recorder import serve; serve()"
+        code = f"import sys; sys.path[:] = {path!a}; from awac.data.recording_processes import serve; serve()"
         # In a new session: Ctrl-C on the terminal reaches only the parent, which then ends its workers.
         self._process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

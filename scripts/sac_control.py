@@ -1,0 +1,42 @@
+"""A control for the benchmark: SAC from nothing, with its environment steps, one update each, and its evaluations.
+
+    python scripts/sac_control.py hopper --seed 0     # writes ~/.cache/awac-sac/hopper-seed0/curve.csv
+
+Uses SBX's SAC with its own settings (two layers of 256, batches of 256, learning rate 3e-4, the temperature by itself);
+the first 5,000 steps are random, as in the benchmark's warm-up. Install the extra with `pip install -e ".[behaviour]"`.
+The same command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from behaviour_ladder import REFERENCES
+from train_behaviour import Recipe, Training
+
+SAC = Recipe(
+    "sac",
+    steps=100_000,
+    segment=5_000,
+    envs=1,
+    rate=3e-4,
+    decay=None,
+    early=0,
+    options={"learning_starts": 5_000},
+    evaluation=(20, True),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("robot", choices=sorted(REFERENCES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="folder of the state, default ~/.cache/awac-sac/ROBOT-seedN")
+    arguments = parser.parse_args()
+    default = Path.home() / ".cache" / "awac-sac" / f"{arguments.robot}-seed{arguments.seed}"
+    Training(arguments.robot, (arguments.work or default).expanduser(), arguments.seed, SAC).run(float("inf"), 3.0)
+
+
+if __name__ == "__main__":
+    main()
