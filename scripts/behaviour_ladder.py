@@ -20,13 +20,6 @@ from awac.envs.mujoco_v2 import ROBOTS, TIME_LIMIT
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 FIELDS = ("env_steps", "seconds", "mean_return", "std_return", "early_ends", "normalised")
-# Return of a random and of an expert policy, with which D4RL normalises: 0 and 100.
-REFERENCES = {
-    "ant": (-325.6, 3879.7),
-    "hopper": (-20.272305, 3234.3),
-    "halfcheetah": (-280.178953, 12135.0),
-    "walker2d": (1.629008, 4592.3),
-}
 MEDIUM = {"hopper": 44.0, "halfcheetah": 41.0, "walker2d": 62.0, "ant": 80.0}  # normalised, as D4RL's own files
 MEDIUM_TOLERANCE = 8.0
 BELOW, ABOVE = 4, 4  # numbered snapshots below medium, and between medium and expert
@@ -41,7 +34,7 @@ class Score:
     early: float
 
     def normalised(self, robot: str) -> float:
-        low, high = REFERENCES[robot]
+        low, high = ROBOTS[robot].score_range
         return 100.0 * (self.mean - low) / (high - low)
 
 
@@ -200,7 +193,7 @@ def score_table(robot: str, folder: Path, episodes: int, seed: int, deterministi
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("robot", choices=sorted(REFERENCES))
+    parser.add_argument("robot", choices=sorted(ROBOTS))
     parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parents[1] / "ckpt" / "behaviour")
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--seed", type=int, default=70_000)

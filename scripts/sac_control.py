@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from behaviour_ladder import REFERENCES
-from train_behaviour import Recipe, Training
+from train_behaviour import RECIPES, Recipe, Training
 
 SAC = Recipe(
     "sac",
@@ -30,7 +29,7 @@ SAC = Recipe(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("robot", choices=sorted(REFERENCES))
+    parser.add_argument("robot", choices=sorted(RECIPES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="folder of the state, default ~/.cache/awac-sac/ROBOT-seedN")
     arguments = parser.parse_args()

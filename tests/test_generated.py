@@ -107,7 +107,7 @@ def test_selecting_a_ladder(ladder, tmp_path, monkeypatch):
     """Twenty snapshots that score 0, 5, …, 95: the choice is even, medium and expert by their rule."""
     work, out = tmp_path / "work", tmp_path / "out"
     (work / "snapshots").mkdir(parents=True)
-    low, high = ladder.REFERENCES["hopper"]
+    low, high = ladder.ROBOTS["hopper"].score_range
     rows = []
     for i in range(20):
         layers = {f"layers.{n}.{part}": np.full((2, 2), i) for n in range(3) for part in ("weight", "bias")}

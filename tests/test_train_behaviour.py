@@ -1,5 +1,6 @@
 """Training behaviour policies: interrupted or not, the same snapshots. Skipped where SBX is not installed."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 pytest.importorskip("sbx")
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 train = pytest.importorskip("train_behaviour")
+control = pytest.importorskip("sac_control")
 
 SMALL = {
     "ppo": train.Recipe("ppo", 768, 256, 4, 3e-4, (0, 768), 0, dict(train._PPO, n_steps=32), train._PPO_POLICY),
     "crossq": train.Recipe(
         "crossq", 768, 256, 4, 1e-3, (256, 512), 64, dict(train._CROSSQ, learning_starts=64), train._CROSSQ_POLICY
     ),
+    "sac": dataclasses.replace(control.SAC, steps=768, segment=256, options={"learning_starts": 64}),
 }
 
 

@@ -6,6 +6,7 @@ already and takes well under a second; training runs it and logs its warnings.
 
 from __future__ import annotations
 
+import collections
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,13 +38,20 @@ def doctor(
     alone: dict | None = None,
 ) -> int:
     """Prints the report; returns the exit code: 0 for fit (warnings included), 1 if a check fails."""
-    counts = {"ok": 0, "warn": 0, "fail": 0}
+    findings = []
     for finding in examine(dataset, task, download, action_unit, alone):
-        counts[finding.verdict] += 1
+        findings.append(finding)
         print(finding, flush=True)
+    verdict, counts = summary(findings)
+    print(f"Verdict: {verdict} ({counts})")
+    return 1 if any(finding.verdict == "fail" for finding in findings) else 0
+
+
+def summary(findings: list[Finding]) -> tuple[str, str]:
+    """The verdict on a data set, and how many findings are of each kind, in words."""
+    counts = collections.Counter(finding.verdict for finding in findings)
     verdict = "not fit to train on" if counts["fail"] else "fit, with warnings" if counts["warn"] else "fit"
-    print(f"Verdict: {verdict} ({counts['ok']} ok, {counts['warn']} warn, {counts['fail']} fail)")
-    return 1 if counts["fail"] else 0
+    return verdict, f"{counts['ok']} ok, {counts['warn']} warn, {counts['fail']} fail"
 
 
 def examine(

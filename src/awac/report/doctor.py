@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from awac.config import Config, EnvConfig
-from awac.data.doctor import examine
+from awac.data.doctor import examine, summary
 from awac.data.sources.resolve import at_hand, resolve_dataset
 from awac.envs.make import make_env
 from awac.envs.tasks import Task
@@ -46,7 +46,5 @@ def _verdict(env: EnvConfig, data: dict) -> list[list[str]]:
         findings = list(examine(name, task, action_unit=env.action_unit))
     except AWACError as error:
         return [["–", "file", str(error)]]
-    counts = [[finding.verdict for finding in findings].count(verdict) for verdict in ("ok", "warn", "fail")]
-    verdict = "not fit to train on" if counts[2] else "fit, with warnings" if counts[1] else "fit"
-    summary = [verdict, "all", f"{counts[0]} ok, {counts[1]} warn, {counts[2]} fail"]
-    return [summary, *(list(finding) for finding in findings if finding.verdict != "ok")]
+    verdict, counts = summary(findings)
+    return [[verdict, "all", counts], *(list(finding) for finding in findings if finding.verdict != "ok")]
