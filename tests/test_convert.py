@@ -75,6 +75,15 @@ def test_digits_that_float32_drops_are_listed(tmp_path, form):
     assert dropped == (form == "csv")  # else they stay integers
 
 
+def test_digits_of_physics_that_a_table_does_not_hold_are_not_listed(tmp_path):
+    wide = np.linspace(1, 9, ROWS)[:, None] / 7
+    path = source(tmp_path / "d.npz")
+    with np.load(path) as columns:
+        np.savez(path, **columns, **{"infos/qpos": wide, "infos/qvel": wide})
+    assert "digits beyond float32 (infos/qpos, infos/qvel)" in convert(str(path), tmp_path / "out.hdf5")
+    assert "digits beyond" not in convert(str(path), tmp_path / "out.csv")
+
+
 @pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".csv"])
 def test_indices_of_a_table_stay_indices(tmp_path, suffix):
     convert(str(source(tmp_path / "d.npz", discrete=True)), tmp_path / "d.csv")

@@ -126,7 +126,7 @@ def test_what_has_not_settled_is_said(tmp_path, gamma, values, drift, words):
 
 
 def test_one_critic_has_no_spread():
-    data, single = chain(continuous=False, rows=300), Settings(steps=25, critics=1, hidden=(8,))
+    data, single = chain(continuous=False, rows=300), Settings(steps=25, critics=1, hidden=np.array([8]))
     (estimate,) = fitted_q(data, [lambda o: np.ones(len(o), int)], 2, single)
     assert np.isnan(estimate.std)
 
@@ -134,7 +134,7 @@ def test_one_critic_has_no_spread():
 @pytest.mark.parametrize(
     "wrong",
     [{"gamma": 1.0}, {"gamma": "0.9"}, {"steps": 0}, {"steps": "20"}, {"critics": 2.0}, {"batch_size": 2.5},
-     {"hidden": 64}, {"hidden": (0,)}, {"seed": -1}, {"learning_rate": "1e-3"}],
+     {"hidden": 64}, {"hidden": (0,)}, {"critics": True}, {"seed": -1}, {"learning_rate": "1e-3"}],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong):
     data = chain(continuous=False, rows=50)

@@ -58,14 +58,14 @@ def convert(dataset: str, out: str | os.PathLike, download: bool = False) -> str
     recording = find(dataset, Request(download, extra=PHYSICS))
     load(recording.columns, str(recording.path))  # raises for rows that can't be trained on
     columns = _d4rl_columns(recording.columns, str(recording.path))
+    to_table = path.suffix.lower() in (".csv", ".parquet")
     lost, note, actions = ["metadata and other columns"], "", columns["actions"]
-    if rounded := [
-        name for name in recording.rounded if columns[name].dtype == np.float32
-    ]:  # a table's rewards are not
+    # A table's rewards keep their digits; physics does not get into one.
+    kept = [name for name in recording.rounded if not (to_table and name in PHYSICS)]
+    if rounded := [name for name in kept if columns[name].dtype == np.float32]:
         lost.append(f"digits beyond float32 ({', '.join(rounded)})")
     if any(not word.isdecimal() for words in inner_words(recording.names) for word in words):
         lost.append("the names of observation columns, by which a task with a Dict orders them")
-    to_table = path.suffix.lower() in (".csv", ".parquet")
     if actions.size == len(actions) and are_whole(actions):  # which are indices in a table, as that has no types
         if recording.kind == "table":
             columns["actions"] = actions.reshape(-1).astype(np.int64)

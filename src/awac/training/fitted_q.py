@@ -108,7 +108,7 @@ def fitted_q(
         batches.obs.shape[1],
         action_count or data.actions.shape[1],
         action_count is not None,
-        settings.hidden,
+        tuple(int(width) for width in settings.hidden),
         copies=len(policies) * settings.critics,
         gamma=settings.gamma,
         learning_rate=settings.learning_rate,
@@ -212,11 +212,13 @@ def check(settings: Settings) -> None:
         raise ConfigError(f"gamma is {settings.gamma!r}; the values of endless episodes need one from 0 to below 1")
     for name in ("steps", "critics", "batch_size", "steps_per_target", "learning_rate", "seed"):
         value, kind = getattr(settings, name), numbers.Real if name == "learning_rate" else numbers.Integral
-        if not isinstance(value, kind) or value < 0 or (value == 0 and name != "seed"):
+        if isinstance(value, bool) or not isinstance(value, kind) or value < 0 or (value == 0 and name != "seed"):
             words = "a number" if kind is numbers.Real else "a whole number"
             raise ConfigError(f"{name} is {value!r}; it must be {words}{' from' if name == 'seed' else ' above'} 0")
     widths = settings.hidden
-    if not isinstance(widths, (list, tuple)) or not all(isinstance(w, numbers.Integral) and w > 0 for w in widths):
+    if not isinstance(widths, (list, tuple, np.ndarray)) or not all(
+        isinstance(w, numbers.Integral) and w > 0 for w in widths
+    ):
         raise ConfigError(f"hidden is {widths!r}; it must be a list of the layers' widths, such as (128, 128)")
 
 
