@@ -13,7 +13,7 @@ from awac.config import KEYS, Config
 from awac.errors import ConfigError, DataError
 from awac.report import aggregates as rliable
 from awac.report.curves import draw
-from awac.report.measures import at_switch, best, held, held_by_chance, is_normalised, last, scores
+from awac.report.measures import at_switch, best, best_offline, held, held_by_chance, is_normalised, last, scores
 from awac.report.results import Results, Table, score_table
 from awac.report.run import Run
 from awac.runs.tables import rows_by_episode
@@ -102,7 +102,9 @@ def _scores(results: Results) -> Iterator[Section]:
         [score_table(results, last)],
     )
     if any(at_switch(run) is not None for run in _runs(results)):
-        yield Section("At the switch", "The last evaluation of the offline phase.", [score_table(results, at_switch)])
+        text = "The last evaluation of the offline phase; the second table has the best one of that phase."
+        tables = [score_table(results, at_switch), score_table(results, best_offline)]
+        yield Section("At the switch", text, tables)
     if any(held(run) is not None for run in _runs(results)):
         text = "Lowest return of the first ten evaluations after the switch ÷ return at the switch."
         tables = [score_table(results, held, digits=2, mean=False)]

@@ -48,8 +48,17 @@ def best(run: Run) -> float | None:
 
 def at_switch(run: Run) -> float | None:
     """The last evaluation of the offline phase; None where there is none, or the phase is not over."""
-    offline = scores(run)[run.episodes <= run.switch]
-    return float(offline[-1]) if len(offline) and run.episodes[-1] >= run.switch else None
+    return float(offline[-1]) if len(offline := _offline(run)) else None
+
+
+def best_offline(run: Run) -> float | None:
+    """The best evaluation of the offline phase; None as in `at_switch`."""
+    return float(offline.max()) if len(offline := _offline(run)) else None
+
+
+def _offline(run: Run) -> np.ndarray:
+    """The scores of the offline phase, none of them if it is not over."""
+    return scores(run)[(run.episodes <= run.switch) & (run.episodes[-1] >= run.switch)]
 
 
 def around_switch(run: Run) -> tuple[float | None, np.ndarray]:

@@ -204,16 +204,17 @@ def has_evaluation(folder: Path) -> bool:
 
 
 def score_table(results: Results, measure: Callable[[Run], float | None], digits: int = 1, mean: bool = True) -> Table:
-    """Task × preset: mean ± standard deviation over the seeds, and the mean over the tasks and seeds of all presets.
+    """Task × preset: mean ± standard deviation over the seeds, and means over tasks, of the seeds that presets share.
 
     Args:
         results: the runs.
         measure: of a run.
         digits: after the point.
-        mean: a last row with the mean over tasks, and a column with the data's score.
+        mean: last rows with the mean over the tasks that all presets have, and over those that most have; a column with
+            the data's score.
     """
     header = ["task", *(["data"] if mean else []), *results.presets]
-    rows, means, whole = [], [], True
+    rows, normalised_tasks = [], []
     for task in results.tasks:
         measured = [_measured(results.runs.get((task, preset), []), measure) for preset in results.presets]
         values = [list(found.values()) for found in measured]
@@ -223,14 +224,33 @@ def score_table(results: Results, measure: Callable[[Run], float | None], digits
         largest = max((abs(value) for found in values for value in found), default=0.0)
         places = digits if normalised or not mean or largest >= 10 else 3  # a success rate is from 0 to 1
         rows.append([label, *([_number(data, places)] if mean else []), *(_spread(v, places) for v in values)])
-        common = set.intersection(*map(set, measured))
-        if normalised and common:
-            means.append([float(np.mean([found[seed] for seed in sorted(common)])) for found in measured])
-            whole &= all(set(found) == common for found in measured)
-    if mean and len(means) > 1:
-        label = f"mean of {len(means)} tasks{'' if whole else ', common seeds'}"
-        rows.append([label, "", *(_number(float(value), digits) for value in np.mean(means, axis=0))])
+        if normalised:
+            normalised_tasks.append(measured)
+    if mean and normalised_tasks:
+        columns = list(range(len(results.presets)))
+        most = max(sum(bool(measured[i]) for measured in normalised_tasks) for i in columns)
+        full = [i for i in columns if sum(bool(measured[i]) for measured in normalised_tasks) == most]
+        rows += [
+            row
+            for chosen in ([full, columns] if full != columns else [columns])
+            if (row := _mean_row(normalised_tasks, chosen, len(columns), digits))
+        ]
     return Table(header, rows)
+
+
+def _mean_row(tasks: list[list[dict]], chosen: list[int], columns: int, digits: int) -> list[str] | None:
+    """The mean over the tasks that all chosen presets have, and the seeds they share; None if it is a task or none."""
+    means, whole = [], True
+    for measured in tasks:
+        found = [measured[i] for i in chosen]
+        if common := set.intersection(*map(set, found)):
+            means.append([float(np.mean([values[seed] for seed in sorted(common)])) for values in found])
+            whole &= all(set(values) == common for values in found)
+    if len(means) < 2:
+        return None
+    shown = dict(zip(chosen, np.mean(means, axis=0).tolist(), strict=True))
+    label = f"mean of {len(means)} tasks{'' if whole else ', common seeds'}"
+    return [label, "", *(_number(shown.get(i), digits) for i in range(columns))]
 
 
 def _measured(runs: list[Run], measure) -> dict[tuple[int, int], float]:
