@@ -284,7 +284,8 @@ def test_record_writes_a_data_set_and_says_what_is_in_it(tmp_path, policy):
     data = load_dataset(tmp_path / "new" / "ant.hdf5")
     returns = data.episode_returns()
     assert line.endswith(
-        f"ant.hdf5: 80 rows, {len(returns)} episodes, mean return {returns.mean():.1f} ± {returns.std():.1f}, "
+        f"ant.hdf5: 80 rows of ant-expert-v2, {len(returns)} episodes, "
+        f"mean return {returns.mean():.1f} ± {returns.std():.1f}, "
         f"terminated early {data.terminated.sum() / len(returns):.0%}"
     )
 

@@ -10,12 +10,15 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation, NormalizeObservation, NormalizeReward, TimeLimit
 from tiny import settings
 
+from awac.algorithm.mindrl import COLLECT
 from awac.cli import main
 from awac.data.behaviour import BehaviourPolicy
 from awac.data.collect import collect
 from awac.data.ends import time_limit
-from awac.envs import make_env, notes
+from awac.envs import Task, make_env, notes
 from awac.errors import EnvironmentFault, Interrupted, TaskError
+from awac.training.actor import AWACActor
+from awac.training.environment import GymnasiumEnvironment
 from awac.training.evaluate import Evaluator
 
 NAN, INF = float("nan"), float("inf")
@@ -474,6 +477,32 @@ def test_a_locked_actuator_gets_its_constant_and_never_nan(register):
     np.testing.assert_array_equal(env.step(np.float32([0.5, -0.7]))[0], [1.0, 3.0, 0.0])
 
 
+def test_a_locked_actuator_is_acted_on_and_stored_as_in_the_data(register):
+    class Locked(Plain):
+        action_space = spaces.Box(np.float32([-2, 3]), np.float32([2, 3]))
+
+    class Policy:
+        def __call__(self, observations, rng=None):
+            return np.full((len(observations), 2), 0.5, np.float32)
+
+    actor = AWACActor({"collect_environment": GymnasiumEnvironment({"env": make_env(register(Locked))})})
+    actor.use(Policy())
+    actor.environment.reset()
+    np.testing.assert_array_equal(actor.act(COLLECT, (np.zeros(3), None))[0], [0.5, 0.0])
+
+
+def test_an_episode_that_ends_in_its_last_step_has_not_ended_early(register):
+    class Finishes(Plain):
+        def step(self, action):
+            self.t += 1
+            return np.zeros(3, np.float32), 1.0, self.t == 7, False, {}
+
+    for limit, early in ((7, 0.0), (8, 1.0)):
+        task = Task.parse(register(Finishes), None, limit)
+        result = Evaluator(lambda task=task: make_env(task), 2, 0)(lambda seen: np.zeros((len(seen), 2), np.float32))
+        assert (result.mean, result.falls) == (7.0, early)
+
+
 def test_an_environment_is_closed_once(register):
     class Counted(Plain):
         closed = 0
@@ -571,7 +600,7 @@ def test_a_run_with_one_instance_and_arguments_of_its_own(register, monkeypatch,
     task, data = register(Sole, max_episode_steps=None), str(tmp_path / "data.hdf5")
     options = ["--task", task, "--env_kwargs", "{level: 3}", "--max_episode_steps", "7"]
     assert main(["collect", *options, "--policy", "random", "--rows", "70", "--out", data]) == 0
-    assert "70 rows, 10 episodes" in capsys.readouterr().out
+    assert "70 rows of Fault0-v0, 10 episodes" in capsys.readouterr().out
     folder = str(tmp_path / "run")
     assert main(["train", *options, "--dataset", data, "--episode", "6", "--ckpt_path", folder, *settings()]) == 0
     out = capsys.readouterr().out

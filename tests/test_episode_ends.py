@@ -35,6 +35,33 @@ def stray(data):
 NEVER = np.zeros(ROWS, bool)
 
 
+@pytest.mark.parametrize("form", ["npz", "hdf5"])
+@pytest.mark.parametrize("counter", ["timestep", "t"])
+def test_a_counter_of_steps_begins_episodes_in_files_too(tmp_path, form, counter):
+    data = columns(terminals=NEVER, **{counter: np.arange(ROWS) % LENGTH})
+    path = write(tmp_path / f"d.{form}", data)
+    assert stray(load_dataset(str(path))) == 0
+    data[counter] = np.where(LAST, np.nan, data[counter])  # no counter then, and no fault of the rows
+    with pytest.warns(UserWarning, match="no column marks ends"):
+        load_dataset(str(write(path, data)))
+
+
+@pytest.mark.parametrize("form", ["npz", "hdf5"])
+@pytest.mark.parametrize("other", [np.array(3), np.zeros((ROWS, 2)), np.zeros(5), np.array(["a"] * ROWS, "S1")])
+def test_what_is_no_counter_may_have_its_name(tmp_path, form, other):
+    path = write(tmp_path / f"d.{form}", columns(terminals=NEVER, timeouts=LAST, step=other))
+    assert len(load_dataset(str(path)).episode_returns()) == EPISODES
+
+
+def write(path, data):
+    if path.suffix == ".npz":
+        np.savez(path, **data)
+    else:
+        with h5py.File(path, "w") as file:
+            file.update(data)
+    return path
+
+
 @pytest.mark.parametrize("dtype", [bool, np.float32, np.int64])
 @pytest.mark.parametrize(
     "name",

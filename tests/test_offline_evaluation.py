@@ -229,7 +229,7 @@ class TestCommand:
         out = self.awac(capfd, 0, "--ckpt_path", run)
         assert trained in out and "other rows" not in out
         np.savez(file, rewards=rng.normal(size=n), terminals=np.zeros(n, bool), **columns)
-        assert f"Warning: {run} was trained on other rows than these" in self.awac(capfd, 0, "--ckpt_path", run)
+        assert f"Warning: {run} was trained on other rows than " in self.awac(capfd, 0, "--ckpt_path", run)
         assert "other rows" not in self.awac(capfd, 0, "--ckpt_path", run, "--dataset", file)
 
     def test_mistakes_are_one_line(self, rows, tmp_path, capfd):

@@ -147,7 +147,7 @@ class TestLog:
         detail = rf"    (offline|online): q_mean -?\d+\.\d\d, advantage {NUMBER}, ESS/B {NUMBER}, env steps (\d+)"
         found = [match.groups() for line in log if (match := re.match(detail, line))]
         assert found == [("offline", "0"), ("online", "20"), ("online", "60")]
-        spread = r"    1 episodes: \d+\.\d ± 0\.0, lowest \d+\.\d, terminated early \d+%"
+        spread = r"    1 episode: \d+\.\d ± 0\.0, lowest \d+\.\d, terminated early \d+%"
         assert sum(bool(re.fullmatch(spread, line)) for line in log) == 4
 
     def test_it_is_plain_text(self, straight):
@@ -255,6 +255,11 @@ class TestEvaluation:
 
     def test_the_number_of_episodes_can_be_chosen(self, evaluate):
         assert "    3 episodes: " in evaluate("--eval_episodes", "3")
+
+    def test_sampled_actions_are_drawn_alike_each_time_and_named(self, evaluate):
+        mode, one, same = evaluate(), evaluate("--stochastic"), evaluate("--stochastic")
+        assert self.result(one) == self.result(same) != self.result(mode)
+        assert "1 episode, actions sampled: " in one and "sampled" not in mode
 
     @pytest.mark.parametrize("wrong", [{"eval_episodes": -1}, {"eval_episodes": 2.5}, {"seed": -1}, {"seed": 1.5}])
     def test_numbers_that_make_no_sense_are_refused(self, straight, wrong):

@@ -30,7 +30,7 @@ def run(args) -> int:
     from awac.data.doctor import doctor
 
     keys = given_keys(args)
-    env = load_config(overrides=keys).env
+    env = load_config(overrides=keys, source="command line").env
     bounds = {"low": env.action_low, "high": env.action_high}
     if env.no_env:
         if args.task or "env_kwargs" in keys:

@@ -14,6 +14,9 @@ def add(parser) -> None:
     parser.add_argument("--ckpt_path", type=path, required=True, help="folder of a training run")
     parser.add_argument("--episode", type=positive, help="a certain checkpoint (default: the newest complete one)")
     parser.add_argument("--eval_episodes", type=positive, help="episodes to run (default: as trained)")
+    parser.add_argument(
+        "--stochastic", action="store_true", help="sample the actions, as in training (default: the policy's mode)"
+    )
     parser.add_argument("--seed", type=natural, help="seed of the evaluation's episodes (default: as trained)")
     parser.add_argument(
         "--video",
@@ -37,6 +40,7 @@ def run(args) -> None:
         episode=args.episode,
         seed=args.seed,
         eval_episodes=args.eval_episodes,
+        stochastic=args.stochastic,
         device=args.device_target,
         video=args.video,
         video_steps=args.video_steps,

@@ -43,7 +43,7 @@ def named_task(args):
     from awac.config import load_config
     from awac.envs import Task
 
-    return Task.of(load_config(overrides={"task": args.task, **given_keys(args)}).env)
+    return Task.of(load_config(overrides={"task": args.task, **given_keys(args)}, source="command line").env)
 
 
 def path(text: str) -> str:

@@ -65,7 +65,7 @@ def run(args) -> None:
     overrides.update(given_keys(args))
     folder = Path(args.ckpt_path)
     base, begun = stored_run(folder) if args.resume else (None, None)
-    config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base)
+    config = load_config(args.preset, args.env_yaml, args.algo_yaml, overrides, base, "command line")
     if config.env.no_env and (not begun or base and config.train.offline_train_steps != base.train.offline_train_steps):
         begun = offline_episodes(config)  # a resumed run's offline phase may be extended
     train(

@@ -44,7 +44,7 @@ def load_config(
     algo_yaml=None,
     overrides=None,
     base: Config | None = None,
-    source: str = "command line",
+    source: str = "overrides",
 ) -> Config:
     """Builds a configuration: preset, then YAML files, then overrides; later ones win.
 

@@ -20,7 +20,7 @@ PRESETS: dict[str, dict] = {
     "default": {},
     # rlkit, the authors' code (examples/awac/mujoco/awac1.py). There, states are not normalised; 50,000 offline steps,
     # on batches of 128 rows; online, 1,000 environment steps and as many updates take turns; target critics don't
-    # start as copies.
+    # start as copies; sampled actions are not clipped to [-1, 1]; last layers start near 0 (1e-3, critics 3e-3).
     "paper": {
         **_PUBLISHED,
         "actor_hidden": (256, 256, 256, 256),
@@ -30,7 +30,8 @@ PRESETS: dict[str, dict] = {
         "actor_weight_decay": 1e-4,
         "online_warmup": 1000,
     },
-    # MindSpore-RL 0.7, example/awac. There, states are not normalised, and target critics don't start as copies.
+    # MindSpore-RL 0.7, example/awac. There, states are not normalised, target critics don't start as copies, and layers
+    # start as Xavier's.
     "mindrl": {
         **_PUBLISHED,
         "actor_hidden": (256, 256, 256, 256),
@@ -42,7 +43,8 @@ PRESETS: dict[str, dict] = {
         "update_order": "critic_first",
         "offline_train_steps": 5000,
     },
-    # CORL, algorithms/finetune/awac.py. There, a million offline steps come before the online ones.
+    # CORL, algorithms/finetune/awac.py. There, a million offline steps come before the online ones; an environment step
+    # and an update take turns, here 50 and 50; states are divided by their deviation + 1e-3, and not clipped.
     "corl": {
         **_PUBLISHED,
         "actor_hidden": (256, 256, 256),

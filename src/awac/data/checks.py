@@ -127,7 +127,8 @@ def _check_episodes(
     span = f"{lengths.min()} / {np.median(lengths):.0f} / {lengths.max()} (shortest, median, longest)"
     text = f"{len(lengths)}, lengths {span}"
     if limit and lengths.max() > limit:
-        yield Finding("warn", "episodes", f"{text}: longer than the task's {limit} steps, so timeouts are missing")
+        reason = "timeouts are missing, or the rows are not in order"
+        yield Finding("warn", "episodes", f"{text}: longer than the task's {limit} steps, so {reason}")
     else:
         yield Finding("ok", "episodes", text)
     apart = ~(data.terminated | data.truncated)[:-1]

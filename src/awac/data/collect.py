@@ -156,7 +156,8 @@ def record(
     ends = np.flatnonzero(columns["terminals"] | columns["timeouts"])
     returns = np.add.reduceat(columns["rewards"], np.append(0, ends[:-1] + 1), dtype=np.float64)
     return (
-        f"{path}: {rows} rows, {len(returns)} episodes, mean return {returns.mean():.1f} ± {returns.std():.1f}, "
+        f"{path}: {rows} rows of {task.id}, {len(returns)} episodes, "
+        f"mean return {returns.mean():.1f} ± {returns.std():.1f}, "
         f"terminated early {columns['terminals'].sum() / len(returns):.0%}"
     )
 

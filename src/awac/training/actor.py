@@ -65,6 +65,8 @@ class AWACActor(Actor):
         observation, rng = params
         copies = self._candidates if phase == COLLECT and self.optimistic else 1
         actions = self.get_action(phase, (np.repeat(np.asarray(observation)[None], copies, axis=0), rng))
+        if self.environment.locked is not None:
+            actions[:, self.environment.locked] = 0.0  # as in the data's rows, whatever is drawn
         best = int(self._critic(observation, actions).argmax()) if self._critic and copies > 1 else 0
         action = actions[best]
         next_observation, reward, done, terminated = self.environment.step(action)

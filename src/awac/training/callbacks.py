@@ -9,6 +9,7 @@ from pathlib import Path
 
 from awac.algorithm.mindrl import Callback
 from awac.algorithm.step import METRICS
+from awac.config import AlgoConfig
 from awac.envs.tasks import Task, normalized_score
 from awac.errors import CheckpointError
 from awac.runs.tables import Table, last_row
@@ -155,12 +156,24 @@ class NoEvaluation(Callback):
         params.evaluation = None
 
 
-def print_details(result, score) -> None:
+def weights_in_words(algo: AlgoConfig) -> str:
+    """The advantage weights in words, with the unit of λ."""
+    if algo.weighting == "uniform":
+        return "uniform, behaviour cloning"
+    unit = " TD errors" if algo.lam_unit == "td_error" else ""
+    bounds = f", at most {algo.weight_clip:g}" if algo.weighting == "exp" else ""
+    floor = f", at least {algo.weight_floor:g}" if algo.weight_floor else ""
+    return f"{algo.weighting}, λ = {algo.lam:g}{unit}{floor}{bounds}"
+
+
+def print_details(result, score, stochastic: bool = False) -> None:
     """Prints the normalised score, if the task has one, and the distribution of the returns."""
+    episodes = f"{len(result.returns)} episode{'' if len(result.returns) == 1 else 's'}"
+    actions = ", actions sampled" if stochastic else ""
     if score is not None:
         print(f"Normalised score is {score:.2f}")
     print(
-        f"    {len(result.returns)} episodes: {result.mean:.1f} ± {result.returns.std():.1f}, "
+        f"    {episodes}{actions}: {result.mean:.1f} ± {result.returns.std():.1f}, "
         f"lowest {result.returns.min():.1f}, terminated early {result.falls:.0%}",
         flush=True,
     )

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import gymnasium
+import numpy as np
 
 from awac.config import Config
 from awac.data.normalizer import Normalizer
@@ -35,6 +36,7 @@ class RunContext:
         replay: filled with the offline data; None for evaluation.
         source: folder and manifest of the run whose learner a new one starts with, or None.
         about: JSON-able facts for the manifest.
+        sampler: draws the actions of evaluations; None takes the policy's mode.
         results: the trainer's `load_and_eval` adds its Evaluation here.
     """
 
@@ -48,6 +50,7 @@ class RunContext:
     replay: Replay | None = None
     source: tuple[Path, dict] | None = None
     about: dict | None = None
+    sampler: np.random.Generator | None = None
     results: list[Evaluation] = field(default_factory=list)
 
     @cached_property

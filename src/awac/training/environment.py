@@ -6,6 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 from awac.algorithm.mindrl import PythonEnvironment, Space
+from awac.envs.actions import environment_action_space
 from awac.envs.guard import guard_of
 
 
@@ -20,12 +21,16 @@ class GymnasiumEnvironment(PythonEnvironment):
 
     Attributes:
         seedable: whether its `reset` takes a seed.
+        locked: (A,) bool, actions that the environment holds at a constant (low = high); None if none is.
     """
 
     def __init__(self, params, env_id: int = 0):
         self.env = params["env"]
         guard = guard_of(self.env)
         self.seedable = guard is None or guard.seedable
+        own = environment_action_space(self.env)
+        locked = (own.low == own.high).ravel() if isinstance(own, spaces.Box) else np.zeros(1, bool)
+        self.locked = locked if locked.any() else None
         self._seed = env_id
         observation, action = self.env.observation_space, self.env.action_space
         if isinstance(action, spaces.Discrete):

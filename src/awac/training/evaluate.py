@@ -126,7 +126,7 @@ class Evaluator:
                     observations[i], reward, terminated, truncated, _ = envs[i].step(action)
                     returns[episode] += reward
                     if terminated or truncated:
-                        terminations[episode] = terminated
+                        terminations[episode] = terminated and not truncated  # in its last step nothing is early
                         progress.update()
                         begin(i)
         if not np.isfinite(returns).all():

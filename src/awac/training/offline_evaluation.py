@@ -117,7 +117,7 @@ def evaluate_offline(
     unit = action_unit or _common("action_unit", {config.env.action_unit for config in configs}, "--action_unit")
     data, rows = _data(name, policies[0][1], unit, download or configs[0].env.download)
     if dataset is None:
-        _compare(policies, data)
+        _compare(policies, data, name)
     space = policies[0][1].space
     count = int(space.n) if isinstance(space, spaces.Discrete) else None
     print(
@@ -208,13 +208,14 @@ def _space(policy: DeployedPolicy) -> spaces.Space:
     return spaces.Box(low, high, dtype=np.float64)
 
 
-def _compare(policies: list[tuple[Path, DeployedPolicy]], data: Transitions) -> None:
+def _compare(policies: list[tuple[Path, DeployedPolicy]], data: Transitions, name: str) -> None:
     """Prints which runs were trained on other rows than these; older ones don't note how they cut episodes."""
     here = fingerprint(data)
     noted = {folder: policy.manifest for folder, policy in policies if "episode_limit" in policy.manifest}
     for folder, manifest in noted.items():
         if manifest["data"]["sha256"] != here:
-            print(f"Warning: {folder} was trained on other rows than these; --dataset names them", flush=True)
+            hint = "--dataset takes those rows, or says that these are meant"
+            print(f"Warning: {folder} was trained on other rows than {name} has now; {hint}", flush=True)
 
 
 def _ranked(folder: Path, policy: DeployedPolicy, estimate: Estimate) -> Ranked:

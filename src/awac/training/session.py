@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
 
 from awac.algorithm.forks import refuse_after_fork
 from awac.algorithm.mindrl import Session
@@ -20,7 +21,7 @@ from awac.envs import Task, make_env
 from awac.errors import CheckpointError, ConfigError, TaskError, did_you_mean, first_line
 from awac.runs import checkpoint
 from awac.runs import folder as run_folder
-from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog, NoEvaluation
+from awac.training.callbacks import Checkpoints, EvaluateLog, LossLog, NoEvaluation, weights_in_words
 from awac.training.context import RunContext, make_evaluator, network_spaces
 from awac.training.distributed import own_folder
 from awac.training.evaluate import Evaluation
@@ -157,7 +158,8 @@ def _begin(config: Config, folder: Path, episodes: int, resume, overwrite, init_
             init_from, number = run_folder.read_origin(folder) or (init_from, None)
         elif run_folder.holds_a_run(folder) and not overwrite:
             raise CheckpointError(
-                f"{folder} already holds a run: pass --resume to continue it or --overwrite to replace it"
+                f"{folder} already holds a run: pass --resume to continue it or --overwrite to replace it (in Python "
+                "resume=True or overwrite=True)"
             )
         source = None
         if init_from and manifest is None:
@@ -208,7 +210,7 @@ def _train(config: Config, folder: Path, episodes: int, manifest: dict | None, s
     )
     path, before = session.msrl.learner.path, (manifest or {}).get("learner_path")
     print(f"Learner: {path}", flush=True)
-    print(f"Weights: {_weights(config.algo)}", flush=True)
+    print(f"Weights: {weights_in_words(config.algo)}", flush=True)
     if before and before.split(",")[0] != path.split(",")[0]:
         print(f"The run began with {before}: from here on, results may differ in the last digits", flush=True)
     session.run(AWACTrainer, is_train=True, episode=episodes)
@@ -220,6 +222,7 @@ def evaluate(
     episode=None,
     seed=None,
     eval_episodes=None,
+    stochastic=False,
     device="CPU",
     video=None,
     video_steps=300,
@@ -232,6 +235,7 @@ def evaluate(
         episode: a certain checkpoint, or None for the newest.
         seed: of the evaluation's episodes; None: the run's.
         eval_episodes: how many; None: as trained.
+        stochastic: sampled actions in place of the policy's mode.
         device: one of `DEVICES`.
         video: file for a film of the first episode, .gif or .mp4; None makes none.
         video_steps: environment steps in it, at most.
@@ -269,7 +273,8 @@ def evaluate(
         same_interface(folder, manifest, action_facts(env))
         evaluator = make_evaluator(config, task, env, seed)
         stack.callback(evaluator.close)
-        context = RunContext(config, folder, normalizer, task, env, evaluator, manifest)
+        sampler = np.random.default_rng([seed, 11]) if stochastic else None
+        context = RunContext(config, folder, normalizer, task, env, evaluator, manifest, sampler=sampler)
         AWACSession(context).run(AWACTrainer, is_train=False)
         if isinstance(env, Film) and target:
             print(env.save(target), flush=True)
@@ -287,13 +292,3 @@ def select_device(target: str) -> None:
             ms.set_context(device_target=target)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"device {target} is not available to MindSpore here ({first_line(error)})") from error
-
-
-def _weights(algo) -> str:
-    """The advantage weights in words, with the unit of λ."""
-    if algo.weighting == "uniform":
-        return "uniform, behaviour cloning"
-    unit = " TD errors" if algo.lam_unit == "td_error" else ""
-    bounds = f", at most {algo.weight_clip:g}" if algo.weighting == "exp" else ""
-    floor = f", at least {algo.weight_floor:g}" if algo.weight_floor else ""
-    return f"{algo.weighting}, λ = {algo.lam:g}{unit}{floor}{bounds}"

@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import Tensor
 from threadpoolctl import threadpool_limits
 
-from awac.algorithm.mindrl import EVAL, CallbackManager, CallbackParam, Trainer
+from awac.algorithm.mindrl import COLLECT, EVAL, CallbackManager, CallbackParam, Trainer
 from awac.algorithm.numpy_critic import NumpyCritic
 from awac.algorithm.numpy_policy import NumpyPolicy
 from awac.algorithm.policy import check_parameter_arrays, parameter_arrays
@@ -211,13 +211,13 @@ class AWACTrainer(Trainer):
         return finished
 
     def evaluate(self, policy: NumpyPolicy | None = None) -> Evaluation:
-        """Full episodes with the mode of a policy; None takes the one that is being trained."""
-        actor = self.msrl.actors
+        """Full episodes with the mode of a policy, or with its samples; None takes the one that is being trained."""
+        actor, rng = self.msrl.actors, self.context.sampler
         actor.use(policy or self.numpy_policy())
 
         def choose(observations):
             self.stop.check()
-            return actor.get_action(EVAL, (observations, None))
+            return actor.get_action(COLLECT if rng else EVAL, (observations, rng))
 
         result = self.context.evaluator(choose)
         if self.context.evaluator.uses_spare and self.replay:  # they ran in training's environment: restore its episode
@@ -254,7 +254,7 @@ class AWACTrainer(Trainer):
         print(RULE)
         print(f"Evaluate result is {result.mean:.3f}, checkpoint file in {display}")
         print(RULE)
-        print_details(result, score)
+        print_details(result, score, self.context.sampler is not None)
         return Tensor(result.mean)
 
     def trainable_variables(self):

@@ -69,6 +69,8 @@ class Film(gymnasium.Wrapper):
             return
         try:
             picture = np.asarray(self.env.render())
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise TaskError(f"no picture can be rendered: {one_line(error)}; pip install {EXTRAS['video']}") from error
         except Exception as error:
             raise TaskError(f"no picture can be rendered: {one_line(error)}") from error
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:

@@ -19,9 +19,10 @@ import h5py
 import numpy as np
 
 from awac.data.action_unit import STORED_NAMES
-from awac.data.columns import PHYSICS, REQUIRED, VECTORS, missing_key, named, used_keys
-from awac.data.ends import IDS
+from awac.data.columns import PHYSICS, VECTORS, named, used_keys
+from awac.data.ends import IDS, STEPS
 from awac.data.precision import Losses
+from awac.data.sources.headers import check_declared, is_counter
 from awac.data.sources.registry import LAYOUTS, Recording
 from awac.errors import DataError
 from awac.runs.files import MAX_RATIO, SLACK, npy_header
@@ -37,7 +38,6 @@ _FOREIGN = {
 }
 _UNIT_KEYS = ("metadata/action_unit", "action_unit")
 _OLD_RECORDING = "Recorded with awac"  # the description in recordings of awac before it stored the unit: [-1, 1]
-_MAX_BYTES = 16 << 30
 
 
 def read_file(path: str | os.PathLike, extra: tuple[str, ...] = ()) -> Recording:
@@ -89,18 +89,18 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
         with h5py.File(path, "r") as file:
             for layout in LAYOUTS:
                 if (recorded := layout(file, source)) is not None:
-                    _check_declared({key: (values.shape, values.dtype) for key, values in recorded[0].items()}, source)
+                    check_declared({key: (values.shape, values.dtype) for key, values in recorded[0].items()}, source)
                     return Recording("file", path, f"file {path}", *recorded)
-            keys = (*used_keys(file), *(key for key in extra if key in file))
+            keys = (*used_keys(file), *_counters(file), *(key for key in extra if key in file))
             datasets = {key: hdf5_dataset(file, key, source) for key in keys}
             turned = {key: _from_matlab(data) for key, data in datasets.items()}
             declared = {
                 key: (data.shape[::-1] if turned[key] else data.shape, data.dtype) for key, data in datasets.items()
             }
-            _check_declared(declared, source, file)
+            check_declared(declared, source, file)
             columns = {}
             for key, data in datasets.items():
-                values = read_dataset(data, path.stat().st_size, f"{source}: key '{key}'", exact=key in IDS)
+                values = read_dataset(data, path.stat().st_size, f"{source}: key '{key}'", exact=key in (*IDS, *STEPS))
                 columns[key] = values.T if turned[key] else values
             description = _hdf5_text(file, ("metadata/description",), source)
             unit = _unit(_hdf5_text(file, _UNIT_KEYS, source), description, source)
@@ -113,6 +113,16 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
         raise DataError(f"{source}: {_hdf5_fault(error)}") from None
 
 
+def _counters(file: h5py.File) -> list[str]:
+    """The keys that count steps."""
+    rewards = named(file).get("rewards")
+    rows = file[rewards].size if rewards and isinstance(file.get(rewards), h5py.Dataset) else 0
+    own = [key for key in STEPS if isinstance(file.get(key, getlink=True), h5py.HardLink)]
+    found = [(key, file[key]) for key in own if isinstance(file[key], h5py.Dataset)]
+    inside = [(key, data) for key, data in found if not data.is_virtual and not data.external]
+    return [key for key, data in inside if is_counter(data.shape, data.dtype, rows)]
+
+
 def _names(keys) -> dict[str, str]:
     """D4RL's names of the keys that hold numbers, not flags or ids."""
     own = {key: name for name, key in named(keys).items() if name in VECTORS}
@@ -120,6 +130,7 @@ def _names(keys) -> dict[str, str]:
 
 
 def _recording(path: Path, columns, unit: str | None, types: dict[str, np.dtype], lost: Losses) -> Recording:
+    columns = {key: values for key, values in columns.items() if key not in STEPS or np.isfinite(values).all()}
     warnings, rounded = tuple(lost.warnings), tuple(lost.rounded)
     return Recording("file", path, f"file {path}", columns, unit, warnings, types, rounded=rounded)
 
@@ -236,15 +247,18 @@ def _read_npz(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            infos = {key: members[key] for key in (*used_keys(members), *(key for key in extra if key in members))}
-            declared = {key: npy_header(archive, info, f"{source}: key '{key}'") for key, info in infos.items()}
-            _check_declared(declared, source, members)
+            keys = (*used_keys(members), *(key for key in (*STEPS, *extra) if key in members))
+            declared = {key: npy_header(archive, members[key], f"{source}: key '{key}'") for key in keys}
+            rows = math.prod(declared.get(named(declared).get("rewards", ""), ((0,), None))[0])
+            declared = {key: of for key, of in declared.items() if key not in STEPS or is_counter(*of, rows)}
+            infos = {key: members[key] for key in declared}
+            check_declared(declared, source, members)
             columns, lost, names = {}, Losses(), _names(infos)
             for key, info in infos.items():
                 with archive.open(info) as file:
                     values = np.lib.format.read_array(file, allow_pickle=False)
                 lost.look(names.get(key), values)
-                exact = key in IDS or values.dtype.kind in "biu"
+                exact = key in (*IDS, *STEPS) or values.dtype.kind in "biu"
                 columns[key] = values if exact else values.astype(np.float32, copy=False)
             unit = next((_npz_text(archive, members[key], source) for key in _UNIT_KEYS if key in members), None)
             types = {key: dtype for key, (_, dtype) in declared.items()}
@@ -259,37 +273,3 @@ def _npz_text(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> s
     with archive.open(info) as file:
         value = np.lib.format.read_array(file, allow_pickle=False)
     return _text(value)
-
-
-def _check_declared(declared: dict[str, tuple[tuple[int, ...], np.dtype]], source: str, keys=()) -> None:
-    """Checks keys, types, shapes and lengths from the headers alone."""
-    present = named(declared)
-    for name in REQUIRED:
-        if name not in present:
-            raise DataError(missing_key(source, name, keys))
-    vectors = {alias for name in ("observations", "next_observations", "actions") for alias in VECTORS[name]}
-    for key, (shape, dtype) in declared.items():
-        if key in IDS and dtype.kind in "OSU":
-            raise DataError(f"{source}: key '{key}' holds texts, which are ids in tables only; store numbers")
-        if dtype.kind == "O":
-            text = (
-                "object, not numbers (a list of episodes?); join them to one array of N rows and mark ends in timeouts"
-            )
-            raise DataError(f"{source}: key '{key}' holds {text}")
-        if dtype.kind not in "biuf":
-            raise DataError(f"{source}: key '{key}' holds {dtype}, not numbers; store float32 (flags as bool)")
-        vector = key in vectors or key in PHYSICS
-        if shape is None or not 1 <= len(shape) <= 2 or (len(shape) == 2 and not vector and shape[1] != 1):
-            raise DataError(f"{source}: key '{key}' has shape {shape}; expected {'(N, D)' if vector else '(N,)'}")
-        if 0 in shape:
-            raise DataError(f"{source}: key '{key}' holds no values (shape {shape}); record it again")
-    rewards = present["rewards"]
-    rows = declared[rewards][0][0]
-    for key, (shape, _) in declared.items():
-        if shape[0] != rows:
-            turned = len(shape) == 2 and shape[1] == rows
-            remedy = f"is it transposed? Store ({rows}, {shape[0]})" if turned else "record it again"
-            raise DataError(f"{source}: key '{key}' has {shape[0]} rows but '{rewards}' has {rows}; {remedy}")
-    total = sum(math.prod(shape) * max(dtype.itemsize, 4) for shape, dtype in declared.values())
-    if total > _MAX_BYTES:
-        raise DataError(f"{source}: declares {total >> 30} GiB, more than {_MAX_BYTES >> 30}; split the file")
