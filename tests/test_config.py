@@ -225,7 +225,7 @@ def test_each_yaml_file_takes_its_own_sections(tmp_path):
     ],
 )
 def test_a_wrong_type_is_refused(key, value):
-    with pytest.raises(ConfigError, match=f"command line: {key} = .* is not a valid") as caught:
+    with pytest.raises(ConfigError, match=f"overrides: {key} = .* is not a valid") as caught:
         load_config("ant", overrides={key: value})
     assert "\n" not in str(caught.value)
 
@@ -261,7 +261,7 @@ def test_keys_that_must_fit_each_other_may_come_from_different_places(tmp_path):
     config = load_config(algo_yaml=tmp_path / "algo.yaml", overrides={"offline_train_steps": 3000})
     assert (config.train.n_steps_per_episode, config.train.offline_train_steps) == (300, 3000)
     words = (
-        r"^.*algo.yaml and command line: offline_train_steps must be a multiple .* \(20000 and 300\); set one of them"
+        r"^.*algo.yaml and overrides: offline_train_steps must be a multiple .* \(20000 and 300\); set one of them"
     )
     with pytest.raises(ConfigError, match=words):
         load_config(algo_yaml=tmp_path / "algo.yaml")
