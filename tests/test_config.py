@@ -260,9 +260,7 @@ def test_keys_that_must_fit_each_other_may_come_from_different_places(tmp_path):
     (tmp_path / "algo.yaml").write_text("n_steps_per_episode: 300\n")
     config = load_config(algo_yaml=tmp_path / "algo.yaml", overrides={"offline_train_steps": 3000})
     assert (config.train.n_steps_per_episode, config.train.offline_train_steps) == (300, 3000)
-    words = (
-        r"^.*algo.yaml and overrides: offline_train_steps must be a multiple .* \(20000 and 300\); set one of them"
-    )
+    words = r"^.*algo.yaml and overrides: offline_train_steps must be a multiple .* \(20000 and 300\); set one of them"
     with pytest.raises(ConfigError, match=words):
         load_config(algo_yaml=tmp_path / "algo.yaml")
 

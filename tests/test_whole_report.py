@@ -21,6 +21,7 @@ from awac.envs.tasks import normalized_score
 from awac.errors import ConfigError, DataError
 from awac.report.aggregates import aggregate
 from awac.report.content import other_sections, score_sections
+from awac.report.figures import panels
 from awac.report.measures import at_switch, best, held, held_by_chance, last
 from awac.report.page import html
 from awac.report.results import Results, score_table
@@ -453,6 +454,17 @@ def test_all_tasks_are_panels_of_one_figure(swept, tmp_path, capsys, monkeypatch
     assert all(axes.get_legend() is None for axes in drawn[-1].axes)
 
 
+def test_panels_with_other_numbers_of_seeds_share_a_line_of_the_legend(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: drawn.append(self))
+    labels = ("ant (3 seeds)", "ant", "bc (2 seeds)")
+    panels([lambda axes, label=label: axes.plot([0, 1], label=label) for label in labels], tmp_path / "f.png")
+    (legend,) = drawn[-1].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["ant (1 or 3 seeds)", "bc (2 seeds)"]
+
+
 def test_a_folder_without_an_evaluation_is_one_line(swept, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     shutil.copy(swept / PLAN, tmp_path / "empty" / PLAN)
@@ -552,7 +564,7 @@ def test_a_browser_shows_the_page_without_an_error(chromium, swept, tmp_path, wi
 
 @pytest.mark.parametrize("name", ["README.md", "README_CN.md"])
 def test_the_readmes_table_is_that_of_the_results_file(name):
-    """A row is the mean over the robots of a mix, the last one that of all sets."""
+    """A row is the mean over the robots of a mix and their seeds, the last one that of all sets."""
     root = Path(__file__).parents[1]
     results = read(root / "scripts" / "benchmarks" / "locomotion.json")
     row = r"^\| ([\w-]+|all 16|全部 16 个) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$"
@@ -561,8 +573,16 @@ def test_the_readmes_table_is_that_of_the_results_file(name):
     for mix, data, cloned, begun, end, lowest in found:
         tasks = [task for task in results.tasks if " 16" in mix or task.partition("-")[2] == f"{mix}-v2"]
         assert len(tasks) in (4, 16)
-        runs = [results.runs[task, "default"][0] for task in tasks]
-        clones = [results.runs[task, "bc"][0] for task in tasks]
-        columns = (map(results.data_score, tasks), map(at_switch, clones), map(at_switch, runs), map(last, runs))
+        columns = (
+            map(results.data_score, tasks),
+            (of_seeds(results.runs[task, "bc"], at_switch) for task in tasks),
+            (of_seeds(results.runs[task, "default"], at_switch) for task in tasks),
+            (of_seeds(results.runs[task, "default"], last) for task in tasks),
+        )
         assert (data, cloned, begun, end) == tuple(f"{np.mean(list(column)):.1f}" for column in columns), mix
-        assert lowest == f"{np.mean(list(map(held, runs))):.2f}", mix
+        lowests = [of_seeds(results.runs[task, "default"], held) for task in tasks]
+        assert lowest == f"{np.mean(lowests):.2f}", mix
+
+
+def of_seeds(runs, measure):
+    return np.mean([measure(run) for run in runs])

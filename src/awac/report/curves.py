@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,12 @@ class Curve:
         low, high = np.percentile(returns[chosen].mean(1), (2.5, 97.5), axis=0)
         label = f"{name} ({len(runs)} seeds)" if len(runs) > 1 else name
         return cls(label, episodes, returns.mean(0), low, high, sorted({run.switch for run in runs}))
+
+
+def seeds_of(label: str) -> tuple[str, int]:
+    """Name and number of seeds of a curve's label."""
+    found = re.fullmatch(r"(.*) \((\d+) seeds\)", label)
+    return (found[1], int(found[2])) if found else (label, 1)
 
 
 def draw(

@@ -9,8 +9,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from awac.errors import ConfigError
+from awac.report.curves import seeds_of
 
 
 @contextlib.contextmanager
@@ -40,14 +42,17 @@ def panels(draws: Sequence[Callable], path: str | os.PathLike) -> None:
     rows = -(-len(draws) // columns)
     width, height = max(3.4 * columns, 7.5), max(2.6 * rows + 0.5, 4.2)
     with _axes(nrows=rows, ncols=columns, squeeze=False, figsize=(width, height), dpi=120) as (drawn, grid):
-        labels: dict = {}
+        lines: dict[str, Any] = {}
+        seeds: dict[str, set[int]] = {}
         for place, axes in enumerate(grid.flat):
             if place >= len(draws):
                 axes.set_axis_off()
                 continue
             draws[place](axes)
             for line, label in zip(*axes.get_legend_handles_labels(), strict=True):
-                labels.setdefault(label, line)
+                name, number = seeds_of(label)
+                lines.setdefault(name, line)
+                seeds.setdefault(name, set()).add(number)
             if legend := axes.get_legend():
                 legend.remove()
             axes.xaxis.label.set_size("small")
@@ -58,9 +63,11 @@ def panels(draws: Sequence[Callable], path: str | os.PathLike) -> None:
                 axes.set_xlabel("")
             if place % columns and words[place][1] == words[place - 1][1]:
                 axes.set_ylabel("")
-        beside = max(1, min(len(labels), int(width / 1.9)))
-        drawn.tight_layout(rect=(0, (0.15 + 0.25 * -(-len(labels) // beside)) / height, 1, 1))
-        drawn.legend(labels.values(), labels, loc="lower center", ncols=beside, frameon=False)
+        beside = max(1, min(len(lines), int(width / 1.9)))
+        drawn.tight_layout(rect=(0, (0.15 + 0.25 * -(-len(lines) // beside)) / height, 1, 1))
+        counted = {name: " or ".join(map(str, sorted(numbers))) for name, numbers in seeds.items()}
+        labels = [name if counted[name] == "1" else f"{name} ({counted[name]} seeds)" for name in lines]
+        drawn.legend(lines.values(), labels, loc="lower center", ncols=beside, frameon=False)
         _save(drawn, path)
 
 
