@@ -38,6 +38,8 @@ def test_the_numpy_critic_gives_the_networks_values(graph_mode, discrete, layer_
 class Still:
     """An environment that records its actions."""
 
+    locked = None
+
     def __init__(self):
         self.taken = []
 

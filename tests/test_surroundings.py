@@ -145,7 +145,7 @@ class TestLocale:
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             options = {word.arg for word in call.keywords}
             where = f"{path}:{call.lineno}"
-            if name in ("read_text", "write_text") and ast.unparse(call.func) != "files.read_text":
+            if name in ("read_text", "write_text") and not ast.unparse(call.func).startswith("files."):
                 assert "encoding" in options, where
             if isinstance(call.func, ast.Name) and name == "open":
                 assert "encoding" in options or "b" in ast.unparse(call.args[1]), where
