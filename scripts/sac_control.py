@@ -1,10 +1,10 @@
-"""A control for the benchmark: SAC from nothing, with its environment steps, one update each, and its evaluations.
+"""A control for the benchmark: SAC from nothing, one update an environment step, and the benchmark's evaluations.
 
     python scripts/sac_control.py hopper --seed 0     # writes ~/.cache/awac-sac/hopper-seed0/curve.csv
 
-Uses SBX's SAC with its own settings (two layers of 256, batches of 256, learning rate 3e-4, the temperature by itself);
-the first 5,000 steps are random, as in the benchmark's warm-up. Install the extra with `pip install -e ".[behaviour]"`.
-The same command goes on after an interruption.
+Uses SBX's SAC with its own settings (two layers of 256, batches of 256, learning rate 3e-4, the temperature by itself).
+The first 5,000 of its 100,000 steps are random; the benchmark's 5,000 of warm-up come before its 100,000. Install the
+extra with `pip install -e ".[behaviour]"`. The same command goes on after an interruption.
 """
 
 from __future__ import annotations

@@ -37,8 +37,9 @@ NEVER = np.zeros(ROWS, bool)
 
 @pytest.mark.parametrize("form", ["npz", "hdf5"])
 @pytest.mark.parametrize("counter", ["timestep", "t"])
-def test_a_counter_of_steps_begins_episodes_in_files_too(tmp_path, form, counter):
-    data = columns(terminals=NEVER, **{counter: np.arange(ROWS) % LENGTH})
+@pytest.mark.parametrize("dtype", ["i8", "u1", "u4", ">u8", "f4"])
+def test_a_counter_of_steps_begins_episodes_in_files_too(tmp_path, form, counter, dtype):
+    data = columns(terminals=NEVER, **{counter: (np.arange(ROWS) % LENGTH).astype(dtype)})
     path = write(tmp_path / f"d.{form}", data)
     assert stray(load_dataset(str(path))) == 0
     data[counter] = np.where(LAST, np.nan, data[counter])  # no counter then, and no fault of the rows
@@ -47,8 +48,14 @@ def test_a_counter_of_steps_begins_episodes_in_files_too(tmp_path, form, counter
 
 
 @pytest.mark.parametrize("form", ["npz", "hdf5"])
-@pytest.mark.parametrize("other", [np.array(3), np.zeros((ROWS, 2)), np.zeros(5), np.array(["a"] * ROWS, "S1")])
+@pytest.mark.parametrize("other", [
+        np.array(3), np.zeros((ROWS, 2)), np.zeros((1, ROWS)), np.zeros((ROWS, 1, 1)), np.zeros(5),
+        np.array(["a"] * ROWS, "S1"), h5py.Empty("f4"),
+    ],
+)  # fmt: skip
 def test_what_is_no_counter_may_have_its_name(tmp_path, form, other):
+    if form == "npz" and isinstance(other, h5py.Empty):
+        other = np.array([None] * ROWS)
     path = write(tmp_path / f"d.{form}", columns(terminals=NEVER, timeouts=LAST, step=other))
     assert len(load_dataset(str(path)).episode_returns()) == EPISODES
 

@@ -210,8 +210,8 @@ def score_table(results: Results, measure: Callable[[Run], float | None], digits
         results: the runs.
         measure: of a run.
         digits: after the point.
-        mean: last rows with the mean over the tasks that all presets have, and over those that most have; a column with
-            the data's score.
+        mean: last rows: the mean of the presets that have the most tasks, over these; and of all, over the tasks that
+            they share. A column with the data's score.
     """
     header = ["task", *(["data"] if mean else []), *results.presets]
     rows, normalised_tasks = [], []

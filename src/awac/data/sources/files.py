@@ -116,11 +116,19 @@ def _read_hdf5(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
 def _counters(file: h5py.File) -> list[str]:
     """The keys that count steps."""
     rewards = named(file).get("rewards")
-    rows = file[rewards].size if rewards and isinstance(file.get(rewards), h5py.Dataset) else 0
+    if not rewards or not isinstance(file.get(rewards, getlink=True), h5py.HardLink):
+        return []  # which is refused later
+    rows = _shape(file[rewards])[:1] if isinstance(file[rewards], h5py.Dataset) else ()
     own = [key for key in STEPS if isinstance(file.get(key, getlink=True), h5py.HardLink)]
     found = [(key, file[key]) for key in own if isinstance(file[key], h5py.Dataset)]
-    inside = [(key, data) for key, data in found if not data.is_virtual and not data.external]
-    return [key for key, data in inside if is_counter(data.shape, data.dtype, rows)]
+    inside = [(key, data) for key, data in found if not data.is_virtual and not data.external and data.shape]
+    written = [(key, data) for key, data in inside if data.id.get_storage_size()]
+    return [key for key, data in written if rows and is_counter(_shape(data), data.dtype, rows[0])]
+
+
+def _shape(data: h5py.Dataset) -> tuple[int, ...]:
+    """As numpy would have it; () of a data set without values."""
+    return (data.shape[::-1] if _from_matlab(data) else data.shape) if data.shape else ()
 
 
 def _names(keys) -> dict[str, str]:
@@ -130,7 +138,9 @@ def _names(keys) -> dict[str, str]:
 
 
 def _recording(path: Path, columns, unit: str | None, types: dict[str, np.dtype], lost: Losses) -> Recording:
-    columns = {key: values for key, values in columns.items() if key not in STEPS or np.isfinite(values).all()}
+    steps = {key: values.astype(np.float64) for key, values in columns.items() if key in STEPS}  # unsigned ones wrap
+    columns = {key: values for key, values in columns.items() if key not in steps}
+    columns |= {key: values for key, values in steps.items() if np.isfinite(values).all()}
     warnings, rounded = tuple(lost.warnings), tuple(lost.rounded)
     return Recording("file", path, f"file {path}", columns, unit, warnings, types, rounded=rounded)
 
@@ -247,10 +257,13 @@ def _read_npz(path: Path, source: str, extra: tuple[str, ...]) -> Recording:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            keys = (*used_keys(members), *(key for key in (*STEPS, *extra) if key in members))
+            keys = (*used_keys(members), *(key for key in extra if key in members))
             declared = {key: npy_header(archive, members[key], f"{source}: key '{key}'") for key in keys}
-            rows = math.prod(declared.get(named(declared).get("rewards", ""), ((0,), None))[0])
-            declared = {key: of for key, of in declared.items() if key not in STEPS or is_counter(*of, rows)}
+            rows = declared[named(declared)["rewards"]][0][:1] if "rewards" in named(declared) else ()
+            for key in (key for key in STEPS if rows and key in members):
+                with contextlib.suppress(ValueError, DataError):  # anything may have that name
+                    if is_counter(*(header := npy_header(archive, members[key], key)), rows[0]):
+                        declared[key] = header
             infos = {key: members[key] for key in declared}
             check_declared(declared, source, members)
             columns, lost, names = {}, Losses(), _names(infos)
